@@ -1,0 +1,103 @@
+"""Fit the polynomials of fastmlp/kernels/vector_math.h and print its tables. Needs mpmath.
+
+    python bench/fit_coefficients.py
+
+The polynomials are minimax fits by the exchange algorithm of Remez (1934) in 50 digits, then rounded
+to the dtype; the errors printed are those of the rounded coefficients.
+"""
+import struct
+
+from mpmath import atanh, cos, expm1, floor, hyp1f1, hyp2f1, linspace, log, lu_solve, matrix, mp, mpf, pi, polyval, sqrt
+
+mp.dps = 50
+LN2 = log(2)
+
+
+def remez(f, terms, a, b):
+    """The polynomial of `terms` coefficients, highest power first, closest to f on [a, b]."""
+    n = terms + 1
+    x = [(a + b) / 2 - (b - a) / 2 * cos(pi * i / terms) for i in range(n)]
+    grid = linspace(a, b, 4001)
+    values = [f(t) for t in grid]
+    for _ in range(8):
+        system = matrix(n, n)
+        for i in range(n):
+            for j in range(terms):
+                system[i, j] = x[i] ** (terms - 1 - j)
+            system[i, terms] = (-1) ** i
+        coefficients = list(lu_solve(system, matrix([f(t) for t in x])))[:terms]
+        error = [v - polyval(coefficients, t) for v, t in zip(values, grid)]
+        x = extrema(grid, error)
+        assert len(x) == n, "the error does not alternate: too few digits or a bad start"
+    return coefficients
+
+
+def extrema(grid, error):
+    """Where |error| is largest between two changes of its sign."""
+    points, best = [], 0
+    for i in range(1, len(grid)):
+        if error[i] * error[i - 1] < 0:
+            points.append(grid[best])
+            best = i
+        elif abs(error[i]) > abs(error[best]):
+            best = i
+    return points + [grid[best]]
+
+
+def q(r):
+    """expm1(r) = r + r^2 q(r)"""
+    return hyp1f1(1, 3, r) / 2
+
+
+def p(z):
+    """log((1 + s) / (1 - s)) = 2 s + s z p(z) with z = s^2"""
+    return hyp2f1(1, 1.5, 2.5, z) * 2 / 3
+
+
+def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms):
+    def rounded(x):
+        return mpf(struct.unpack(code, struct.pack(code, float(x)))[0])
+
+    def text(x):
+        return f"{float(x):.{digits}e}{suffix}"
+
+    def array(name, coefficients):
+        lines = "".join(f"    {text(c)},\n" for c in coefficients)
+        return f"static const real {name}[] = {{\n{lines}}};"
+
+    # k ln2_hi is exact for every |k| < 2^k_bits, so that no FMA is needed to subtract it
+    ln2_hi = floor(LN2 * 2 ** (mantissa + 1 - k_bits)) / 2 ** (mantissa + 1 - k_bits)
+    h = mpf("0.347")                                # ln2 / 2, and room for the rounding of k
+    s_max = (sqrt(2) - 1) / (sqrt(2) + 1)
+    exp_q = [rounded(c) for c in remez(q, q_terms, -h, h)]
+    log_p = [rounded(c) for c in remez(p, p_terms, mpf(0), s_max**2)]
+
+    grid = [t for t in linspace(-h, h, 2001) if t]
+    exp_error = max(abs(t**2 * (polyval(exp_q, t) - q(t)) / expm1(t)) for t in grid)
+    grid = linspace(s_max / 2000, s_max, 2000)
+    log_error = max(abs(s**3 * (polyval(log_p, s**2) - p(s**2)) / (2 * atanh(s))) for s in grid)
+
+    half_ulp = mpf(2) ** -(mantissa + 2)            # of 1 - x, where tanh and sigmoid reach 1
+    print(f"#define LOG2E {text(1 / LN2)}")
+    print(f"#define LN2_HI {text(ln2_hi)}")
+    print(f"#define LN2_LO {text(LN2 - ln2_hi)}")
+    print(f"#define EXP_MIN {text(floor(10 * (emin - 1 - mantissa) * LN2) / 10)}")
+    print(f"#define EXP_MAX {text(-floor(-10 * (emax + 1) * LN2) / 10)}")
+    print(f"#define SIGMOID_MAX {text(-floor(10 * log(half_ulp)) / 10)}")
+    print(f"#define TANH_MAX {text(-floor(10 * log(half_ulp / 2) / 2) / 10)}")
+    print(f"#define SMALLEST_NORMAL {text(mpf(2) ** emin)}")
+    bits = struct.unpack(code.replace("f", "i").replace("d", "q"), struct.pack(code, float(sqrt(mpf(1) / 2))))[0]
+    print(f"#define SQRT_HALF_BITS {bits:#x}")
+    print(f"enum {{ EXP_TERMS = {q_terms}, LOG_TERMS = {p_terms} }};")
+    print(f"/* |r| <= {float(h)}: relative error of expm1(r) 2^{float(log(exp_error, 2)):.1f} */")
+    print(array("EXP_Q", exp_q))
+    print(f"/* |s| <= {float(s_max):.4f}: relative error of the logarithm 2^{float(log(log_error, 2)):.1f} */")
+    print(array("LOG_P", log_p))
+
+
+if __name__ == "__main__":
+    print("#if defined(FASTMLP_REAL_f64)")
+    table("", "<d", 16, 52, 11, -1022, 1023, 10, 7)
+    print("#else")
+    table("f", "<f", 8, 23, 8, -126, 127, 5, 3)
+    print("#endif")

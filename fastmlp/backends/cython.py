@@ -1,0 +1,247 @@
+"""The compiled backend: the kernels of the active instruction set, called with arrays as they come.
+
+Every function takes the call if all its arrays are plain (NumPy arrays of one dtype, C-contiguous, of the
+right shapes, results apart from inputs) and returns NotImplemented, with nothing written, if they are not;
+`fastmlp.functional` documents and checks.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastmlp.activations import resolve
+from fastmlp.kernels import module
+from fastmlp.layout import padded_row
+
+COMPILED = True
+
+Array = np.ndarray
+_KERNELS = {"f": module("float32"), "d": module("float64")}
+_DECLINE = (TypeError, ValueError, AttributeError, KeyError, IndexError, BufferError, OverflowError)
+
+# The numbers by which the kernels know functions that are no activation of a layer.
+_RELU, _LEAKY_RELU, _SIGMOID, _TANH, _EXP, _LOG = 1, 2, 3, 4, 5, 6
+_CROSS_ENTROPY, _CROSS_ENTROPY_ROWS, _MEAN_SQUARED_ERROR = 0, 1, 2
+
+
+# Layers ------------------------------------------------------------------------------------------------
+
+def dense_forward(x: Any, w: Any, b: Any, activation: Any = "identity", *, out: Any = None) -> Any:
+    try:
+        f = resolve(activation)
+        if out is None:
+            out = np.empty((x.shape[0], w.shape[1]), x.dtype)
+        if _plain(x, w, b, out) and _KERNELS[x.dtype.char].dense_forward(out, x, w, b, f.code, f.alpha):
+            return out
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None) -> Any:
+    try:
+        f = resolve(activation)
+        if out is None:
+            out = np.empty(x.shape, x.dtype), np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
+        dx, dw, db = out
+        dz = np.empty((x.shape[0], padded_row(w.shape[1], x.itemsize)), x.dtype)
+        if _plain(dy, x, w, y, dx, dw, db) and _KERNELS[x.dtype.char].dense_backward(
+                dx, dw, db, dy, x, w, y, f.code, f.alpha, dz):
+            return dx, dw, db
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+# Element by element ------------------------------------------------------------------------------------
+
+def _map(x: Any, kind: int, alpha: float, out: Any) -> Any:
+    try:
+        if out is None:
+            out = np.empty(x.shape, x.dtype)
+        if x.ndim == 1:
+            if _plain(x, out) and _KERNELS[x.dtype.char].map_forward(out, x, kind, alpha):
+                return out
+        elif _plain(x, out) and _contiguous(x, out) and x.shape == out.shape and _KERNELS[x.dtype.char].map_forward(
+                out.reshape(-1), x.reshape(-1), kind, alpha):
+            return out
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
+    try:
+        if out is None:
+            out = np.empty(dy.shape, dy.dtype)
+        if _plain(dy, y, out) and _contiguous(dy, y, out) and dy.shape == y.shape == out.shape and _KERNELS[
+                dy.dtype.char].map_derivative(out.reshape(-1), dy.reshape(-1), y.reshape(-1), kind, alpha):
+            return out
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+def exp(x: Any, *, out: Any = None) -> Any:
+    return _map(x, _EXP, 0.0, out)
+
+
+def log(x: Any, *, out: Any = None) -> Any:
+    return _map(x, _LOG, 0.0, out)
+
+
+def relu(x: Any, *, out: Any = None) -> Any:
+    return _map(x, _RELU, 0.0, out)
+
+
+def relu_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, _RELU, 0.0, out)
+
+
+def leaky_relu(x: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
+    return _map(x, _LEAKY_RELU, alpha, out) if _slope(alpha) else NotImplemented
+
+
+def leaky_relu_backward(dy: Any, y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, _LEAKY_RELU, alpha, out) if _slope(alpha) else NotImplemented
+
+
+def sigmoid(x: Any, *, out: Any = None) -> Any:
+    return _map(x, _SIGMOID, 0.0, out)
+
+
+def sigmoid_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, _SIGMOID, 0.0, out)
+
+
+def tanh(x: Any, *, out: Any = None) -> Any:
+    return _map(x, _TANH, 0.0, out)
+
+
+def tanh_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, _TANH, 0.0, out)
+
+
+# Along the last axis -----------------------------------------------------------------------------------
+
+def softmax(x: Any, *, out: Any = None) -> Any:
+    return _along_rows(x, False, out)
+
+
+def log_softmax(x: Any, *, out: Any = None) -> Any:
+    return _along_rows(x, True, out)
+
+
+def softmax_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _along_rows_backward(dy, y, False, out)
+
+
+def log_softmax_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _along_rows_backward(dy, y, True, out)
+
+
+def _along_rows(x: Any, logarithm: bool, out: Any) -> Any:
+    try:
+        if out is None:
+            out = np.empty(x.shape, x.dtype)
+        if _plain(x, out) and _contiguous(x, out) and x.shape == out.shape and _KERNELS[x.dtype.char].softmax(
+                _rows(out), _rows(x), logarithm):
+            return out
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+def _along_rows_backward(dy: Any, y: Any, logarithm: bool, out: Any) -> Any:
+    try:
+        if out is None:
+            out = np.empty(dy.shape, dy.dtype)
+        if _plain(dy, y, out) and _contiguous(dy, y, out) and dy.shape == y.shape == out.shape and _KERNELS[
+                dy.dtype.char].softmax_backward(_rows(out), _rows(dy), _rows(y), logarithm):
+            return out
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+def _rows(x: Array) -> Array:
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, 0)
+
+
+# Losses ------------------------------------------------------------------------------------------------
+# The kernel looks through the targets too: a label out of range or a NaN declines the call.
+
+def softmax_cross_entropy(logits: Any, targets: Any, *, out: Any = None) -> Any:
+    try:
+        if targets.ndim == 1:
+            return _loss(logits, None, targets, _CROSS_ENTROPY, out)
+        return _loss(logits, targets, None, _CROSS_ENTROPY_ROWS, out)
+    except _DECLINE:
+        return NotImplemented
+
+
+def mean_squared_error(predictions: Any, targets: Any, *, out: Any = None) -> Any:
+    try:
+        shape = predictions.shape
+        if len(shape) == 2:
+            return _loss(predictions, targets, None, _MEAN_SQUARED_ERROR, out)
+        if out is None:
+            out = np.empty(shape, predictions.dtype)
+        if not (_plain(predictions, targets, out) and _contiguous(predictions, targets, out)
+                and shape == targets.shape == out.shape):
+            return NotImplemented
+        result = _loss(predictions.reshape(1, -1), targets.reshape(1, -1), None, _MEAN_SQUARED_ERROR,
+                       out.reshape(1, -1))
+        return result if result is NotImplemented else (result[0], out)
+    except _DECLINE:
+        return NotImplemented
+
+
+def _loss(z: Any, rows: Any, labels: Any, kind: int, out: Any) -> Any:
+    if out is None:
+        out = np.empty(z.shape, z.dtype)
+    if not _plain(z, out, labels if rows is None else rows):
+        return NotImplemented
+    loss = _KERNELS[z.dtype.char].loss_of_rows(out, z, rows, labels, kind)
+    return NotImplemented if loss is None else (loss, out)
+
+
+# Updates: in place -------------------------------------------------------------------------------------
+
+def sgd_update(param: Any, grad: Any, lr: Any, momentum: Any = 0.0, velocity: Any = None,
+               nesterov: Any = False, weight_decay: Any = 0.0) -> Any:
+    try:
+        if not (_numbers(lr, momentum, weight_decay) and 0 <= momentum and 0 <= weight_decay and 0 <= lr):
+            return NotImplemented
+        arrays = (param, grad) if velocity is None else (param, grad, velocity)
+        if _plain(*arrays) and _contiguous(*arrays) and all(a.shape == param.shape for a in arrays) and _KERNELS[
+                param.dtype.char].sgd_update(
+                param.reshape(-1), grad.reshape(-1), lr, momentum,
+                None if velocity is None else velocity.reshape(-1), nesterov, weight_decay):
+            return None
+    except _DECLINE:
+        pass
+    return NotImplemented
+
+
+# What counts as plain ----------------------------------------------------------------------------------
+
+def _plain(*arrays: Any) -> bool:
+    """NumPy arrays proper: a masked array would lose its mask. Dtype and layout are the memoryviews' to judge."""
+    for array in arrays:
+        if type(array) is not Array:
+            return False
+    return True
+
+
+def _contiguous(*arrays: Any) -> bool:
+    return all(array.flags.c_contiguous for array in arrays)
+
+
+def _numbers(*values: Any) -> bool:
+    return all(type(value) in (float, int) for value in values)
+
+
+def _slope(alpha: Any) -> bool:
+    return _numbers(alpha) and 0 <= alpha < float("inf")

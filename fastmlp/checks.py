@@ -1,0 +1,227 @@
+"""Argument checks, done once at the door; kernels and backends trust what they are given.
+
+Every check returns what it checked, in the form the backends take, or raises TypeError (wrong type or
+dtype) or ValueError (wrong shape, range, overlap). A message names the argument, what was expected and
+what came. No check changes an array.
+"""
+from __future__ import annotations
+
+import math
+import numbers
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FLOATS = ("float32", "float64")
+ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
+
+
+def floating(name: str, value: Any) -> Array:
+    """`value` as an array of float32 or float64 in native byte order; no other dtype is converted."""
+    array = as_array(name, value)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.name not in FLOATS:
+        raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}{_hint(name, array)}")
+    return array.astype(dtype, copy=False)
+
+
+def operands(**values: Any) -> list[Array]:
+    """Every value as a `floating` array, all of the dtype of the first."""
+    arrays = [floating(name, value) for name, value in values.items()]
+    first = next(iter(values))
+    for name, array in zip(values, arrays, strict=True):
+        if array.dtype != arrays[0].dtype:
+            raise TypeError(
+                f"{name}: expected dtype {arrays[0].dtype}, the dtype of {first}, got {array.dtype}"
+            )
+    return arrays
+
+
+def shape(name: str, array: Array, expected: tuple[int | str, ...], why: str = "") -> None:
+    """The shape must be `expected`, where a string stands for any size: ("rows", 10)."""
+    if array.ndim != len(expected) or any(
+        isinstance(want, int) and want != got for want, got in zip(expected, array.shape, strict=True)
+    ):
+        sizes = ", ".join(map(str, expected)) + ("," if len(expected) == 1 else "")
+        raise ValueError(f"{name}: expected shape ({sizes}){why and ' ' + why}, got {array.shape}")
+
+
+def same_shape(**arrays: Array) -> None:
+    """All shapes must equal the first; nothing is broadcast."""
+    first, *others = arrays.items()
+    for name, array in others:
+        shape(name, array, first[1].shape, f"like {first[0]}")
+
+
+def has_rows(name: str, array: Array) -> None:
+    """Functions along the last axis need one."""
+    if array.ndim == 0:
+        raise ValueError(f"{name}: expected at least one dimension, got shape ()")
+
+
+def not_empty(name: str, array: Array) -> None:
+    """The mean over nothing is not a loss."""
+    if array.size == 0:
+        raise ValueError(f"{name}: expected at least one row and one column, got shape {array.shape}")
+
+
+def addressable(name: str, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """The array about to be made must fit the address space."""
+    if math.prod(sizes) * dtype.itemsize > sys.maxsize:
+        raise ValueError(f"{name}: shape {sizes} of {dtype} has more bytes than memory can address")
+
+
+def output(
+    name: str,
+    out: Any,
+    sizes: tuple[int, ...],
+    dtype: np.dtype[Any],
+    inputs: Mapping[str, Array],
+    may_replace: tuple[str, ...] = (),
+) -> None:
+    """`out` (None passes) must be a writeable array of this shape and dtype, apart from the inputs.
+
+    `may_replace` names the inputs that `out` may be, element on element: relu(x, out=x).
+    """
+    if out is None:
+        return addressable(name, sizes, dtype)
+    writeable(name, out)
+    if out.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"{name}: expected dtype {dtype}, the dtype of the inputs, got {out.dtype}")
+    shape(name, out, sizes)
+    for other, array in inputs.items():
+        if overlap(out, array) and not (other in may_replace and _same_memory(out, array)):
+            same = f"may be {other} itself but must not overlap it in part" if other in may_replace else (
+                f"must not share memory with {other}")
+            raise ValueError(f"{name}: {same}; got an array that does")
+
+
+def writeable(name: str, array: Any) -> None:
+    """An array written in place: a NumPy array, not read-only, every element in a place of its own."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array to write into, got {type(array).__name__}")
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain NumPy array to write into, got a masked array")
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: expected an array that can be written, got a read-only one")
+    extent = array.itemsize
+    for stride, size in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
+        if size == 1 or array.size == 0:
+            continue
+        if stride < extent:
+            raise ValueError(f"{name}: expected every element in its own place, got strides {array.strides} "
+                             f"for shape {array.shape}, where elements share memory")
+        extent = stride * (size - 1) + extent
+
+
+def apart(**arrays: Array) -> None:
+    """No two of the arrays share memory."""
+    pairs = list(arrays.items())
+    for i, (name, array) in enumerate(pairs):
+        for other, another in pairs[:i]:
+            if overlap(array, another):
+                raise ValueError(f"{name}: must not share memory with {other}; got arrays that do")
+
+
+def overlap(a: Array, b: Array) -> bool:
+    """Whether two arrays share an element; the rare question too hard to decide counts as yes."""
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return np.shares_memory(a, b, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def class_targets(name: str, value: Any, logits: Array) -> Array:
+    """Targets of a classification: class indices (rows,), or probabilities (rows, classes)."""
+    rows, classes = logits.shape
+    array = as_array(name, value)
+    if array.ndim != 2 or array.shape == (rows, 1) and array.dtype.kind in "iu":
+        return labels(name, array, rows, classes)
+    array = operands(logits=logits, **{name: array})[1]
+    shape(name, array, logits.shape, "(one probability for each logit) or class indices "
+          f"of shape ({rows},)")
+    probabilities(name, array)
+    return array
+
+
+def labels(name: str, value: Any, rows: int, classes: int) -> Array:
+    """Class indices of shape (rows,): integers from 0 to classes - 1, as intp."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected class indices of an integer dtype, got {array.dtype}")
+    shape(name, array, (rows,), "(one class index for each row)")
+    wrong = (array < 0) | (array >= classes)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"{name}: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}"
+        )
+    return array.astype(np.intp, copy=False)
+
+
+def probabilities(name: str, array: Array) -> None:
+    """Every row of a (rows, classes) array must be a distribution: no NaN, nothing negative, sum 1."""
+    no_nan(name, array)
+    if (array < 0).any():
+        row, column = np.argwhere(array < 0)[0]
+        raise ValueError(
+            f"{name}: expected probabilities, got {array[row, column]} in row {row}, column {column}"
+        )
+    tolerance = ROW_SUM_TOLERANCE[array.dtype.name]
+    sums = array.sum(axis=1, dtype=np.float64)
+    wrong = ~(np.abs(sums - 1) <= tolerance)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"{name}: expected rows that sum to 1 within {tolerance:g}, got {sums[row]:.9g} in row {row}"
+        )
+
+
+def no_nan(name: str, array: Array) -> None:
+    """Targets that are not numbers would turn every weight into NaN."""
+    wrong = np.isnan(array)
+    if wrong.any():
+        where = ", ".join(str(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name}: expected numbers, got NaN at [{where}]")
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite real number from low to high, as a float."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    result = float(value)
+    if not (low <= result <= high and math.isfinite(result)):
+        wanted = "a finite number"
+        if low > -math.inf:
+            wanted += f" from {low:g}" + (f" to {high:g}" if high < math.inf else " up")
+        raise ValueError(f"{name}: expected {wanted}, got {result!r}")
+    return result
+
+
+def as_array(name: str, value: Any) -> Array:
+    """np.asarray, but never by dropping a mask."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: expected a plain array, got a masked array; use {name}.filled(value)")
+    try:
+        return np.asarray(value)
+    except ValueError as error:     # a ragged list
+        got = type(value).__name__
+        raise ValueError(f"{name}: expected an array of numbers, got {got}: {error}") from None
+
+
+def _hint(name: str, array: Array) -> str:
+    return f"; convert it with {name}.astype(np.float32)" if array.dtype.kind in "biuf" else ""
+
+
+def _same_memory(a: Array, b: Array) -> bool:
+    """Element i of a is element i of b, for all i."""
+    return a.ctypes.data == b.ctypes.data and a.shape == b.shape and a.strides == b.strides

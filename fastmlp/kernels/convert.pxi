@@ -1,0 +1,113 @@
+# Rows of a table of any numeric dtype, with any strides, as reals: converted where they are used,
+# batch by batch.
+
+import sys
+
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+from cpython.buffer cimport PyObject_GetBuffer, PyBuffer_Release, PyBUF_STRIDES, PyBUF_FORMAT
+
+ctypedef fused Number:
+    int8_t
+    int16_t
+    int32_t
+    int64_t
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+    float
+    double
+
+cdef enum Kind:
+    KIND_INT = 0        # these three + k: 2^k bytes
+    KIND_UINT = 4
+    KIND_FLOAT = 8
+
+cdef struct Table:
+    const char* data            # row i, column j at data + i row + j column (bytes)
+    Py_ssize_t rows
+    Py_ssize_t columns
+    Py_ssize_t row
+    Py_ssize_t column
+    int kind
+
+
+cdef bint describe(Table* t, Py_buffer* view) except -1:
+    """The table behind a buffer of one or two dimensions; False for a dtype that is not one of the above."""
+    cdef char code = view.format[0] if view.format != NULL else c'B'
+    cdef int k = 0
+    if view.format != NULL and code in b"@=<" and view.format[1]:
+        code = view.format[1] if code != c'<' or sys.byteorder == "little" else c'?'
+    if not 1 <= view.ndim <= 2:
+        return False
+    t.data = <const char*>view.buf
+    t.rows = view.shape[0]
+    t.columns = view.shape[1] if view.ndim == 2 else 1
+    t.row = view.strides[0]
+    t.column = view.strides[1] if view.ndim == 2 else view.itemsize
+    while (1 << k) < view.itemsize:
+        k += 1
+    if code in b"efd":
+        t.kind = KIND_FLOAT + k
+    elif code in b"bhilq":
+        t.kind = KIND_INT + k
+    elif code in b"?BHILQ":
+        t.kind = KIND_UINT + k
+    else:
+        return False
+    return True
+
+
+cdef inline bint is_real(const Table* t) noexcept nogil:
+    return t.kind == (KIND_FLOAT + 2 if sizeof(real) == 4 else KIND_FLOAT + 3)
+
+
+cdef inline real from_half(uint16_t h) noexcept nogil:
+    """IEEE 754 binary16: shifted into a float whose exponent is 112 too small."""
+    cdef uint32_t bits = <uint32_t>(h & 0x7fff) << 13
+    cdef float value
+    if h & 0x7c00 == 0x7c00:
+        bits |= 0x7f800000
+        memcpy(&value, &bits, 4)
+    else:
+        memcpy(&value, &bits, 4)
+        value *= <float>5.192296858534828e33        # 2^112
+    return -value if h & 0x8000 else value
+
+
+cdef inline void convert_as(Number* tag, real* y, const char* x, Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    if stride == sizeof(Number):
+        for j in range(n):
+            y[j] = <real>(<const Number*>x)[j]
+    else:
+        for j in range(n):
+            y[j] = <real>(<const Number*>(x + j * stride))[0]
+
+
+cdef void convert_row(real* y, const Table* t, Py_ssize_t i) noexcept nogil:
+    """y = row i of the table."""
+    cdef const char* x = t.data + i * t.row
+    cdef Py_ssize_t n = t.columns, s = t.column, j
+    if t.kind == KIND_FLOAT + 2: convert_as[float](NULL, y, x, s, n)
+    elif t.kind == KIND_FLOAT + 3: convert_as[double](NULL, y, x, s, n)
+    elif t.kind == KIND_UINT: convert_as[uint8_t](NULL, y, x, s, n)
+    elif t.kind == KIND_UINT + 1: convert_as[uint16_t](NULL, y, x, s, n)
+    elif t.kind == KIND_UINT + 2: convert_as[uint32_t](NULL, y, x, s, n)
+    elif t.kind == KIND_UINT + 3: convert_as[uint64_t](NULL, y, x, s, n)
+    elif t.kind == KIND_INT: convert_as[int8_t](NULL, y, x, s, n)
+    elif t.kind == KIND_INT + 1: convert_as[int16_t](NULL, y, x, s, n)
+    elif t.kind == KIND_INT + 2: convert_as[int32_t](NULL, y, x, s, n)
+    elif t.kind == KIND_INT + 3: convert_as[int64_t](NULL, y, x, s, n)
+    else:
+        for j in range(n):
+            y[j] = from_half((<const uint16_t*>(x + j * s))[0])
+
+
+cdef const real* rows_in_place(const Table* t) noexcept nogil:
+    """The table itself where kernels can read it as it lies; NULL where rows must be converted. Rows that
+    are a multiple of 512 bytes apart fall into few cache sets: copying them is cheaper."""
+    if not is_real(t) or t.column != sizeof(real) or t.row % <Py_ssize_t>sizeof(real) or t.row % 512 == 0:
+        return NULL
+    return <const real*>t.data

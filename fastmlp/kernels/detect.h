@@ -1,0 +1,56 @@
+/* Asks the processor and the operating system which instruction sets run here.
+ *
+ * Built with the platform's baseline flags: nothing here may use what it asks for.
+ */
+#ifndef FASTMLP_DETECT_H
+#define FASTMLP_DETECT_H
+
+#define FASTMLP_TEXT_OF(...) #__VA_ARGS__
+#define FASTMLP_TEXT(...) FASTMLP_TEXT_OF(__VA_ARGS__)
+
+/* The instruction sets of this build, best first, between commas (setup.py defines FASTMLP_BUILT). */
+static const char *fastmlp_built(void) { return FASTMLP_TEXT(FASTMLP_BUILT); }
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+
+/* Bits of XCR0: register state that the operating system saves when it switches tasks. */
+enum { XCR0_AVX = 0x06, XCR0_AVX512 = 0xe6 };
+
+static unsigned fastmlp_xcr0(void) {
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static int fastmlp_runs_avx2(void) {
+    unsigned a, b, c, d;
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28;      /* leaf 1, ecx */
+    const unsigned avx2 = 1u << 5;                                          /* leaf 7, ebx */
+    if (__get_cpuid_max(0, 0) < 7) return 0;
+    __cpuid(1, a, b, c, d);
+    if ((c & fma) == 0 || (c & osxsave) == 0 || (c & avx) == 0) return 0;
+    if ((fastmlp_xcr0() & XCR0_AVX) != XCR0_AVX) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    return (b & avx2) != 0;
+}
+
+static int fastmlp_runs_avx512(void) {
+    unsigned a, b, c, d;
+    const unsigned wanted = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;      /* f, dq, bw, vl */
+    if (!fastmlp_runs_avx2()) return 0;
+    if ((fastmlp_xcr0() & XCR0_AVX512) != XCR0_AVX512) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    return (b & wanted) == wanted;
+}
+#else
+static int fastmlp_runs_avx2(void) { return 0; }
+static int fastmlp_runs_avx512(void) { return 0; }
+#endif
+
+#if defined(__aarch64__)
+static int fastmlp_runs_neon(void) { return 1; }    /* part of the architecture */
+#else
+static int fastmlp_runs_neon(void) { return 0; }
+#endif
+#endif

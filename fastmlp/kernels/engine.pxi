@@ -1,0 +1,432 @@
+# The engine: a network in memory, and whole runs of minibatches without the GIL.
+#
+# A training step has two phases. (1) Each thread takes its own rows of the batch through all layers,
+# forward and back. (2) After a barrier each thread owns a slice of every weight matrix: it sums the
+# gradient of a tile over the whole batch, updates the parameters while the sum is in registers or cache,
+# and renews the transposed copy that the next step goes back through. No sum depends on who owns what.
+
+from libc.stdlib cimport malloc, free
+from libc.string cimport memset
+
+cdef inline void barrier(int threads) noexcept nogil:
+    pass
+
+cdef struct Layer:
+    Py_ssize_t n_in
+    Py_ssize_t n_out
+    Py_ssize_t row_in           # padded n_in: rows of w_t
+    Py_ssize_t row_out          # padded n_out: rows of w, y and d
+    real* w                     # (n_in, n_out)
+    real* b                     # (n_out,)
+    real* w_t                   # (n_out, n_in), for every layer but the first
+    real* y                     # (batch, n_out), outputs; of the last layer logits, then their gradient
+    real* d                     # (batch, n_out), deltas: gradients of the pre-activations
+    int activation
+    real alpha
+
+cdef struct Run:
+    Layer* layers
+    int depth
+    int loss
+    Table x
+    Targets targets             # of the samples in their own order
+    Table target_rows           # where targets are values
+    const Py_ssize_t* order     # sample at each place, or NULL
+    Py_ssize_t n                # samples
+    Py_ssize_t batch_size
+    Py_ssize_t first, last      # steps
+    Optimizer weight_rule
+    Optimizer bias_rule
+    Py_ssize_t destination      # distance of what the rules write from the parameters, in reals
+    int threads
+    # the batch at hand
+    real* x_batch
+    Py_ssize_t x_row
+    Py_ssize_t* labels
+    real* t_batch
+    Py_ssize_t t_row
+    real* losses
+    double loss_sum             # over all samples of the run
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
+    """As fastmlp/layout.py has it."""
+    cdef Py_ssize_t lines = (n + LINE - 1) // LINE
+    if lines >= 4:
+        lines |= 1
+    return lines * LINE
+
+
+# Phase 1: rows of the batch ------------------------------------------------------------------------
+
+cdef void dense(const Layer* layer, real* y, const real* x, Py_ssize_t x_row, Py_ssize_t rows) noexcept nogil:
+    """y = f(x w + b)"""
+    cdef Product p
+    p.m = rows
+    p.n = layer.n_out
+    p.k = layer.n_in
+    p.a = x
+    p.a_row = x_row
+    p.b = layer.w
+    p.b_row = layer.row_out
+    p.b_transposed = False
+    p.c = y
+    p.c_row = layer.row_out
+    p.bias = layer.b
+    p.activation = layer.activation
+    p.alpha = layer.alpha
+    p.y = NULL
+    p.y_row = 0
+    p.panel = NULL
+    gemm(&p)
+
+
+cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t r0, Py_ssize_t rows) noexcept nogil:
+    """below.d = (layer.d w^T) f'(below.y)"""
+    cdef Product p
+    p.m = rows
+    p.n = layer.n_in
+    p.k = layer.n_out
+    p.a = layer.d + r0 * layer.row_out
+    p.a_row = layer.row_out
+    p.b = layer.w_t
+    p.b_row = layer.row_in
+    p.b_transposed = False
+    p.c = below.d + r0 * below.row_out
+    p.c_row = below.row_out
+    p.bias = NULL
+    p.activation = below.activation
+    p.alpha = below.alpha
+    p.y = below.y + r0 * below.row_out
+    p.y_row = below.row_out
+    p.panel = NULL
+    gemm(&p)
+
+
+cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0, Py_ssize_t r1,
+                     const real** x, Py_ssize_t* x_row) noexcept nogil:
+    """Rows r0..r1 of the batch that begins at sample `start`: gather, forward, loss, backward."""
+    cdef Layer* layers = run.layers
+    cdef Layer* top = layers + run.depth - 1
+    cdef Targets targets
+    cdef Py_ssize_t i, sample
+    cdef int l
+    x[0] = rows_in_place(&run.x) if run.order == NULL else NULL
+    if x[0] != NULL:
+        x_row[0] = run.x.row // <Py_ssize_t>sizeof(real)
+        x[0] += start * x_row[0]
+    else:
+        x[0] = run.x_batch
+        x_row[0] = run.x_row
+        for i in range(r0, r1):
+            convert_row(run.x_batch + i * run.x_row, &run.x, run.order[start + i] if run.order != NULL else start + i)
+    if r0 == r1:
+        return
+    dense(layers, layers.y + r0 * layers.row_out, x[0] + r0 * x_row[0], x_row[0], r1 - r0)
+    for l in range(1, run.depth):
+        dense(layers + l, layers[l].y + r0 * layers[l].row_out, layers[l - 1].y + r0 * layers[l].row_in,
+              layers[l].row_in, r1 - r0)
+    targets.labels = run.labels
+    targets.rows = run.t_batch
+    targets.row = run.t_row
+    for i in range(r0, r1):
+        sample = run.order[start + i] if run.order != NULL else start + i
+        if run.targets.labels != NULL:
+            run.labels[i] = run.targets.labels[sample]
+        else:
+            convert_row(run.t_batch + i * run.t_row, &run.target_rows, sample)
+        run.losses[i] = loss_row(run.loss, top.d + i * top.row_out, top.y + i * top.row_out, &targets, i,
+                                 top.n_out, <real>1 / rows)
+    for l in range(run.depth - 1, 0, -1):
+        dense_data_gradient(layers + l - 1, layers + l, r0, r1 - r0)
+
+
+# Phase 2: slices of the parameters -----------------------------------------------------------------
+
+cdef void transpose_slice(const Layer* layer, int thread, int threads) noexcept nogil:
+    cdef Py_ssize_t k0 = share(layer.n_in, thread, threads), k1 = share(layer.n_in, thread + 1, threads)
+    if layer.w_t != NULL:
+        transpose(layer.w_t + k0, layer.row_in, layer.w + k0 * layer.row_out, layer.row_out, k1 - k0, layer.n_out)
+
+
+cdef void parameters_phase(Run* run, const real* x, Py_ssize_t x_row, Py_ssize_t rows, int thread) noexcept nogil:
+    """Gradient and update of this thread's inputs of every layer, and of its share of the biases."""
+    cdef Layer* layer
+    cdef Gradient g
+    cdef real one = 1
+    cdef Py_ssize_t lines, c0
+    cdef int l
+    g.rows = rows
+    g.g_padded = True
+    for l in range(run.depth):
+        layer = run.layers + l
+        g.d = layer.d
+        g.d_row = layer.row_out
+        g.n = layer.n_out
+        g.k0 = share(layer.n_in, thread, run.threads)
+        g.k1 = share(layer.n_in, thread + 1, run.threads)
+        g.a = x if l == 0 else run.layers[l - 1].y
+        g.a_row = x_row if l == 0 else layer.row_in
+        g.g = layer.w + run.destination
+        g.g_row = layer.row_out
+        gemm_gradient(&g, &run.weight_rule)
+        lines = (layer.n_out + LINE - 1) // LINE
+        c0 = share(lines, thread, run.threads) * LINE
+        g.n = min(share(lines, thread + 1, run.threads) * LINE, layer.n_out) - c0
+        g.d = layer.d + c0
+        g.k0 = 0
+        g.k1 = 1
+        g.a = &one
+        g.a_row = 0
+        g.g = layer.b + run.destination + c0
+        gemm_gradient(&g, &run.bias_rule)
+        if run.weight_rule.rule != RULE_GRADIENT:
+            transpose_slice(layer, thread, run.threads)
+
+
+cdef void train(void* argument, int thread) noexcept nogil:
+    """Steps first..last of a run, as one thread of run.threads that do the same."""
+    cdef Run* run = <Run*>argument
+    cdef Py_ssize_t step, start, rows, x_row, i
+    cdef const real* x
+    cdef int l
+    for l in range(1, run.depth):
+        transpose_slice(run.layers + l, thread, run.threads)
+    barrier(run.threads)
+    for step in range(run.first, run.last):
+        start = step * run.batch_size
+        rows = min(run.batch_size, run.n - start)
+        rows_phase(run, start, rows, share(rows, thread, run.threads), share(rows, thread + 1, run.threads),
+                   &x, &x_row)
+        barrier(run.threads)
+        if thread == 0:
+            for i in range(rows):
+                run.loss_sum += run.losses[i]
+        parameters_phase(run, x, x_row, rows, thread)
+        barrier(run.threads)
+
+
+# Inference -----------------------------------------------------------------------------------------
+
+cdef struct Inference:
+    const Layer* layers
+    int depth
+    Table x
+    char* out
+    Py_ssize_t out_row          # bytes
+    Py_ssize_t out_column
+    Py_ssize_t width            # the widest padded row of all layers
+    Py_ssize_t block            # rows that go through the network together
+    real* scratch               # 3 block width reals for each thread
+    int threads
+
+
+cdef void infer(void* argument, int thread) noexcept nogil:
+    """out = the last layer of every row, a block of rows at a time."""
+    cdef Inference* run = <Inference*>argument
+    cdef const Layer* top = run.layers + run.depth - 1
+    cdef Py_ssize_t r = share(run.x.rows, thread, run.threads), end = share(run.x.rows, thread + 1, run.threads)
+    cdef Py_ssize_t size = run.block * run.width, rows, x_row, i, j
+    cdef real* buffers = run.scratch + thread * 3 * size
+    cdef const real* table = rows_in_place(&run.x)
+    cdef const real* x
+    cdef real* y
+    cdef int l
+    while r < end:
+        rows = min(run.block, end - r)
+        if is_real(&run.x) and (table != NULL or rows == 1 and run.x.column == sizeof(real)):
+            x = <const real*>(run.x.data + r * run.x.row)
+            x_row = run.x.row // <Py_ssize_t>sizeof(real)
+        else:
+            x = buffers + 2 * size
+            x_row = padded(run.x.columns)
+            for i in range(rows):
+                convert_row(buffers + 2 * size + i * x_row, &run.x, r + i)
+        for l in range(run.depth):
+            y = buffers + (l & 1) * size
+            dense(run.layers + l, y, x, x_row, rows)
+            x = y
+            x_row = run.layers[l].row_out
+        for i in range(rows):
+            for j in range(top.n_out):
+                (<real*>(run.out + (r + i) * run.out_row + j * run.out_column))[0] = y[i * x_row + j]
+        r += rows
+
+
+cdef class Engine:
+    """A network over the caller's buffer of parameters, which must outlive nothing: it is kept alive here.
+
+    sizes           units of every layer, inputs first
+    activations     (code, alpha) of every layer, the last one the identity
+    loss            code of the loss
+    parameters      flat buffer, laid out as fastmlp/layout.py says
+    offsets         where the weights and the biases of every layer begin
+    """
+    cdef Layer* layers
+    cdef int depth
+    cdef int loss
+    cdef readonly Py_ssize_t batch_size         # rows for which there is a workspace
+    cdef Py_ssize_t width
+    cdef void* workspace
+    cdef object parameters
+
+    def __cinit__(self, sizes, activations, int loss, real[::1] parameters, offsets):
+        cdef Py_ssize_t end = 0
+        cdef int l
+        self.depth = len(sizes) - 1
+        self.loss = loss
+        self.parameters = parameters
+        self.layers = <Layer*>malloc(self.depth * sizeof(Layer))
+        if self.layers == NULL:
+            raise MemoryError
+        for l in range(self.depth):
+            self.layers[l].n_in = sizes[l]
+            self.layers[l].n_out = sizes[l + 1]
+            self.layers[l].row_in = padded(sizes[l])
+            self.layers[l].row_out = padded(sizes[l + 1])
+            self.layers[l].w = &parameters[0] + <Py_ssize_t>offsets[l][0]
+            self.layers[l].b = &parameters[0] + <Py_ssize_t>offsets[l][1]
+            self.layers[l].activation = activations[l][0]
+            self.layers[l].alpha = activations[l][1]
+            self.layers[l].w_t = self.layers[l].y = self.layers[l].d = NULL
+            end = <Py_ssize_t>offsets[l][1] + self.layers[l].row_out
+            self.width = max(self.width, self.layers[l].row_in, self.layers[l].row_out)
+        if end != parameters.shape[0]:
+            raise ValueError(f"parameters: expected {end} elements, got {parameters.shape[0]}")
+
+    def __dealloc__(self):
+        free(self.layers)
+        free(self.workspace)
+
+    def workspace_nbytes(self, Py_ssize_t batch_size):
+        """Bytes that training with this batch size holds beside parameters and data."""
+        return self.lay_out(NULL, batch_size, NULL)
+
+    cdef Py_ssize_t lay_out(self, real* base, Py_ssize_t batch_size, Run* run) noexcept:
+        """Places everything a training step needs after `base` (if not NULL); the bytes it takes."""
+        cdef Py_ssize_t end = 0, last = self.depth - 1
+        cdef Layer* layer
+        cdef int l
+        for l in range(self.depth):
+            layer = self.layers + l
+            if base != NULL:
+                layer.y = base + end
+            end += batch_size * layer.row_out
+            if base != NULL:
+                layer.d = base + end if l < last else layer.y
+            if l < last:
+                end += batch_size * layer.row_out
+            if l > 0:
+                if base != NULL:
+                    layer.w_t = base + end
+                end += layer.n_out * layer.row_in
+        if run != NULL:
+            run.x_batch = base + end
+            run.x_row = self.layers[0].row_in
+        end += batch_size * self.layers[0].row_in
+        if run != NULL:
+            run.t_batch = base + end
+            run.t_row = self.layers[last].row_out
+        end += batch_size * self.layers[last].row_out
+        if run != NULL:
+            run.losses = base + end
+        end += padded(batch_size)
+        if run != NULL:
+            run.labels = <Py_ssize_t*>(base + end)
+        return end * sizeof(real) + batch_size * sizeof(Py_ssize_t)
+
+    cdef real* reserve(self, Py_ssize_t batch_size) except NULL:
+        """The workspace for a batch size, from the start of a cache line; kept for the next call."""
+        cdef Py_ssize_t size
+        if self.batch_size != batch_size:
+            free(self.workspace)
+            self.batch_size = 0
+            size = self.lay_out(NULL, batch_size, NULL) + 64
+            self.workspace = malloc(size)
+            if self.workspace == NULL:
+                raise MemoryError(f"a workspace of {size} bytes for batches of {batch_size}")
+            self.batch_size = batch_size
+            memset(self.workspace, 0, size)
+        return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
+
+    def train(self, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
+              Py_ssize_t first, Py_ssize_t last, int rule, real lr, real momentum, real weight_decay,
+              Py_ssize_t destination, Py_ssize_t velocity, int threads):
+        """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
+
+        x (n, inputs) and rows (n, outputs) are tables of any numeric dtype; one of `labels` (n,) and `rows`
+        is None. The distances say where the rule writes and where its velocity is, in reals from the
+        parameters. Returns the sum of the losses of all samples seen. Arguments have been checked."""
+        cdef Run run
+        cdef Py_buffer view_x, view_rows
+        cdef real* base
+        memset(&run, 0, sizeof(Run))
+        base = self.reserve(batch_size)
+        self.lay_out(base, batch_size, &run)
+        run.layers = self.layers
+        run.depth = self.depth
+        run.loss = self.loss
+        run.batch_size = batch_size
+        run.first = first
+        run.last = last
+        run.order = &order[0] if order is not None else NULL
+        run.weight_rule.rule = run.bias_rule.rule = rule
+        run.weight_rule.lr = run.bias_rule.lr = lr
+        run.weight_rule.momentum = run.bias_rule.momentum = momentum
+        run.weight_rule.velocity = run.bias_rule.velocity = velocity
+        run.weight_rule.weight_decay = weight_decay
+        run.destination = destination
+        run.threads = threads
+        PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
+        try:
+            if not describe(&run.x, &view_x):
+                raise TypeError(f"X: cannot convert {x.dtype}")
+            run.n = run.x.rows if order is None else order.shape[0]
+            if labels is not None:
+                run.targets.labels = &labels[0]
+                with nogil:
+                    train(&run, 0)
+            else:
+                PyObject_GetBuffer(rows, &view_rows, PyBUF_STRIDES | PyBUF_FORMAT)
+                try:
+                    if not describe(&run.target_rows, &view_rows):
+                        raise TypeError(f"y: cannot convert {rows.dtype}")
+                    with nogil:
+                        train(&run, 0)
+                finally:
+                    PyBuffer_Release(&view_rows)
+        finally:
+            PyBuffer_Release(&view_x)
+        return run.loss_sum
+
+    def forward(self, x, real[:, :] out, int threads):
+        """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype.
+        False where the dtype is none that can be converted, or shapes do not fit."""
+        cdef Inference run
+        cdef Py_buffer view
+        PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
+        try:
+            if view.ndim != 2 or not describe(&run.x, &view):
+                return False
+            if (run.x.columns != self.layers[0].n_in or run.x.rows != out.shape[0]
+                    or self.layers[self.depth - 1].n_out != out.shape[1]):
+                return False
+            if run.x.rows == 0:
+                return True
+            run.layers = self.layers
+            run.depth = self.depth
+            run.out = <char*>&out[0, 0]
+            run.out_row = out.strides[0]
+            run.out_column = out.strides[1]
+            run.width = self.width
+            run.threads = threads
+            run.block = min(MC, run.x.rows)
+            run.scratch = <real*>malloc(3 * threads * run.block * run.width * sizeof(real))
+            if run.scratch == NULL:
+                raise MemoryError
+            with nogil:
+                infer(&run, 0)
+            free(run.scratch)
+        finally:
+            PyBuffer_Release(&view)
+        return True

@@ -1,0 +1,13 @@
+# Every kernel, in the order in which they build on each other.
+
+include "simd.pxi"              # the vector vocabulary
+include "vector_math.pxi"       # exp, log, tanh, sigmoid of a vector
+include "transpose.pxi"
+include "activations.pxi"       # formula pairs, on tiles and on arrays
+include "rows.pxi"              # softmax and other functions of a row
+include "losses.pxi"            # of one row: loss and gradient
+include "optimizers.pxi"        # update rules
+include "gemm.pxi"              # dense layers: products with all of the above in their last step
+include "convert.pxi"           # rows of any numeric dtype
+include "engine.pxi"            # whole runs of minibatches, inference
+include "functions.pxi"         # what Python calls with arrays

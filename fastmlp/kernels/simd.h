@@ -1,0 +1,266 @@
+/* The vector vocabulary: everything the kernels know of the hardware.
+ *
+ * One translation unit is one instruction set and one dtype, chosen by the build:
+ *   FASTMLP_ISA_avx512 | FASTMLP_ISA_avx2 | FASTMLP_ISA_neon | FASTMLP_ISA_portable
+ *   FASTMLP_REAL_f32   | FASTMLP_REAL_f64
+ *
+ * `vec` is a register of VL reals and `ivec` the register of VL signed integers of the same width.
+ * Arithmetic (+ - * /) on both is the language's own; only what C cannot say has a name here.
+ * Comparisons follow IEEE 754: every comparison with NaN is false.
+ */
+#ifndef FASTMLP_SIMD_H
+#define FASTMLP_SIMD_H
+
+#include <stdint.h>
+#include <string.h>
+#include <math.h>
+
+#if defined(FASTMLP_ISA_avx512)
+#  include <immintrin.h>
+#  define VEC_BYTES 64
+#elif defined(FASTMLP_ISA_avx2)
+#  include <immintrin.h>
+#  define VEC_BYTES 32
+#elif defined(FASTMLP_ISA_neon)
+#  include <arm_neon.h>
+#  define VEC_BYTES 16
+#elif defined(FASTMLP_ISA_portable)
+#  if defined(__GNUC__)
+#    define VEC_BYTES 16
+#  endif
+#else
+#  error "the build names no instruction set"
+#endif
+
+#if defined(FASTMLP_REAL_f64)
+typedef double real;
+typedef int64_t ireal;
+#elif defined(FASTMLP_REAL_f32)
+typedef float real;
+typedef int32_t ireal;
+#else
+#  error "the build names no dtype"
+#endif
+
+#if defined(_MSC_VER)
+#  define FASTMLP_INLINE static __forceinline
+#else
+#  define FASTMLP_INLINE static inline __attribute__((always_inline, unused))
+/* The register tile must disappear into its callers, or its accumulators do not stay in registers:
+ * Cython's `cdef inline` means "always" in these files. */
+#  undef CYTHON_INLINE
+#  define CYTHON_INLINE inline __attribute__((always_inline, unused))
+#endif
+
+#if defined(VEC_BYTES)
+typedef real vec __attribute__((vector_size(VEC_BYTES)));
+typedef ireal ivec __attribute__((vector_size(VEC_BYTES)));
+typedef real vec_unaligned __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
+enum { VL = VEC_BYTES / sizeof(real) };
+FASTMLP_INLINE vec vset1(real x) { return x - (vec){0}; }
+FASTMLP_INLINE vec vload(const real *p) { return *(const vec_unaligned *)p; }
+FASTMLP_INLINE void vstore(real *p, vec v) { *(vec_unaligned *)p = v; }
+FASTMLP_INLINE ivec vset1_int(ireal x) { return x - (ivec){0}; }
+FASTMLP_INLINE ivec vbits(vec v) { return (ivec)v; }
+FASTMLP_INLINE vec vfrom_bits(ivec v) { return (vec)v; }
+FASTMLP_INLINE ivec vless(vec a, vec b) { return a < b; }
+#else  /* no vector extensions: a vector of one */
+typedef real vec;
+typedef ireal ivec;
+enum { VL = 1 };
+FASTMLP_INLINE vec vset1(real x) { return x; }
+FASTMLP_INLINE vec vload(const real *p) { return *p; }
+FASTMLP_INLINE void vstore(real *p, vec v) { *p = v; }
+FASTMLP_INLINE ivec vset1_int(ireal x) { return x; }
+FASTMLP_INLINE ivec vbits(vec v) { ivec i; memcpy(&i, &v, sizeof i); return i; }
+FASTMLP_INLINE vec vfrom_bits(ivec i) { vec v; memcpy(&v, &i, sizeof v); return v; }
+FASTMLP_INLINE ivec vless(vec a, vec b) { return -(ireal)(a < b); }
+#endif
+
+/* vfma(a, b, c) = a b + c, rounded once; the portable variant rounds twice. */
+#if defined(FASTMLP_ISA_avx512) && defined(FASTMLP_REAL_f32)
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
+FASTMLP_INLINE vec vsqrt(vec a) { return (vec)_mm512_sqrt_ps((__m512)a); }
+#elif defined(FASTMLP_ISA_avx512)
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c); }
+FASTMLP_INLINE vec vsqrt(vec a) { return (vec)_mm512_sqrt_pd((__m512d)a); }
+#elif defined(FASTMLP_ISA_avx2) && defined(FASTMLP_REAL_f32)
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c); }
+FASTMLP_INLINE vec vsqrt(vec a) { return (vec)_mm256_sqrt_ps((__m256)a); }
+#elif defined(FASTMLP_ISA_avx2)
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c); }
+FASTMLP_INLINE vec vsqrt(vec a) { return (vec)_mm256_sqrt_pd((__m256d)a); }
+#elif defined(FASTMLP_ISA_neon) && defined(FASTMLP_REAL_f32)
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+FASTMLP_INLINE vec vsqrt(vec a) { return (vec)vsqrtq_f32((float32x4_t)a); }
+#elif defined(FASTMLP_ISA_neon)
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return (vec)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+FASTMLP_INLINE vec vsqrt(vec a) { return (vec)vsqrtq_f64((float64x2_t)a); }
+#else
+FASTMLP_INLINE vec vfma(vec a, vec b, vec c) { return a * b + c; }
+FASTMLP_INLINE vec vsqrt(vec a) {
+    real lane[VL];
+    memcpy(lane, &a, sizeof a);
+    for (int i = 0; i < VL; i++) lane[i] = (real)sqrt((double)lane[i]);
+    memcpy(&a, lane, sizeof a);
+    return a;
+}
+#endif
+
+/* vselect(mask, a, b): a where the mask's lane is all ones, b where it is zero. */
+FASTMLP_INLINE vec vselect(ivec mask, vec a, vec b) {
+    return vfrom_bits((mask & vbits(a)) | (~mask & vbits(b)));
+}
+/* The first n reals of p in lanes 0..n-1, `fill` in the others, nothing beyond them touched; and the way back. */
+static const ireal LANE_INDEX[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#if defined(FASTMLP_ISA_avx512)
+#  if defined(FASTMLP_REAL_f32)
+#    define MASKED(operation) _mm512_mask_##operation##_ps
+#  else
+#    define MASKED(operation) _mm512_mask_##operation##_pd
+#  endif
+FASTMLP_INLINE vec vload_part(const real *p, Py_ssize_t n, real fill) {
+    return n >= VL ? vload(p) : (vec)MASKED(loadu)(vset1(fill), n <= 0 ? 0 : (1u << n) - 1, p);
+}
+FASTMLP_INLINE void vstore_part(real *p, vec v, Py_ssize_t n) {
+    MASKED(storeu)(p, n >= VL ? (1u << VL) - 1 : n <= 0 ? 0 : (1u << n) - 1, v);
+}
+#elif defined(FASTMLP_ISA_avx2)
+#  if defined(FASTMLP_REAL_f32)
+#    define MASKED(operation) _mm256_mask##operation##_ps
+#  else
+#    define MASKED(operation) _mm256_mask##operation##_pd
+#  endif
+FASTMLP_INLINE ivec vfirst(Py_ssize_t n) {
+    return *(const ivec *)memcpy(&(ivec){0}, LANE_INDEX, sizeof(ivec)) < vset1_int((ireal)(n < VL ? n : VL));
+}
+FASTMLP_INLINE vec vload_part(const real *p, Py_ssize_t n, real fill) {
+    ivec mask = vfirst(n);
+    return vselect(mask, (vec)MASKED(load)(p, (__m256i)mask), vset1(fill));
+}
+FASTMLP_INLINE void vstore_part(real *p, vec v, Py_ssize_t n) {
+    if (n >= VL) vstore(p, v); else MASKED(store)(p, (__m256i)vfirst(n), v);
+}
+#else
+FASTMLP_INLINE vec vload_part(const real *p, Py_ssize_t n, real fill) {
+    real lane[VL];
+    for (int i = 0; i < VL; i++) lane[i] = i < n ? p[i] : fill;
+    return vload(lane);
+}
+FASTMLP_INLINE void vstore_part(real *p, vec v, Py_ssize_t n) {
+    real lane[VL];
+    vstore(lane, v);
+    for (int i = 0; i < VL && i < n; i++) p[i] = lane[i];
+}
+#endif
+
+/* Lanes of two vectors in turn: a0 b0 a1 b1 ..., the first half and the second. */
+#if !defined(VEC_BYTES)
+FASTMLP_INLINE vec vzip_low(vec a, vec b) { (void)b; return a; }
+FASTMLP_INLINE vec vzip_high(vec a, vec b) { (void)a; return b; }
+#else
+#  if VEC_BYTES == 64 && defined(FASTMLP_REAL_f32)
+#    define LOW  0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#    define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#  elif VEC_BYTES == 64 || VEC_BYTES == 32 && defined(FASTMLP_REAL_f32)
+#    define LOW  0, 8, 1, 9, 2, 10, 3, 11
+#    define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#  elif VEC_BYTES == 32 || defined(FASTMLP_REAL_f32)
+#    define LOW  0, 4, 1, 5
+#    define HIGH 2, 6, 3, 7
+#  else
+#    define LOW  0, 2
+#    define HIGH 1, 3
+#  endif
+#  if defined(__clang__) || __GNUC__ >= 12
+#    define ZIP(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#  else
+#    define ZIP(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#  endif
+FASTMLP_INLINE vec vzip_low(vec a, vec b) { return ZIP(a, b, LOW); }
+FASTMLP_INLINE vec vzip_high(vec a, vec b) { return ZIP(a, b, HIGH); }
+#endif
+
+/* ---- Bits of a real: what vector_math.pxi needs ---------------------------------------------------
+ * Integers wrap around here. ROUND is the number whose unit in the last place is 1: (x + ROUND) - ROUND
+ * is x rounded to an integer, and that integer stands in the low bits of x + ROUND. */
+#if defined(FASTMLP_REAL_f64)
+enum { MANTISSA = 52, BIAS = 1023 };
+static const ireal SIGN_BIT = INT64_MIN;
+#else
+enum { MANTISSA = 23, BIAS = 127 };
+static const ireal SIGN_BIT = INT32_MIN;
+#endif
+#define ROUND ((real)1.5 * ((int64_t)1 << MANTISSA))
+
+#if defined(FASTMLP_REAL_f64)
+typedef uint64_t ureal;
+#else
+typedef uint32_t ureal;
+#endif
+#if defined(VEC_BYTES)
+typedef ureal uvec __attribute__((vector_size(VEC_BYTES)));
+#else
+typedef ureal uvec;
+#endif
+FASTMLP_INLINE ivec vadd_bits(ivec a, ivec b) { return (ivec)((uvec)a + (uvec)b); }
+FASTMLP_INLINE ivec vsub_bits(ivec a, ivec b) { return (ivec)((uvec)a - (uvec)b); }
+FASTMLP_INLINE ivec vshift_left(ivec a, int n) { return (ivec)((uvec)a << n); }
+FASTMLP_INLINE ivec vshift_right(ivec a, int n) { return (ivec)((uvec)a >> n); }  /* zeros come in */
+
+FASTMLP_INLINE vec vabs(vec a) { return vfrom_bits(vbits(a) & vset1_int(~SIGN_BIT)); }
+/* a >= 0 with the sign of b. */
+FASTMLP_INLINE vec vwith_sign(vec a, vec b) { return vfrom_bits(vbits(a) | (vbits(b) & vset1_int(SIGN_BIT))); }
+
+/* The smaller, the larger of both; NaN if b is NaN. */
+#if defined(FASTMLP_ISA_avx512) && defined(FASTMLP_REAL_f32)
+FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(FASTMLP_ISA_avx512)
+FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_pd((__m512d)a, (__m512d)b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_pd((__m512d)a, (__m512d)b); }
+#elif defined(FASTMLP_ISA_avx2) && defined(FASTMLP_REAL_f32)
+FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)_mm256_min_ps((__m256)a, (__m256)b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__m256)b); }
+#elif defined(FASTMLP_ISA_avx2)
+FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)_mm256_min_pd((__m256d)a, (__m256d)b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm256_max_pd((__m256d)a, (__m256d)b); }
+#elif defined(FASTMLP_ISA_neon) && defined(FASTMLP_REAL_f32)
+FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)vminq_f32((float32x4_t)a, (float32x4_t)b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+#elif defined(FASTMLP_ISA_neon)
+FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)vminq_f64((float64x2_t)a, (float64x2_t)b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)vmaxq_f64((float64x2_t)a, (float64x2_t)b); }
+#else
+FASTMLP_INLINE vec vmin(vec a, vec b) { return vselect(vless(a, b), a, b); }
+FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
+#endif
+/* --------------------------------------------------------------------------------------------------- */
+
+/* The register tile: at most MR rows by NV vectors of accumulators, beside NV vectors of b and one
+ * broadcast of a; a single row takes WIDE vectors. KC rows of b (NR = NV VL wide) stay in the first-level
+ * cache and MC rows of a in the second; a gradient sums KG rows of the batch at a time for MG inputs.
+ * A panel of b is worth packing, where rows are not padded, for PACK_ROWS rows of a or more. */
+enum {
+    NV = 2,
+    NR = NV * VL,
+    WIDE = 8,
+#if defined(FASTMLP_ISA_avx512)
+    MR = 12,
+#elif defined(FASTMLP_ISA_neon)
+    MR = 8,
+#else
+    MR = 6,
+#endif
+    KC = 32768 / (NR * sizeof(real)),
+    MC = 96,
+    PANEL = KC * NR,
+    EDGE = MR * NR,
+    BLOCK = 96 * NR,
+    KG = 512,
+    MG = BLOCK / NR,
+    PACK_ROWS = 48,
+    LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */
+    TREE = 16 / VL,               /* vectors of the 16 lanes that every sum over a row is kept in */
+};
+#endif

@@ -1,0 +1,50 @@
+# The vector vocabulary of simd.h, as Cython sees it.
+
+cdef extern from "simd.h" nogil:
+    ctypedef float real
+    ctypedef int ireal
+    ctypedef float vec
+    ctypedef int ivec
+    enum:
+        VL
+        NV
+        NR
+        WIDE
+        MR
+        KC
+        MC
+        PANEL
+        EDGE
+        BLOCK
+        KG
+        MG
+        PACK_ROWS
+        LINE
+        TREE
+    vec vset1(real x)
+    vec vload(const real* p)
+    void vstore(real* p, vec v)
+    vec vload_part(const real* p, Py_ssize_t n, real fill)
+    void vstore_part(real* p, vec v, Py_ssize_t n)
+    vec vfma(vec a, vec b, vec c)
+    vec vsqrt(vec a)
+    vec vselect(ivec mask, vec a, vec b)
+    ivec vless(vec a, vec b)
+    ivec vset1_int(ireal x)
+    ivec vbits(vec v)
+    vec vfrom_bits(ivec v)
+    vec vzip_low(vec a, vec b)
+    vec vzip_high(vec a, vec b)
+    # bits of a real, for vector_math.pxi
+    enum:
+        MANTISSA
+        BIAS
+    const real ROUND
+    ivec vadd_bits(ivec a, ivec b)
+    ivec vsub_bits(ivec a, ivec b)
+    ivec vshift_left(ivec a, int n)
+    ivec vshift_right(ivec a, int n)
+    vec vabs(vec a)
+    vec vwith_sign(vec a, vec b)
+    vec vmin(vec a, vec b)
+    vec vmax(vec a, vec b)

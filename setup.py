@@ -1,0 +1,196 @@
+"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype.
+
+All kernel modules come from one text, fastmlp/kernels/kernels.pyx: Cython translates it once per module
+name, and the C compiler gets the flags of the instruction set and two macros that name the variant.
+An instruction set that the compiler cannot build is left out with a notice.
+
+Every binary carries a hash of all that went into it (texts, flags, compiler, Cython, Python) and is
+taken as up to date if that hash is there, whatever the clocks and time stamps say.
+
+FASTMLP_DEBUG=1 builds with bounds checks.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import setuptools
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+KERNELS = "fastmlp/kernels"
+DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
+
+# Instruction sets, best first: compiler flags, and the least that a compiler must take with them.
+ISAS = {
+    "avx512": (
+        ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
+        "#include <immintrin.h>\n"
+        "typedef float vec __attribute__((vector_size(64)));\n"
+        "vec probe(vec a) { return (vec)_mm512_fmadd_ps((__m512)a, (__m512)a, (__m512)(a + a)); }\n",
+    ),
+    "avx2": (
+        ["-mavx2", "-mfma"],
+        "#include <immintrin.h>\n"
+        "typedef float vec __attribute__((vector_size(32)));\n"
+        "vec probe(vec a) { return (vec)_mm256_fmadd_ps((__m256)a, (__m256)a, (__m256)(a + a)); }\n",
+    ),
+    "neon": (
+        [],
+        "#include <arm_neon.h>\n"
+        "typedef float vec __attribute__((vector_size(16)));\n"
+        "vec probe(vec a) { return (vec)vfmaq_f32((float32x4_t)a, (float32x4_t)a, (float32x4_t)(a + a)); }\n",
+    ),
+    "portable": ([], ""),
+}
+ISAS_OF_MACHINE = {
+    "x86_64": ("avx512", "avx2"),
+    "amd64": ("avx512", "avx2"),
+    "aarch64": ("neon",),
+    "arm64": ("neon",),
+}
+DTYPES = ("f32", "f64")
+
+DIRECTIVES = {
+    "language_level": "3",
+    "boundscheck": str(DEBUG),
+    "wraparound": "False",
+    "cdivision": "True",
+    "initializedcheck": str(DEBUG),
+}
+# -fno-fast-math: a CFLAGS of the caller must not change results, nor set flush-to-zero for the process.
+FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-g0"]
+FLAGS_MSVC = ["/O2"]
+
+
+def texts():
+    """Every file that the compiled parts are made from."""
+    patterns = ("*.pyx", "*.pxi", "*.pxd", "*.h")
+    return sorted(path for pattern in patterns for path in Path(KERNELS).glob(pattern))
+
+
+class BuildKernels(build_ext):
+    def finalize_options(self):
+        super().finalize_options()
+        affinity = getattr(os, "sched_getaffinity", None)
+        self.parallel = self.parallel or (len(affinity(0)) if affinity else os.cpu_count()) or 1
+        self.force = True  # what can be skipped is decided below, by content
+
+    def build_extensions(self):
+        names = [isa for isa in ISAS if isa == "portable" or self.can_build(isa)]
+        self.extensions = [ext for ext in self.extensions if ext.isa is None or ext.isa in names]
+        for ext in self.extensions:
+            if ext.isa is None:  # the detector knows which variants belong to this installation
+                ext.define_macros = [("FASTMLP_BUILT", ",".join(names))]
+            else:
+                ext.extra_compile_args = (FLAGS_MSVC if self.msvc else FLAGS) + ISAS[ext.isa][0]
+        self.tools = self.describe_tools()
+        self.remove_leftovers(Path(self.build_lib, KERNELS))
+        Path(self.build_temp).mkdir(parents=True, exist_ok=True)
+        super().build_extensions()
+
+    @property
+    def msvc(self):
+        return self.compiler.compiler_type == "msvc"
+
+    def can_build(self, isa):
+        """Whether this platform has the instruction set and the compiler takes its flags and vectors."""
+        machine = self.plat_name.split("-")[-1].lower()  # linux-x86_64, macosx-11.0-arm64, win-amd64
+        if isa not in ISAS_OF_MACHINE.get(machine, ()):
+            return False
+        if not self.msvc:
+            flags, probe = ISAS[isa]
+            with tempfile.TemporaryDirectory() as folder:
+                source = Path(folder, "probe.c")
+                source.write_text(probe)
+                try:
+                    self.compiler.compile([str(source)], output_dir=folder, extra_postargs=FLAGS + flags)
+                    return True
+                except CompileError:
+                    pass
+        print(f"fastmlp: NOTICE: the compiler cannot build the {isa} kernels; they are left out", flush=True)
+        return False
+
+    def describe_tools(self):
+        import Cython
+
+        command = getattr(self.compiler, "compiler_so", [])
+        try:
+            version = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
+        except OSError:  # no compiler: compiling will say so
+            version = ""
+        return repr((Cython.__version__, sys.version, self.plat_name, command, version))
+
+    def remove_leftovers(self, folder):
+        """Binaries of other variants, left by an earlier build, are no part of this one."""
+        wanted = {Path(self.get_ext_fullpath(ext.name)).name for ext in self.extensions}
+        for binary in folder.glob("*" + self.get_ext_filename("x")[1:]):
+            if binary.name not in wanted:
+                binary.unlink()
+
+    def copy_extensions_to_source(self):
+        self.remove_leftovers(Path(KERNELS))
+        super().copy_extensions_to_source()
+
+    def stamp(self, ext):
+        """What makes this binary: two hashes, of the texts and of everything else."""
+        content = hashlib.sha256()
+        for path in texts():
+            content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        settings = (ext.name, ext.define_macros, ext.extra_compile_args, DIRECTIVES, self.tools)
+        recipe = Path(__file__).read_bytes() + repr(settings).encode()
+        return f"fastmlp-texts:{content.hexdigest()} fastmlp-recipe:{hashlib.sha256(recipe).hexdigest()}"
+
+    def build_extension(self, ext):
+        stamp = self.stamp(ext)
+        target = Path(self.get_ext_fullpath(ext.name))
+        in_tree = Path(KERNELS, target.name)
+        for binary in (target, in_tree, *Path("build").glob(f"lib.*/{in_tree.as_posix()}")):
+            if binary.is_file() and stamp.encode() in binary.read_bytes():
+                print(f"fastmlp: {ext.name} is up to date", flush=True)
+                if binary != target:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(binary, target)
+                return
+        target.unlink(missing_ok=True)
+        (source,) = ext.sources
+        c_file = Path(self.build_temp, ext.name + ".c")
+        command = [sys.executable, "-m", "cython", source, "--module-name", ext.name, "-o", str(c_file)]
+        for name, value in DIRECTIVES.items():
+            command += ["-X", f"{name}={value}"]
+        translated = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        print(translated.stdout, end="", flush=True)
+        if translated.returncode != 0:
+            raise CompileError(f"Cython could not translate {source} for {ext.name}")
+        variable = re.sub(r"\W", "_", ext.name)
+        with c_file.open("a") as c:
+            c.write(f'\nextern const char {variable}_stamp[];\nconst char {variable}_stamp[] = "{stamp}";\n')
+        ext.sources = [str(c_file)]
+        super().build_extension(ext)
+        ext.sources = [source]
+
+
+def extension(name, source, isa=None, dtype=None):
+    macros = [(f"FASTMLP_ISA_{isa}", "1"), (f"FASTMLP_REAL_{dtype}", "1")] if isa else []
+    ext = setuptools.Extension(
+        f"fastmlp.kernels.{name}",
+        [f"{KERNELS}/{source}"],
+        include_dirs=[KERNELS],
+        define_macros=macros,
+        depends=[path.as_posix() for path in texts()],
+    )
+    ext.isa = isa
+    return ext
+
+
+setuptools.setup(
+    cmdclass={"build_ext": BuildKernels},
+    options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
+    ext_modules=[extension("_detect", "_detect.pyx")]
+    + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES],
+)

@@ -1,0 +1,108 @@
+"""What all tests share: the backends and dtypes they run over, and arrays in every layout."""
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from fastmlp import backends, functional
+from fastmlp.backends import numpy as specification
+
+settings.register_profile(
+    "fastmlp", deadline=None, max_examples=30, derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("fastmlp")
+
+
+class StandIn:
+    """A compiled backend in Python: it declines all that is not plain, as often as it is allowed to."""
+
+    __name__ = "tests.stand-in"
+    COMPILED = True
+
+    def __init__(self):
+        self.taken, self.declined = [], []
+
+    def __getattr__(self, name):
+        def function(*args, out=None, **kwargs):
+            inputs = [a for a in [*args, *kwargs.values()] if isinstance(a, np.ndarray)]
+            outs = [] if out is None else list(out) if isinstance(out, tuple) else [out]
+            plain = all(isinstance(a, np.ndarray) and functional._is_plain(a) for a in inputs + outs)
+            plain = plain and not any(isinstance(a, list) for a in args)
+            if plain and not any(np.shares_memory(a, b) for a in outs for b in inputs):
+                token = backends._override.set(specification)
+                try:
+                    result = getattr(functional, name)(*args, **kwargs, **({"out": out} if outs else {}))
+                    self.taken.append(name)
+                    return result
+                except (TypeError, ValueError):
+                    pass
+                finally:
+                    backends._override.reset(token)
+            self.declined.append(name)
+            return NotImplemented
+        return function
+
+
+# A backend that is there must import: one that was not built fails the run, it is not skipped.
+COMPILED = "cython" if importlib.util.find_spec("fastmlp.backends.cython") else "stand-in"
+BACKENDS = ["numpy", COMPILED]
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """The name of the backend in force while the test runs."""
+    if request.param == "stand-in":
+        token = backends._override.set(StandIn())
+        yield request.param
+        backends._override.reset(token)
+    else:
+        with backends.use_backend(request.param):
+            yield request.param
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+LAYOUTS = ["contiguous", "read_only", "strided", "transposed", "reversed", "unaligned", "swapped",
+           "padded_rows"]
+
+
+def lay_out(array, layout):
+    """A new array of the same values in another layout."""
+    array = np.array(array, order="C")
+    if layout == "contiguous" or layout in ("strided", "reversed", "padded_rows") and array.ndim == 0:
+        return array
+    if layout == "read_only":
+        array.flags.writeable = False
+        return array
+    if layout == "transposed":
+        return np.array(array.T, order="C").T
+    if layout == "swapped":
+        return array.astype(array.dtype.newbyteorder())
+    if layout == "unaligned":
+        raw = np.zeros(array.nbytes + 1, np.uint8)[1:]
+        result = raw.view(array.dtype).reshape(array.shape)
+    elif layout == "reversed":
+        result = np.zeros_like(array)[(slice(None, None, -1),) * array.ndim]
+    elif layout == "padded_rows":
+        *rows, columns = array.shape
+        result = np.full((*rows, columns + 3), 99, array.dtype)[..., :columns]
+    elif layout == "strided":
+        steps = [2, 3, 2][:array.ndim]
+        big = np.full([size * step for size, step in zip(array.shape, steps, strict=True)], 99, array.dtype)
+        result = big[tuple(slice(None, None, step) for step in steps)]
+    else:
+        raise ValueError(layout)
+    result[...] = array
+    return result

@@ -1,0 +1,82 @@
+"""What is installed: version, types, data, and binaries that were built from the texts beside them."""
+
+import ast
+import hashlib
+import inspect
+import re
+from importlib import metadata, resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import kernels
+
+TREE = Path(__file__).parent.parent
+
+
+def test_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", fastmlp.__version__)
+    assert metadata.version("fastmlp") == fastmlp.__version__
+
+
+def test_public_names_exist():
+    assert len(fastmlp.__all__) == len(set(fastmlp.__all__))
+    assert [name for name in fastmlp.__all__ if not hasattr(fastmlp, name)] == []
+
+
+def test_types_are_shipped():
+    assert resources.files("fastmlp").joinpath("py.typed").is_file()
+    assert resources.files("fastmlp.kernels").joinpath("_detect.pyi").is_file()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_stub_describes_the_kernel_modules(isa, dtype):
+    module = kernels.load(isa, dtype)
+    stub = ast.parse(resources.files("fastmlp.kernels").joinpath("kernels.pyi").read_text())
+    (face,) = (node for node in stub.body if isinstance(node, ast.ClassDef))
+    described = {f.name: [a.arg for a in f.args.args] for f in face.body if isinstance(f, ast.FunctionDef)}
+    functions = [f for f in vars(module).values() if type(f).__name__ == "cython_function_or_method"]
+    compiled = {f.__name__: list(inspect.signature(f).parameters) for f in functions}
+    assert described == compiled
+    constants = {node.target.id for node in face.body if isinstance(node, ast.AnnAssign)}
+    assert {name for name in vars(module) if name.isupper()} == constants
+
+
+def test_licence_is_shipped():
+    assert metadata.metadata("fastmlp")["License-Expression"] == "BSD-3-Clause"
+
+
+def test_demo_data():
+    folder = resources.files("fastmlp").joinpath("data")
+    assert "CC BY 4.0" in folder.joinpath("README.md").read_text()
+    with folder.joinpath("digits.npz").open("rb") as file, np.load(file) as data:
+        x, y = data["x"], data["y"]
+    assert (x.shape, x.dtype, x.min(), x.max()) == ((1797, 64), np.uint8, 0, 16)
+    assert (y.shape, y.dtype, sorted(set(y.tolist()))) == ((1797,), np.uint8, list(range(10)))
+
+
+@pytest.mark.skipif(not hasattr(fastmlp, "show_config"), reason="no show_config yet")
+def test_show_config(capsys):
+    fastmlp.show_config()
+    printed = capsys.readouterr().out
+    assert fastmlp.__version__ in printed
+    assert kernels.active_isa() in printed
+
+
+@pytest.mark.skipif(not (TREE / "setup.py").exists(), reason="the tests run without the source tree")
+@pytest.mark.parametrize(
+    "name", ["_detect", *(f"{isa}_{dtype}" for isa in kernels._detect.built() for dtype in ("f32", "f64"))]
+)
+def test_binary_is_built_from_these_texts(name):
+    """setup.py leaves a hash of the texts in each binary: a stale one fails here."""
+    folder = TREE / "fastmlp" / "kernels"
+    content = hashlib.sha256()
+    for path in sorted(p for pattern in ("*.pyx", "*.pxi", "*.pxd", "*.h") for p in folder.glob(pattern)):
+        content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    (binary,) = (p for p in Path(kernels.__file__).parent.glob(f"{name}.*") if p.suffix in (".so", ".pyd"))
+    stamp = re.search(rb"fastmlp-texts:([0-9a-f]{64})", binary.read_bytes())
+    assert stamp, f"{binary} was not built by setup.py"
+    assert stamp[1].decode() == content.hexdigest(), f"{binary} is stale: run `pip install -e .`"
