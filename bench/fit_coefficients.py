@@ -97,7 +97,7 @@ def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms):
 
 if __name__ == "__main__":
     print("#if defined(FASTMLP_REAL_f64)")
-    table("", "<d", 16, 52, 11, -1022, 1023, 10, 7)
+    table("", "<d", 16, 52, 11, -1022, 1023, 11, 7)
     print("#else")
-    table("f", "<f", 8, 23, 8, -126, 127, 5, 3)
+    table("f", "<f", 8, 23, 8, -126, 127, 6, 3)
     print("#endif")

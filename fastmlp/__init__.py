@@ -1,15 +1,18 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
-from importlib.util import find_spec
-
 from . import functional
 from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .kernels import active_isa, available_isas
+from .model import MLP
+from .optimizers import SGD
+from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MLP",
+    "SGD",
     "Identity",
     "LeakyReLU",
     "ReLU",
@@ -19,16 +22,8 @@ __all__ = [
     "available_isas",
     "functional",
     "get_backend",
+    "get_num_threads",
     "set_backend",
+    "set_num_threads",
     "use_backend",
 ]
-
-# Plain imports take the place of these conditions as soon as the modules are there.
-if find_spec("fastmlp.optimizers"):
-    from .optimizers import SGD
-
-    __all__ += ["SGD"]
-if find_spec("fastmlp.model"):
-    from .model import MLP
-
-    __all__ += ["MLP"]

@@ -17,17 +17,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-FLOATS = ("float32", "float64")
 ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
 
 
 def floating(name: str, value: Any) -> Array:
     """`value` as an array of float32 or float64 in native byte order; no other dtype is converted."""
     array = as_array(name, value)
-    dtype = array.dtype.newbyteorder("=")
-    if dtype.name not in FLOATS:
+    if array.dtype.char not in "fd":
         raise TypeError(f"{name}: expected dtype float32 or float64, got {array.dtype}{_hint(name, array)}")
-    return array.astype(dtype, copy=False)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def operands(**values: Any) -> list[Array]:
@@ -91,7 +89,7 @@ def output(
     if out is None:
         return addressable(name, sizes, dtype)
     writeable(name, out)
-    if out.dtype.newbyteorder("=") != dtype:
+    if out.dtype != dtype and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"{name}: expected dtype {dtype}, the dtype of the inputs, got {out.dtype}")
     shape(name, out, sizes)
     for other, array in inputs.items():
@@ -132,8 +130,9 @@ def overlap(a: Array, b: Array) -> bool:
     """Whether two arrays share an element; the rare question too hard to decide counts as yes."""
     if not np.may_share_memory(a, b):
         return False
+    max_work: Any = 10_000
     try:
-        return np.shares_memory(a, b, max_work=10_000)
+        return np.shares_memory(a, b, max_work=max_work)
     except np.exceptions.TooHardError:
         return True
 
@@ -225,3 +224,57 @@ def _hint(name: str, array: Array) -> str:
 def _same_memory(a: Array, b: Array) -> bool:
     """Element i of a is element i of b, for all i."""
     return a.ctypes.data == b.ctypes.data and a.shape == b.shape and a.strides == b.strides
+
+
+# What a model takes ------------------------------------------------------------------------------------
+
+def table(name: str, value: Any, columns: int) -> Array:
+    """Samples in rows: (rows, columns) of any real numeric dtype."""
+    if not isinstance(value, np.ndarray) and hasattr(value, "tocsr"):
+        raise TypeError(f"{name}: expected a dense array, got a sparse matrix; convert it with {name}.toarray()")
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
+    shape(name, array, ("rows", columns))
+    return array
+
+
+def has_samples(name: str, array: Array) -> None:
+    if len(array) == 0:
+        raise ValueError(f"{name}: expected at least one row, got shape {array.shape}")
+
+
+def integer(name: str, value: Any, low: int) -> int:
+    """An integer, at least `low`."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name}: expected an integer from {low} up, got {value}")
+    return int(value)
+
+
+def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
+    """Units of every layer, inputs first."""
+    try:
+        sizes = tuple(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected a list of layer sizes, got {value!r}") from None
+    if len(sizes) < 2:
+        raise ValueError(f"{name}: expected at least two sizes, inputs and outputs, got {list(sizes)}")
+    return tuple(integer(f"{name}[{i}]", size, low=1) for i, size in enumerate(sizes))
+
+
+def float_dtype(name: str, value: Any) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        dtype = np.dtype(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+    if dtype.name not in ("float32", "float64") or not dtype.isnative:
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}")
+    return dtype
+
+
+def seed(name: str, value: Any) -> int | None:
+    """A seed of NumPy's random generator."""
+    return None if value is None else integer(name, value, low=0)

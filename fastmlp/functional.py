@@ -24,9 +24,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks
+from fastmlp import backends, checks
 from fastmlp.activations import Activation, resolve
-from fastmlp.backends import active
 
 __all__ = [
     "dense_forward", "dense_backward",
@@ -48,10 +47,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def first_chance(careful: Function) -> Function:
     """Try the compiled function of the same name; `careful` is for what it declines."""
     name = careful.__name__
+    override = backends.override.get
 
     @wraps(careful)
     def call(*args: Any, **kwargs: Any) -> Any:
-        backend = active()
+        backend: Any = override() or backends.process_wide      # backends.active(), without the call
         if backend.COMPILED:
             result = getattr(backend, name)(*args, **kwargs)
             if result is not NotImplemented:
@@ -66,7 +66,7 @@ def _run(name: str, inputs: tuple[Array, ...], *options: Any, out: Any = None) -
 
     A compiled backend gets plain copies of the inputs, and temporaries for results, where they are not plain.
     """
-    backend = active()
+    backend = backends.active()
     function = getattr(backend, name)
     if not backend.COMPILED:
         return function(*inputs, *options, out=out)
@@ -207,12 +207,13 @@ def dense_backward(
     if out is not None:
         if not isinstance(out, (tuple, list)) or len(out) != 3:
             raise TypeError(f"out: expected a tuple of three arrays (dx, dw, db), got {type(out).__name__}")
-        out = tuple(out)
         shapes = {"dx": x.shape, "dw": w.shape, "db": (outputs,)}
         for (name, sizes), array in zip(shapes.items(), out, strict=True):
             checks.writeable(f"out ({name})", array)
             checks.output(f"out ({name})", array, sizes, x.dtype, inputs)
         checks.apart(**{f"out ({name})": array for name, array in zip(shapes, out, strict=True)})
+    if out is not None:
+        out = out[0], out[1], out[2]
     result = _run("dense_backward", (dy, x, w, y), function, out=out)
     return result if out is None else out
 
@@ -579,7 +580,7 @@ def _sgd_update(
     weight_decay: float,
 ) -> None:
     """Run on plain copies where a compiled backend needs them, and write those back."""
-    backend = active()
+    backend = backends.active()
     p, g, v = param, grad, velocity
     if backend.COMPILED:
         p, g = _plain(param), _plain(grad)

@@ -46,6 +46,8 @@ class Parameters:
     """
 
     def __init__(self, sizes: Sequence[int], dtype: np.dtype[Any]) -> None:
+        self.sizes = tuple(sizes)
+        self.dtype = dtype
         self.offsets: list[tuple[int, int]] = []
         self.rows = [padded_row(n, dtype.itemsize) for n in sizes]
         end = 0

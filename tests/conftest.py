@@ -33,7 +33,7 @@ class StandIn:
             plain = all(isinstance(a, np.ndarray) and functional._is_plain(a) for a in inputs + outs)
             plain = plain and not any(isinstance(a, list) for a in args)
             if plain and not any(np.shares_memory(a, b) for a in outs for b in inputs):
-                token = backends._override.set(specification)
+                token = backends.override.set(specification)
                 try:
                     result = getattr(functional, name)(*args, **kwargs, **({"out": out} if outs else {}))
                     self.taken.append(name)
@@ -41,7 +41,7 @@ class StandIn:
                 except (TypeError, ValueError):
                     pass
                 finally:
-                    backends._override.reset(token)
+                    backends.override.reset(token)
             self.declined.append(name)
             return NotImplemented
         return function
@@ -56,9 +56,9 @@ BACKENDS = ["numpy", COMPILED]
 def backend(request):
     """The name of the backend in force while the test runs."""
     if request.param == "stand-in":
-        token = backends._override.set(StandIn())
+        token = backends.override.set(StandIn())
         yield request.param
-        backends._override.reset(token)
+        backends.override.reset(token)
     else:
         with backends.use_backend(request.param):
             yield request.param

@@ -511,7 +511,7 @@ def test_one_signature(name):
 def test_first_chance():
     """Plain arrays go straight to the compiled backend; others come back checked and copied."""
     stand_in = StandIn()
-    token = backends._override.set(stand_in)
+    token = backends.override.set(stand_in)
     try:
         x = np.arange(12.0).reshape(3, 4) - 5
         F.relu(x)
@@ -521,7 +521,7 @@ def test_first_chance():
         with pytest.raises(TypeError):
             F.relu(np.arange(3))
     finally:
-        backends._override.reset(token)
+        backends.override.reset(token)
 
 
 def test_backends_are_chosen_and_restored():

@@ -26,12 +26,13 @@ __all__ = ["NAMES", "active", "get_backend", "set_backend", "use_backend"]
 
 NAMES = ("cython", "numpy")
 
-_override: ContextVar[ModuleType | None] = ContextVar("fastmlp_backend", default=None)
+override: ContextVar[ModuleType | None] = ContextVar("fastmlp_backend", default=None)
+process_wide: ModuleType        # set at the end of this file
 
 
 def active() -> Any:
     """The backend module in force here."""
-    return _override.get() or _process_wide
+    return override.get() or process_wide
 
 
 def get_backend() -> str:
@@ -58,8 +59,8 @@ def set_backend(name: str) -> None:
         ...
     ValueError: backend: unknown name 'fortran', expected one of: cython, numpy
     """
-    global _process_wide
-    _process_wide = _load(name)
+    global process_wide
+    process_wide = _load(name)
 
 
 @contextmanager
@@ -75,11 +76,11 @@ def use_backend(name: str) -> Iterator[None]:
     >>> get_backend() == before
     True
     """
-    token = _override.set(_load(name))
+    token = override.set(_load(name))
     try:
         yield
     finally:
-        _override.reset(token)
+        override.reset(token)
 
 
 def _load(name: str, origin: str = "backend") -> ModuleType:
@@ -88,4 +89,4 @@ def _load(name: str, origin: str = "backend") -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
-_process_wide = _load(os.environ.get("FASTMLP_BACKEND") or NAMES[0], origin="FASTMLP_BACKEND")
+process_wide = _load(os.environ.get("FASTMLP_BACKEND") or NAMES[0], origin="FASTMLP_BACKEND")

@@ -6,13 +6,16 @@ right shapes, results apart from inputs) and returns NotImplemented, with nothin
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import resolve
+from fastmlp.activations import Activation, resolve
 from fastmlp.kernels import module
-from fastmlp.layout import padded_row
+from fastmlp.layout import Parameters, padded_row
+from fastmlp.losses import Loss
+from fastmlp.optimizers import SGD
 
 COMPILED = True
 
@@ -23,6 +26,7 @@ _DECLINE = (TypeError, ValueError, AttributeError, KeyError, IndexError, BufferE
 # The numbers by which the kernels know functions that are no activation of a layer.
 _RELU, _LEAKY_RELU, _SIGMOID, _TANH, _EXP, _LOG = 1, 2, 3, 4, 5, 6
 _CROSS_ENTROPY, _CROSS_ENTROPY_ROWS, _MEAN_SQUARED_ERROR = 0, 1, 2
+_GRADIENT, _SGD, _MOMENTUM, _NESTEROV = 0, 1, 2, 3
 
 
 # Layers ------------------------------------------------------------------------------------------------
@@ -245,3 +249,38 @@ def _numbers(*values: Any) -> bool:
 
 def _slope(alpha: Any) -> bool:
     return _numbers(alpha) and 0 <= alpha < float("inf")
+
+
+# The engine of a model ---------------------------------------------------------------------------------
+
+class Engine:
+    """A network over a buffer of parameters; `fastmlp.backends.numpy.Engine` is its specification."""
+
+    def __init__(self, parameters: Parameters, activations: Sequence[Activation], loss: Loss) -> None:
+        self._address = parameters.buffer.ctypes.data
+        self._itemsize = parameters.dtype.itemsize
+        self._loss = loss.code
+        self._engine = _KERNELS[parameters.dtype.char].Engine(
+            parameters.sizes, [(f.code, f.alpha) for f in activations], parameters.buffer, parameters.offsets)
+        self.workspace_nbytes = self._engine.workspace_nbytes
+        self.forward = self._engine.forward
+
+    def train(self, x: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
+              optimizer: SGD, velocity: Parameters | None, threads: int) -> float:
+        rule = _SGD if velocity is None else _NESTEROV if optimizer.nesterov else _MOMENTUM
+        return self._run(x, targets, order, batch_size, first, last, rule, optimizer.lr, optimizer.momentum,
+                         optimizer.weight_decay, 0, 0 if velocity is None else self._distance(velocity), threads)
+
+    def gradients(self, x: Array, targets: Array, gradients: Parameters, threads: int) -> float:
+        return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, 0.0, 0.0, 0.0, self._distance(gradients), 0,
+                         threads) / len(x)
+
+    def _run(self, x: Array, targets: Array, *rest: Any) -> float:
+        if targets.dtype == np.intp and targets.ndim == 1 and self._loss == _CROSS_ENTROPY:
+            return self._engine.train(self._loss, x, targets, None, *rest)
+        loss = _CROSS_ENTROPY_ROWS if self._loss == _CROSS_ENTROPY else self._loss
+        return self._engine.train(loss, x, None, targets, *rest)
+
+    def _distance(self, other: Parameters) -> int:
+        """From the parameters to another buffer laid out like them, in elements."""
+        return (other.buffer.ctypes.data - self._address) // self._itemsize

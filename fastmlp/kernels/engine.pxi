@@ -253,28 +253,42 @@ cdef void infer(void* argument, int thread) noexcept nogil:
         r += rows
 
 
+cdef inline void extent(const char* start, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, Py_ssize_t column,
+                        Py_ssize_t itemsize, const char** low, const char** high) noexcept nogil:
+    """The bytes from the first to the last element of a table."""
+    low[0] = start + min(0, (rows - 1) * row) + min(0, (columns - 1) * column)
+    high[0] = start + max(0, (rows - 1) * row) + max(0, (columns - 1) * column) + itemsize
+
+
+cdef bint buffers_apart(const Py_buffer* a, const real* b, Py_ssize_t rows, Py_ssize_t row,
+                        Py_ssize_t columns, Py_ssize_t column) noexcept nogil:
+    cdef const char* low[2]
+    cdef const char* high[2]
+    extent(<const char*>a.buf, a.shape[0], a.strides[0], a.shape[1], a.strides[1], a.itemsize, low, high)
+    extent(<const char*>b, rows, row, columns, column, sizeof(real), low + 1, high + 1)
+    return high[0] <= low[1] or high[1] <= low[0]
+
+
 cdef class Engine:
-    """A network over the caller's buffer of parameters, which must outlive nothing: it is kept alive here.
+    """A network over the caller's buffer of parameters, which it keeps alive.
 
     sizes           units of every layer, inputs first
     activations     (code, alpha) of every layer, the last one the identity
-    loss            code of the loss
     parameters      flat buffer, laid out as fastmlp/layout.py says
     offsets         where the weights and the biases of every layer begin
     """
     cdef Layer* layers
     cdef int depth
-    cdef int loss
+    cdef bint training                          # by some thread, right now
     cdef readonly Py_ssize_t batch_size         # rows for which there is a workspace
     cdef Py_ssize_t width
     cdef void* workspace
     cdef object parameters
 
-    def __cinit__(self, sizes, activations, int loss, real[::1] parameters, offsets):
+    def __cinit__(self, sizes, activations, real[::1] parameters, offsets):
         cdef Py_ssize_t end = 0
         cdef int l
         self.depth = len(sizes) - 1
-        self.loss = loss
         self.parameters = parameters
         self.layers = <Layer*>malloc(self.depth * sizeof(Layer))
         if self.layers == NULL:
@@ -349,7 +363,7 @@ cdef class Engine:
             memset(self.workspace, 0, size)
         return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
 
-    def train(self, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
+    def train(self, int loss, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
               Py_ssize_t first, Py_ssize_t last, int rule, real lr, real momentum, real weight_decay,
               Py_ssize_t destination, Py_ssize_t velocity, int threads):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
@@ -360,12 +374,14 @@ cdef class Engine:
         cdef Run run
         cdef Py_buffer view_x, view_rows
         cdef real* base
+        if self.training:
+            raise RuntimeError("the model is being trained by another thread")
         memset(&run, 0, sizeof(Run))
         base = self.reserve(batch_size)
         self.lay_out(base, batch_size, &run)
         run.layers = self.layers
         run.depth = self.depth
-        run.loss = self.loss
+        run.loss = loss
         run.batch_size = batch_size
         run.first = first
         run.last = last
@@ -378,6 +394,7 @@ cdef class Engine:
         run.destination = destination
         run.threads = threads
         PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
+        self.training = True
         try:
             if not describe(&run.x, &view_x):
                 raise TypeError(f"X: cannot convert {x.dtype}")
@@ -396,6 +413,7 @@ cdef class Engine:
                 finally:
                     PyBuffer_Release(&view_rows)
         finally:
+            self.training = False
             PyBuffer_Release(&view_x)
         return run.loss_sum
 
@@ -413,6 +431,8 @@ cdef class Engine:
                 return False
             if run.x.rows == 0:
                 return True
+            if not buffers_apart(&view, &out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1]):
+                return False
             run.layers = self.layers
             run.depth = self.depth
             run.out = <char*>&out[0, 0]

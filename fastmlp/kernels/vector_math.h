@@ -12,19 +12,20 @@
 #define TANH_MAX 1.9100000000000001e+01
 #define SMALLEST_NORMAL 2.2250738585072014e-308
 #define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
-enum { EXP_TERMS = 10, LOG_TERMS = 7 };
-/* |r| <= 0.347: relative error of expm1(r) 2^-54.3 */
+enum { EXP_TERMS = 11, LOG_TERMS = 7 };
+/* |r| <= 0.347: relative error of expm1(r) 2^-60.1 */
 static const real EXP_Q[] = {
-    2.5110181982006743e-08,
-    2.7620231491350997e-07,
-    2.7557241985600815e-06,
-    2.4801520994596449e-05,
-    1.9841269886902011e-04,
-    1.3888888917408129e-03,
-    8.3333333333221061e-03,
-    4.1666666666623740e-02,
-    1.6666666666666674e-01,
-    5.0000000000000011e-01,
+    2.0921691353014625e-09,
+    2.5105337854952117e-08,
+    2.7557252610486329e-07,
+    2.7557255109321506e-06,
+    2.4801587347652375e-05,
+    1.9841269875050407e-04,
+    1.3888888888874266e-03,
+    8.3333333333260699e-03,
+    4.1666666666666685e-02,
+    1.6666666666666671e-01,
+    5.0000000000000000e-01,
 };
 /* |s| <= 0.1716: relative error of the logarithm 2^-57.6 */
 static const real LOG_P[] = {
@@ -46,13 +47,14 @@ static const real LOG_P[] = {
 #define TANH_MAX 9.10000000e+00f
 #define SMALLEST_NORMAL 1.17549435e-38f
 #define SQRT_HALF_BITS 0x3f3504f3
-enum { EXP_TERMS = 5, LOG_TERMS = 3 };
-/* |r| <= 0.347: relative error of expm1(r) 2^-25.3 */
+enum { EXP_TERMS = 6, LOG_TERMS = 3 };
+/* |r| <= 0.347: relative error of expm1(r) 2^-29.1 */
 static const real EXP_Q[] = {
-    1.39412424e-03f,
-    8.36324878e-03f,
-    4.16663736e-02f,
-    1.66665763e-01f,
+    1.99077374e-04f,
+    1.39337534e-03f,
+    8.33328534e-03f,
+    4.16664630e-02f,
+    1.66666672e-01f,
     5.00000000e-01f,
 };
 /* |s| <= 0.1716: relative error of the logarithm 2^-28.6 */
