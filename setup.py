@@ -191,6 +191,6 @@ def extension(name, source, isa=None, dtype=None):
 setuptools.setup(
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
-    ext_modules=[extension("_detect", "_detect.pyx")]
+    ext_modules=[extension("_detect", "_detect.pyx"), extension("_team", "_team.pyx")]
     + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES],
 )

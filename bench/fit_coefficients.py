@@ -7,7 +7,23 @@ to the dtype; the errors printed are those of the rounded coefficients.
 """
 import struct
 
-from mpmath import atanh, cos, expm1, floor, hyp1f1, hyp2f1, linspace, log, lu_solve, matrix, mp, mpf, pi, polyval, sqrt
+from mpmath import (
+    atanh,
+    cos,
+    expm1,
+    floor,
+    hyp1f1,
+    hyp2f1,
+    linspace,
+    log,
+    lu_solve,
+    matrix,
+    mp,
+    mpf,
+    pi,
+    polyval,
+    sqrt,
+)
 
 mp.dps = 50
 LN2 = log(2)
@@ -86,12 +102,13 @@ def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms):
     print(f"#define SIGMOID_MAX {text(-floor(10 * log(half_ulp)) / 10)}")
     print(f"#define TANH_MAX {text(-floor(10 * log(half_ulp / 2) / 2) / 10)}")
     print(f"#define SMALLEST_NORMAL {text(mpf(2) ** emin)}")
-    bits = struct.unpack(code.replace("f", "i").replace("d", "q"), struct.pack(code, float(sqrt(mpf(1) / 2))))[0]
+    integer = code.replace("f", "i").replace("d", "q")
+    bits = struct.unpack(integer, struct.pack(code, float(sqrt(mpf(1) / 2))))[0]
     print(f"#define SQRT_HALF_BITS {bits:#x}")
     print(f"enum {{ EXP_TERMS = {q_terms}, LOG_TERMS = {p_terms} }};")
     print(f"/* |r| <= {float(h)}: relative error of expm1(r) 2^{float(log(exp_error, 2)):.1f} */")
     print(array("EXP_Q", exp_q))
-    print(f"/* |s| <= {float(s_max):.4f}: relative error of the logarithm 2^{float(log(log_error, 2)):.1f} */")
+    print(f"/* |s| <= {float(s_max):.4f}: relative error of log 2^{float(log(log_error, 2)):.1f} */")
     print(array("LOG_P", log_p))
 
 

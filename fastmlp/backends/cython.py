@@ -6,6 +6,7 @@ right shapes, results apart from inputs) and returns NotImplemented, with nothin
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -216,7 +217,8 @@ def _loss(z: Any, rows: Any, labels: Any, kind: int, out: Any) -> Any:
 def sgd_update(param: Any, grad: Any, lr: Any, momentum: Any = 0.0, velocity: Any = None,
                nesterov: Any = False, weight_decay: Any = 0.0) -> Any:
     try:
-        if not (_numbers(lr, momentum, weight_decay) and 0 <= momentum and 0 <= weight_decay and 0 <= lr):
+        if not (_numbers(lr, momentum, weight_decay) and 0 <= momentum <= 1
+                and 0 <= weight_decay < math.inf and 0 <= lr < math.inf):
             return NotImplemented
         arrays = (param, grad) if velocity is None else (param, grad, velocity)
         if _plain(*arrays) and _contiguous(*arrays) and all(a.shape == param.shape for a in arrays) and _KERNELS[
@@ -248,7 +250,7 @@ def _numbers(*values: Any) -> bool:
 
 
 def _slope(alpha: Any) -> bool:
-    return _numbers(alpha) and 0 <= alpha < float("inf")
+    return _numbers(alpha) and 0 <= alpha < math.inf
 
 
 # The engine of a model ---------------------------------------------------------------------------------

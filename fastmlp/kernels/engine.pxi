@@ -8,8 +8,12 @@
 from libc.stdlib cimport malloc, free
 from libc.string cimport memset
 
-cdef inline void barrier(int threads) noexcept nogil:
-    pass
+from fastmlp.kernels cimport _team
+
+cdef extern from "team.h" nogil:
+    ctypedef struct Barrier:
+        pass
+    void barrier_wait(Barrier* b, int threads)
 
 cdef struct Layer:
     Py_ssize_t n_in
@@ -39,6 +43,7 @@ cdef struct Run:
     Optimizer bias_rule
     Py_ssize_t destination      # distance of what the rules write from the parameters, in reals
     int threads
+    Barrier barrier
     # the batch at hand
     real* x_batch
     Py_ssize_t x_row
@@ -192,18 +197,18 @@ cdef void train(void* argument, int thread) noexcept nogil:
     cdef int l
     for l in range(1, run.depth):
         transpose_slice(run.layers + l, thread, run.threads)
-    barrier(run.threads)
+    barrier_wait(&run.barrier, run.threads)
     for step in range(run.first, run.last):
         start = step * run.batch_size
         rows = min(run.batch_size, run.n - start)
         rows_phase(run, start, rows, share(rows, thread, run.threads), share(rows, thread + 1, run.threads),
                    &x, &x_row)
-        barrier(run.threads)
+        barrier_wait(&run.barrier, run.threads)
         if thread == 0:
             for i in range(rows):
                 run.loss_sum += run.losses[i]
         parameters_phase(run, x, x_row, rows, thread)
-        barrier(run.threads)
+        barrier_wait(&run.barrier, run.threads)
 
 
 # Inference -----------------------------------------------------------------------------------------
@@ -267,6 +272,18 @@ cdef bint buffers_apart(const Py_buffer* a, const real* b, Py_ssize_t rows, Py_s
     extent(<const char*>a.buf, a.shape[0], a.strides[0], a.shape[1], a.strides[1], a.itemsize, low, high)
     extent(<const char*>b, rows, row, columns, column, sizeof(real), low + 1, high + 1)
     return high[0] <= low[1] or high[1] <= low[0]
+
+
+cdef double WORTH_A_THREAD = 1e6     # floating-point operations between two barriers
+
+
+cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
+    """No more threads than the work of these rows, or the rows themselves, can feed."""
+    cdef double work = 0
+    cdef int l
+    for l in range(depth):
+        work += 2. * rows * layers[l].n_in * layers[l].n_out
+    return <int>max(1, min(most, min(work / WORTH_A_THREAD, rows)))
 
 
 cdef class Engine:
@@ -373,6 +390,7 @@ cdef class Engine:
         parameters. Returns the sum of the losses of all samples seen. Arguments have been checked."""
         cdef Run run
         cdef Py_buffer view_x, view_rows
+        cdef bint claimed = False
         cdef real* base
         if self.training:
             raise RuntimeError("the model is being trained by another thread")
@@ -392,27 +410,31 @@ cdef class Engine:
         run.weight_rule.velocity = run.bias_rule.velocity = velocity
         run.weight_rule.weight_decay = weight_decay
         run.destination = destination
-        run.threads = threads
+        run.threads = 1
         PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
         self.training = True
         try:
             if not describe(&run.x, &view_x):
                 raise TypeError(f"X: cannot convert {x.dtype}")
             run.n = run.x.rows if order is None else order.shape[0]
+            run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, threads))
+            claimed = True
             if labels is not None:
                 run.targets.labels = &labels[0]
                 with nogil:
-                    train(&run, 0)
+                    _team.run(train, &run, run.threads)
             else:
                 PyObject_GetBuffer(rows, &view_rows, PyBUF_STRIDES | PyBUF_FORMAT)
                 try:
                     if not describe(&run.target_rows, &view_rows):
                         raise TypeError(f"y: cannot convert {rows.dtype}")
                     with nogil:
-                        train(&run, 0)
+                        _team.run(train, &run, run.threads)
                 finally:
                     PyBuffer_Release(&view_rows)
         finally:
+            if claimed:
+                _team.release(run.threads)
             self.training = False
             PyBuffer_Release(&view_x)
         return run.loss_sum
@@ -439,14 +461,17 @@ cdef class Engine:
             run.out_row = out.strides[0]
             run.out_column = out.strides[1]
             run.width = self.width
+            threads = _team.claim(threads_for(self.depth, self.layers, run.x.rows, threads))
             run.threads = threads
             run.block = min(MC, run.x.rows)
             run.scratch = <real*>malloc(3 * threads * run.block * run.width * sizeof(real))
+            if run.scratch != NULL:
+                with nogil:
+                    _team.run(infer, &run, threads)
+            free(run.scratch)
+            _team.release(threads)
             if run.scratch == NULL:
                 raise MemoryError
-            with nogil:
-                infer(&run, 0)
-            free(run.scratch)
         finally:
             PyBuffer_Release(&view)
         return True

@@ -1,7 +1,7 @@
 # The vector vocabulary of simd.h, as Cython sees it.
 
 cdef extern from "simd.h" nogil:
-    ctypedef float real
+    ctypedef double real        # float or double, as simd.h says: Python's floats must not be narrowed on the way
     ctypedef int ireal
     ctypedef float vec
     ctypedef int ivec

@@ -27,7 +27,7 @@ static const real EXP_Q[] = {
     1.6666666666666671e-01,
     5.0000000000000000e-01,
 };
-/* |s| <= 0.1716: relative error of the logarithm 2^-57.6 */
+/* |s| <= 0.1716: relative error of log 2^-57.6 */
 static const real LOG_P[] = {
     1.4617736769938491e-01,
     1.5331607967937536e-01,
@@ -57,7 +57,7 @@ static const real EXP_Q[] = {
     1.66666672e-01f,
     5.00000000e-01f,
 };
-/* |s| <= 0.1716: relative error of the logarithm 2^-28.6 */
+/* |s| <= 0.1716: relative error of log 2^-28.6 */
 static const real LOG_P[] = {
     2.95820475e-01f,
     3.99887174e-01f,

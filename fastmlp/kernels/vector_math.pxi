@@ -1,4 +1,7 @@
-# exp, log, tanh and the logistic function of a vector. Largest errors: see the table of results below.
+# exp, log, tanh and the logistic function of a vector.
+#
+# Largest error in units in the last place (float32: all inputs; float64: sampled), with and without FMA:
+#   exp 1.0   log 0.9   tanh 2.0   sigmoid 2.0
 #
 # Only + - * /, FMA, comparisons and integer operations on the bits: the same bits on every vector width
 # (`portable` has no FMA and rounds differently). There are no branches; the special values come out of
@@ -73,7 +76,7 @@ cdef inline vec vexp_nonpositive(vec x) noexcept nogil:
 cdef inline vec vsigmoid(vec x) noexcept nogil:
     """c / (c + c exp(-x)), where c = 2^-(BIAS / 2) keeps c exp(-x) in range for every x.
 
-    c + c exp(-x) = (c 2^k + c) + c 2^k expm1(r) has one rounding less than 1 + exp(-x)."""
+    c exp(-x) + c is summed as c 2^k + (c 2^k expm1(r) + c): the smaller terms first."""
     cdef ivec n
     cdef vec u, scale, c = power_of_two(vset1_int(BIAS - BIAS // 2))
     x = vmin(vset1(SIGMOID_MAX), vmax(vset1(EXP_MIN), x))
@@ -85,7 +88,7 @@ cdef inline vec vsigmoid(vec x) noexcept nogil:
 cdef inline vec vtanh(vec x) noexcept nogil:
     """c t / (c t + 2 c) with t = expm1(2 |x|) = 2^k expm1(r) + (2^k - 1), and the sign of x.
 
-    c = 3/4 puts the denominator of small |x| at 1.5 instead of 2, where it is rounded half as coarsely."""
+    c = 3/4 puts the denominator of small |x| at 1.5 instead of 2, where rounding it costs a third less."""
     cdef ivec n
     cdef vec r, c = vset1(0.75)
     cdef vec a = vmin(vset1(TANH_MAX), vabs(x))
