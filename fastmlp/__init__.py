@@ -3,6 +3,7 @@
 from . import functional
 from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from .backends import get_backend, set_backend, use_backend
+from .config import show_config
 from .kernels import active_isa, available_isas
 from .model import MLP
 from .optimizers import SGD
@@ -25,5 +26,6 @@ __all__ = [
     "get_num_threads",
     "set_backend",
     "set_num_threads",
+    "show_config",
     "use_backend",
 ]

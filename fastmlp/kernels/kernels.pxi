@@ -11,3 +11,4 @@ include "gemm.pxi"              # dense layers: products with all of the above i
 include "convert.pxi"           # rows of any numeric dtype
 include "engine.pxi"            # whole runs of minibatches, inference
 include "functions.pxi"         # what Python calls with arrays
+include "measure.pxi"           # yardsticks

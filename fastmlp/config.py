@@ -1,0 +1,105 @@
+"""What is installed and what it runs on."""
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastmlp
+from fastmlp import kernels
+
+__all__ = ["describe", "fma_peak", "show_config"]
+
+# Settings of OpenBLAS, NumPy's usual library of matrix products, that may make it slower than it can be.
+SLOWS_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+
+
+def show_config(measure: bool = False) -> None:
+    """Print versions, instruction sets, backend, threads and caches; with `measure`, also the FMA peak.
+
+    Measuring takes half a second.
+
+    >>> show_config()  # doctest: +ELLIPSIS
+    fastmlp            ...
+    """
+    for name, value in describe(measure).items():
+        print(f"{name:<18} {value}")
+
+
+def describe(measure: bool = False) -> dict[str, str]:
+    """What `show_config` prints: a line's name and its value.
+
+    >>> describe()["backend"] in ("cython", "numpy")
+    True
+    """
+    active = kernels.active_isa()
+    isas = [f"{isa} (active)" if isa == active else isa for isa in kernels.available_isas()]
+    lines = {
+        "fastmlp": fastmlp.__version__,
+        "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
+        "NumPy": f"{np.__version__}, BLAS {_blas()}",
+        "processor": _processor(),
+        "instruction sets": ", ".join(isas),
+        "backend": fastmlp.get_backend(),
+        "threads": str(fastmlp.get_num_threads()),
+        "caches": _caches() or "unknown",
+    }
+    for name in SLOWS_NUMPY:
+        if name in os.environ:
+            lines[name] = f"{os.environ[name]} (set: NumPy may be slower than it can be)"
+    if measure:
+        peaks = [f"{dtype} {fma_peak(dtype):.1f} GFLOP/s" for dtype in ("float32", "float64")]
+        lines["FMA peak, a core"] = ", ".join(peaks)
+    return lines
+
+
+def fma_peak(dtype: str, seconds: float = 0.2) -> float:
+    """GFLOP/s of one core that does nothing but independent FMAs, with the active instruction set.
+
+    One FMA counts as two operations. The best of many short runs: the figure is the speed of the moment,
+    at whatever clock the machine runs.
+
+    >>> fma_peak("float32", 0.01) > 0
+    True
+    """
+    return kernels.module(dtype).fma_peak(seconds)
+
+
+def _blas() -> str:
+    """NumPy's library of matrix products, as far as NumPy says."""
+    try:
+        config: Any = np.show_config(mode="dicts")
+        blas = config["Build Dependencies"]["blas"]
+        return f"{blas['name']} {blas.get('version', '')}".strip()
+    except (KeyError, TypeError):
+        return "unknown"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _caches() -> str:
+    """The caches that the first processor sees, as Linux tells; empty elsewhere.
+
+    >>> isinstance(_caches(), str)
+    True
+    """
+    caches = []
+    for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        if kind != "Instruction":
+            caches.append(f"L{level}{'d' if kind == 'Data' else ''} {size.replace('K', ' KiB').replace('M', ' MiB')}")
+    return ", ".join(caches)
