@@ -57,39 +57,46 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
     commands = top.add_subparsers(required=True, metavar="command")
 
-    info = commands.add_parser("info", help="versions, instruction sets, threads, and the FMA peak of a core",
-                               description="Show versions, instruction sets, threads and caches, and measure the "
-                                           "FMA peak of a core.")
+    info = commands.add_parser(
+        "info", help="versions, instruction sets, threads, and the FMA peak of a core",
+        description="Show versions, instruction sets, threads, caches, and the measured FMA peak of a core.")
     info.set_defaults(run=run_info)
 
     demo = commands.add_parser(
         "demo", help="train a network on handwritten digits",
-        description="Train a network on the compiled kernels and again on the NumPy backend, and compare. "
-                    f"On the bundled digits the test accuracy must reach {ACCURACY:.0%}, or the exit status is 1.")
-    demo.add_argument("--data", type=Path, metavar="FILE.npz",
-                      help=f"other data, such as MNIST: {', '.join(KEYS)}; images of any shape, labels from 0")
+        description="Train a network on the compiled kernels, then again on the NumPy backend, and compare. "
+                    f"On the bundled digits the exit status is 1 for a test accuracy below {ACCURACY:.0%}.")
+    demo.add_argument(
+        "--data", type=Path, metavar="FILE.npz",
+        help=f"other data, such as MNIST: {', '.join(KEYS)}; images of any shape, labels from 0")
     demo.add_argument("--epochs", type=positive, metavar="N", help="default: 20, with --data 5")
     demo.add_argument("--batch-size", type=positive, metavar="N", help="default: 32, with --data 128")
     demo.add_argument("--threads", type=positive, metavar="N",
                       help="for our kernels and for NumPy's (default: what each takes by itself)")
-    demo.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
+    add_dtype(demo)
     demo.set_defaults(run=run_demo)
 
     bench = commands.add_parser(
         "bench", help="time layers, training steps and inference",
-        description="Print a table: time, GFLOP/s, share of the FMA peak measured in the same run, and the ratio to "
-                    "the NumPy backend (above 1: faster than NumPy). Every result is verified before it is timed. "
-                    "Only the multiply-adds of the dense layers are counted, over the time of the whole call. Takes "
-                    "about a minute.",
-        epilog=f"The environment variables {' and '.join(SLOWS_NUMPY)} make NumPy's OpenBLAS slower where they force "
-               "a kernel or a block size that does not fit the processor. Unset them for a fair comparison.")
-    bench.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="default: %(default)s")
+        description="Print a table: time, GFLOP/s, share of the FMA peak measured in the same run, and the "
+                    "ratio to the NumPy backend (above 1: faster than NumPy). Every result is verified; "
+                    "only the multiply-adds of the dense layers count, over the time of the whole call. It "
+                    "takes about a minute.",
+        epilog=f"The environment variables {' and '.join(SLOWS_NUMPY)} slow NumPy's OpenBLAS down where they "
+               "force a kernel or a block size that does not fit the processor: unset them to compare.")
+    add_dtype(bench)
     bench.add_argument("--threads", type=positive, default=1, metavar="N",
-                       help="of training, inference and NumPy (default: 1); our dense_forward and dense_backward "
-                            "always run on the caller's thread")
-    bench.add_argument("--quick", action="store_true", help="small shapes, and too short to mean anything: a trial")
+                       help="of training, inference and NumPy (default: 1); our dense_forward and "
+                            "dense_backward always run on one")
+    bench.add_argument("--quick", action="store_true",
+                       help="small shapes, too short to mean anything: a trial")
     bench.set_defaults(run=run_bench)
     return top
+
+
+def add_dtype(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dtype", choices=("float32", "float64"), default="float32",
+                         help="default: %(default)s")
 
 
 def positive(text: str) -> int:
@@ -128,7 +135,7 @@ def run_bench(options: argparse.Namespace) -> int:
 
     for name in SLOWS_NUMPY:
         if name in os.environ:
-            print(f"warning: {name}={os.environ[name]} is set: NumPy may be slower than it can be", flush=True)
+            print(f"warning: {name}={os.environ[name]} is set: NumPy may be slower than it can be")
     show_config()
     bench(options.dtype, options.threads, options.quick)
     return 0
@@ -148,9 +155,9 @@ def run_demo(options: argparse.Namespace) -> int:
     batch_size = options.batch_size or (32 if bundled else 128)
     hidden = [128, 64] if bundled else [256, 128]
     layers = [X.shape[1], *hidden, int(max(y.max(), test_y.max())) + 1]
-    print(f"{'digits (bundled)' if bundled else options.data}: {len(X)} training samples, {len(test_X)} test samples")
+    print(f"{options.data or 'bundled digits'}: {len(X)} samples to train on, {len(test_X)} to test")
     print(f"network {'-'.join(map(str, layers))}, {options.dtype}, {epochs} epochs, batches of {batch_size}")
-    print(f"instruction set {fastmlp.active_isa()}, {fastmlp.get_num_threads()} threads at most", flush=True)
+    print(f"instruction set {fastmlp.active_isa()}, threads: {fastmlp.get_num_threads()} at most", flush=True)
 
     accuracy, histories = [], []
     for name in ("cython", "numpy"):
@@ -162,20 +169,21 @@ def run_demo(options: argparse.Namespace) -> int:
             history = model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer)
         else:                                   # one bar for all epochs
             with tqdm(total=epochs, desc="the same in NumPy", unit=" epochs") as bar:
-                history = model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer, progress=False,
-                                    callbacks=[lambda model, epoch, logs: bar.update() and None])
+                history = model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
+                                    progress=False, callbacks=[lambda *_: bar.update() and None])
         elapsed = time.perf_counter() - started
         histories.append(history)
         accuracy.append(float((model.predict(test_X) == test_y).mean()))
-        print(f"{name:<6}  test accuracy {accuracy[-1]:.2%}, {speed(history):,.0f} samples/s, {elapsed:.2f} s",
-              flush=True)
+        print(f"{name:<6}  test accuracy {accuracy[-1]:.2%}, {speed(history):,.0f} samples/s, "
+              f"{elapsed:.2f} s in all", flush=True)
 
     ours, numpy = histories
     difference = max(abs(a - b) for a, b in zip(ours.loss, numpy.loss))
-    print(f"fastmlp trains {speed(ours) / speed(numpy):.1f}x as fast as its NumPy backend; "
-          f"loss {ours.loss[0]:.4f} -> {ours.loss[-1]:.4f}, the two curves differ by {difference:.1e} at most")
+    print(f"loss {ours.loss[0]:.4f} to {ours.loss[-1]:.4f}, the curves differ by {difference:.1e} at most")
+    print(f"fastmlp trains {speed(ours) / speed(numpy):.1f} times as fast as its NumPy backend")
     if bundled and accuracy[0] < ACCURACY:
-        print(f"fastmlp: expected a test accuracy of {ACCURACY:.0%} at least, got {accuracy[0]:.2%}", file=sys.stderr)
+        print(f"fastmlp: expected a test accuracy of {ACCURACY:.0%} at least, got {accuracy[0]:.2%}",
+              file=sys.stderr)
         return 1
     return 0
 
@@ -201,9 +209,10 @@ def digits() -> Data:
 def load(path: Path) -> Data:
     """Data in the layout of Keras's mnist.npz: images flattened to rows, labels as integers."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: expected an .npz archive, got a single array")
+        arrays = np.load(path, allow_pickle=False)
+        if isinstance(arrays, np.ndarray):
+            raise DataError(f"{path}: expected an .npz archive, got a single array")
+        with arrays:
             missing = [key for key in KEYS if key not in arrays]
             if missing:
                 raise DataError(f"{path}: no {', '.join(missing)}; expected {', '.join(KEYS)}, "
@@ -223,10 +232,12 @@ def load(path: Path) -> Data:
     labels = []
     for key, a, table in zip(("y_train", "y_test"), (y, test_y), tables):
         if a.size != len(table) or a.dtype.kind not in "biu" or a.min() < 0:
-            raise DataError(f"{path}: {key}: expected {len(table)} class indices from 0, got {a.dtype} {a.shape}")
+            raise DataError(f"{path}: {key}: expected {len(table)} class indices from 0, "
+                            f"got {a.dtype} {a.shape}")
         labels.append(a.reshape(-1).astype(np.intp))
     if tables[0].shape[1] != tables[1].shape[1]:
-        raise DataError(f"{path}: x_train has {tables[0].shape[1]} values a sample, x_test {tables[1].shape[1]}")
+        raise DataError(f"{path}: x_train has {tables[0].shape[1]} values a sample, "
+                        f"x_test {tables[1].shape[1]}")
     return tables[0], labels[0], tables[1], labels[1]
 
 

@@ -100,6 +100,10 @@ def _caches() -> str:
             level, kind, size = ((index / name).read_text().strip() for name in ("level", "type", "size"))
         except OSError:
             continue
+        if not size.removesuffix("K").isdecimal():
+            continue
         if kind != "Instruction":
-            caches.append(f"L{level}{'d' if kind == 'Data' else ''} {size.replace('K', ' KiB').replace('M', ' MiB')}")
+            kib = int(size.removesuffix("K"))       # always in KiB: "32K", "32768K"
+            amount = f"{kib // 1024} MiB" if kib % 1024 == 0 else f"{kib} KiB"
+            caches.append(f"L{level}{'d' if kind == 'Data' else ''} {amount}")
     return ", ".join(caches)

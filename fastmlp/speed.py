@@ -39,8 +39,10 @@ INFERENCE = [
     ([784, 256, 128, 10], 256),
     ([784, 1024, 1024, 10], 1024),
 ]
-DATA_BYTES = 2**24              # training runs over so much data, again and again
-REPETITIONS = 5
+DATA_BYTES = 2**24              # training runs over so much data, again and again,
+MOST_STEPS = 20000              # or so many steps, or, on the slower side,
+MOST_STEPS_NUMPY = 500
+REPETITIONS = 5                 # at least
 
 Seconds = Callable[[], float]   # runs something and says how long one of it took
 
@@ -49,7 +51,7 @@ Seconds = Callable[[], float]   # runs something and says how long one of it too
 class Row:
     """One line of the table: what, its shape, floating-point operations, and how to time both sides.
 
-    `cores` is how many of the processor's cores may work on it.
+    `cores` is on how many cores we may work.
     """
 
     what: str
@@ -68,30 +70,34 @@ def bench(dtype: str = "float32", threads: int = 1, quick: bool = False) -> None
     """
     seconds = 0.005 if quick else 0.8
     peak = fma_peak(dtype, 0.01 if quick else 0.3)
-    print(f"FMA peak of a core: {peak:.1f} GFLOP/s ({dtype})\n", flush=True)
-    print(f"{'what':<15}  {'shape':<36}  {'us':>9}  {'GFLOP/s':>8}  {'of peak':>7}  {'NumPy us':>9}  {'ratio':>6}")
+    line = "{:<15}  {:<36}  {:>8}  {:>8}  {:>7}  {:>8}  {:>6}"
+    print(f"FMA peak of a core: {peak:.1f} GFLOP/s ({dtype})\n")
+    print(line.format("what", "shape", "us", "GFLOP/s", "of peak", "NumPy us", "ratio"), flush=True)
+    with use_backend("cython"):
+        for row in rows(np.dtype(dtype), threads, quick):
+            ours, numpy = best(row.ours, seconds), best(row.numpy, seconds)
+            speed = row.operations / ours / 1e9
+            share = speed / (peak * row.cores)
+            print(line.format(row.what, row.shape, digits(ours * 1e6), digits(speed), f"{share:.1%}",
+                              digits(numpy * 1e6), f"{numpy / ours:.1f}x"), flush=True)
+
+
+def rows(dtype: np.dtype[Any], threads: int, quick: bool = False) -> Iterator[Row]:
+    """Everything that is measured, each verified; the first two of every kind if quick."""
     count = 2 if quick else None
-    for row in rows(np.dtype(dtype), threads, count):
-        ours, numpy = best(row.ours, seconds), best(row.numpy, seconds)
-        gflops = row.operations / ours / 1e9
-        print(f"{row.what:<15}  {row.shape:<36}  {digits(ours * 1e6):>9}  {gflops:>8.1f}  "
-              f"{gflops / (peak * row.cores):>7.0%}  {digits(numpy * 1e6):>9}  {numpy / ours:>5.1f}x", flush=True)
-
-
-def rows(dtype: np.dtype[Any], threads: int, count: int | None = None) -> Iterator[Row]:
-    """Everything that is measured, each verified; the first `count` of every kind."""
     for shape in DENSE[:count]:
         yield dense_forward(dtype, *shape)
     for shape in DENSE[:count]:
         yield dense_backward(dtype, *shape)
     for layers, batch in TRAINING[:count]:
-        yield training_step(dtype, threads, layers, batch)
+        yield training_step(dtype, threads, layers, batch, most_steps=20 if quick else MOST_STEPS)
     for layers, batch in INFERENCE[:count]:
         yield inference(dtype, threads, layers, batch)
 
 
 # What is measured --------------------------------------------------------------------------------------
-# NumPy's array functions are called without the checks of `fastmlp.functional`; ours with them.
+# NumPy's array functions are called without the checks of `fastmlp.functional`, ours with them; training and
+# inference are the model's methods on both sides.
 
 def dense_forward(dtype: np.dtype[Any], n: int, k: int, m: int) -> Row:
     x, w, b = random(dtype, (n, k), (k, m), (m,))
@@ -103,7 +109,8 @@ def dense_forward(dtype: np.dtype[Any], n: int, k: int, m: int) -> Row:
     def numpy() -> None:
         baseline.dense_forward(x, w, b, "relu", out=y_numpy)
 
-    ours(), numpy()
+    ours()
+    numpy()
     verify("dense_forward", y, y_numpy)
     return Row("dense_forward", f"{n} x {k} -> {m}", 2 * n * k * m, calls(ours), calls(numpy))
 
@@ -119,24 +126,29 @@ def dense_backward(dtype: np.dtype[Any], n: int, k: int, m: int) -> Row:
     def numpy() -> None:
         baseline.dense_backward(dy, x, w, y, "relu", out=out_numpy)
 
-    ours(), numpy()
+    ours()
+    numpy()
     for a, b in zip(out, out_numpy):
         verify("dense_backward", a, b)
     return Row("dense_backward", f"{n} x {k} -> {m}", 4 * n * k * m, calls(ours), calls(numpy))
 
 
-def training_step(dtype: np.dtype[Any], threads: int, layers: list[int], batch: int) -> Row:
+def training_step(dtype: np.dtype[Any], threads: int, layers: list[int], batch: int, most_steps: int) -> Row:
     """A step of `fit`: data in memory and in its own order, ReLU, softmax cross-entropy, plain SGD."""
-    steps = max(4, min(20000, DATA_BYTES // (batch * layers[0] * dtype.itemsize)))
+    steps = max(4, min(most_steps, DATA_BYTES // (batch * layers[0] * dtype.itemsize)))
     (X,) = random(dtype, (steps * batch, layers[0]))
     y = np.random.default_rng(1).integers(layers[-1], size=len(X))
     model, model_numpy = both_models(layers, dtype)
     optimizer = SGD(lr=1e-3)
 
-    def step(model: MLP) -> Seconds:
+    def step(model: MLP, most_steps: int) -> Seconds:
+        n = most_steps * batch
+
         def seconds() -> float:
-            history = model.fit(X, y, epochs=1, batch_size=batch, optimizer=optimizer, shuffle=False, progress=False)
+            history = model.fit(X[:n], y[:n], epochs=1, batch_size=batch, optimizer=optimizer, shuffle=False,
+                                progress=False)
             return batch / history.samples_per_second[0]
+
         return seconds
 
     for _ in range(2):
@@ -144,8 +156,9 @@ def training_step(dtype: np.dtype[Any], threads: int, layers: list[int], batch: 
     verify("training step", np.array(loss[0]), np.array(loss[1]), dtype)
     for a, b in zip(model.weights, model_numpy.weights):
         verify("training step", a, b)
-    work = 6 * multiply_adds(layers) - 2 * layers[0] * layers[1]        # no gradient of the input
-    return Row("training step", shape_of(layers, batch), work * batch, step(model), step(model_numpy), threads)
+    work = (6 * multiply_adds(layers) - 2 * layers[0] * layers[1]) * batch      # the input needs no gradient
+    return Row("training step", shape_of(layers, batch), work, step(model, steps),
+               step(model_numpy, MOST_STEPS_NUMPY), threads)
 
 
 def inference(dtype: np.dtype[Any], threads: int, layers: list[int], batch: int) -> Row:
@@ -157,12 +170,13 @@ def inference(dtype: np.dtype[Any], threads: int, layers: list[int], batch: int)
         model.forward(X, out=out)
 
     def numpy() -> None:
-        model_numpy._forward(X, out_numpy, 1)
+        model_numpy.forward(X, out=out_numpy)
 
-    ours(), numpy()
+    ours()
+    numpy()
     verify("inference", out, out_numpy)
-    return Row("inference", shape_of(layers, batch), 2 * multiply_adds(layers) * batch, calls(ours), calls(numpy),
-               threads)
+    work = 2 * multiply_adds(layers) * batch
+    return Row("inference", shape_of(layers, batch), work, calls(ours), calls(numpy), threads)
 
 
 # Helpers -----------------------------------------------------------------------------------------------

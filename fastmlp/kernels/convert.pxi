@@ -76,38 +76,46 @@ cdef inline real from_half(uint16_t h) noexcept nogil:
     return -value if h & 0x8000 else value
 
 
-cdef inline void convert_as(Number* tag, real* y, const char* x, Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t j
-    if stride == sizeof(Number):
-        for j in range(n):
-            y[j] = <real>(<const Number*>x)[j]
-    else:
-        for j in range(n):
-            y[j] = <real>(<const Number*>(x + j * stride))[0]
+cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t panel, const char* x,
+                            Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j, part
+    while n > 0:
+        part = min(n, width)
+        if stride == sizeof(Number):
+            for j in range(part):
+                y[j] = <real>(<const Number*>x)[j]
+        else:
+            for j in range(part):
+                y[j] = <real>(<const Number*>(x + j * stride))[0]
+        x += part * stride
+        y += panel
+        n -= part
 
 
-cdef void convert_row(real* y, const Table* t, Py_ssize_t i) noexcept nogil:
-    """y = row i of the table."""
+cdef void convert_row(real* y, Py_ssize_t width, Py_ssize_t panel, const Table* t, Py_ssize_t i) noexcept nogil:
+    """Row i of the table, its first `width` elements to y, the next to y + panel, and so on."""
     cdef const char* x = t.data + i * t.row
     cdef Py_ssize_t n = t.columns, s = t.column, j
-    if t.kind == KIND_FLOAT + 2: convert_as[float](NULL, y, x, s, n)
-    elif t.kind == KIND_FLOAT + 3: convert_as[double](NULL, y, x, s, n)
-    elif t.kind == KIND_UINT: convert_as[uint8_t](NULL, y, x, s, n)
-    elif t.kind == KIND_UINT + 1: convert_as[uint16_t](NULL, y, x, s, n)
-    elif t.kind == KIND_UINT + 2: convert_as[uint32_t](NULL, y, x, s, n)
-    elif t.kind == KIND_UINT + 3: convert_as[uint64_t](NULL, y, x, s, n)
-    elif t.kind == KIND_INT: convert_as[int8_t](NULL, y, x, s, n)
-    elif t.kind == KIND_INT + 1: convert_as[int16_t](NULL, y, x, s, n)
-    elif t.kind == KIND_INT + 2: convert_as[int32_t](NULL, y, x, s, n)
-    elif t.kind == KIND_INT + 3: convert_as[int64_t](NULL, y, x, s, n)
+    if t.kind == KIND_FLOAT + 2: convert_as[float](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_FLOAT + 3: convert_as[double](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_UINT: convert_as[uint8_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_UINT + 1: convert_as[uint16_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_UINT + 2: convert_as[uint32_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_UINT + 3: convert_as[uint64_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_INT: convert_as[int8_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_INT + 1: convert_as[int16_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_INT + 2: convert_as[int32_t](NULL, y, width, panel, x, s, n)
+    elif t.kind == KIND_INT + 3: convert_as[int64_t](NULL, y, width, panel, x, s, n)
     else:
         for j in range(n):
-            y[j] = from_half((<const uint16_t*>(x + j * s))[0])
+            y[j // width * panel + j % width] = from_half((<const uint16_t*>(x + j * s))[0])
 
 
-cdef const real* rows_in_place(const Table* t) noexcept nogil:
-    """The table itself where kernels can read it as it lies; NULL where rows must be converted. Rows that
-    are a multiple of 512 bytes apart fall into few cache sets: copying them is cheaper."""
-    if not is_real(t) or t.column != sizeof(real) or t.row % <Py_ssize_t>sizeof(real) or t.row % 512 == 0:
-        return NULL
-    return <const real*>t.data
+cdef void to_panels(real* y, Py_ssize_t panel, const real* x, Py_ssize_t n) noexcept nogil:
+    """One row, from plain to panels; whole panels are read and written."""
+    cdef Py_ssize_t j
+    cdef int v
+    for j from 0 <= j < n by NR:
+        for v in range(NV):
+            vstore(y + v * VL, vload(x + j + v * VL))
+        y += panel

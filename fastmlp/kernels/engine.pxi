@@ -18,13 +18,12 @@ cdef extern from "team.h" nogil:
 cdef struct Layer:
     Py_ssize_t n_in
     Py_ssize_t n_out
-    Py_ssize_t row_in           # padded n_in: rows of w_t
-    Py_ssize_t row_out          # padded n_out: rows of w, y and d
-    real* w                     # (n_in, n_out)
+    Py_ssize_t row_out          # padded n_out: rows of w
+    real* w                     # (n_in, n_out), plain
     real* b                     # (n_out,)
-    real* w_t                   # (n_out, n_in), for every layer but the first
-    real* y                     # (batch, n_out), outputs; of the last layer logits, then their gradient
-    real* d                     # (batch, n_out), deltas: gradients of the pre-activations
+    real* w_t                   # (n_out, n_in) in panels, for every layer but the first
+    real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
+    real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
     int activation
     real alpha
 
@@ -32,7 +31,7 @@ cdef struct Run:
     Layer* layers
     int depth
     int loss
-    Table x
+    Table table                 # the samples
     Targets targets             # of the samples in their own order
     Table target_rows           # where targets are values
     const Py_ssize_t* order     # sample at each place, or NULL
@@ -45,11 +44,11 @@ cdef struct Run:
     int threads
     Barrier barrier
     # the batch at hand
-    real* x_batch
-    Py_ssize_t x_row
+    Py_ssize_t panel            # from one panel of a (batch, .) matrix to the next
+    real* x                     # (batch, inputs) in panels
+    real* z                     # (batch, outputs), plain: logits, then their gradient
     Py_ssize_t* labels
-    real* t_batch
-    Py_ssize_t t_row
+    real* t                     # (batch, outputs), plain, where targets are values
     real* losses
     double loss_sum             # over all samples of the run
 
@@ -62,152 +61,169 @@ cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
     return lines * LINE
 
 
+cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
+    """n columns in whole panels."""
+    return (n + NR - 1) // NR * NR
+
+
 # Phase 1: rows of the batch ------------------------------------------------------------------------
 
-cdef void dense(const Layer* layer, real* y, const real* x, Py_ssize_t x_row, Py_ssize_t rows) noexcept nogil:
-    """y = f(x w + b)"""
+cdef void dense(const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_panel, const real* x, Py_ssize_t x_row,
+                Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows) noexcept nogil:
+    """y = f(x w + b); either one plain or in panels"""
     cdef Product p
     p.m = rows
     p.n = layer.n_out
     p.k = layer.n_in
     p.a = x
     p.a_row = x_row
+    p.a_run = x_run
+    p.a_panel = x_panel
     p.b = layer.w
     p.b_row = layer.row_out
+    p.b_panel = NR
     p.b_transposed = False
     p.c = y
-    p.c_row = layer.row_out
+    p.c_row = y_row
+    p.c_panel = y_panel
     p.bias = layer.b
     p.activation = layer.activation
     p.alpha = layer.alpha
     p.y = NULL
-    p.y_row = 0
-    p.panel = NULL
+    p.packed = NULL
     gemm(&p)
 
 
-cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t r0, Py_ssize_t rows) noexcept nogil:
+cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t panel,
+                              Py_ssize_t r0, Py_ssize_t rows) noexcept nogil:
     """below.d = (layer.d w^T) f'(below.y)"""
     cdef Product p
     p.m = rows
     p.n = layer.n_in
     p.k = layer.n_out
-    p.a = layer.d + r0 * layer.row_out
-    p.a_row = layer.row_out
+    p.a = layer.d + r0 * NR
+    p.a_row = NR
+    p.a_run = NR
+    p.a_panel = panel
     p.b = layer.w_t
-    p.b_row = layer.row_in
+    p.b_row = NR
+    p.b_panel = layer.n_out * NR
     p.b_transposed = False
-    p.c = below.d + r0 * below.row_out
-    p.c_row = below.row_out
+    p.c = below.d + r0 * NR
+    p.c_row = NR
+    p.c_panel = panel
     p.bias = NULL
     p.activation = below.activation
     p.alpha = below.alpha
-    p.y = below.y + r0 * below.row_out
-    p.y_row = below.row_out
-    p.panel = NULL
+    p.y = below.y + r0 * NR
+    p.packed = NULL
     gemm(&p)
 
 
-cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0, Py_ssize_t r1,
-                     const real** x, Py_ssize_t* x_row) noexcept nogil:
+cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Rows r0..r1 of the batch that begins at sample `start`: gather, forward, loss, backward."""
     cdef Layer* layers = run.layers
     cdef Layer* top = layers + run.depth - 1
+    cdef Py_ssize_t panel = run.panel, i, sample
     cdef Targets targets
-    cdef Py_ssize_t i, sample
     cdef int l
-    x[0] = rows_in_place(&run.x) if run.order == NULL else NULL
-    if x[0] != NULL:
-        x_row[0] = run.x.row // <Py_ssize_t>sizeof(real)
-        x[0] += start * x_row[0]
-    else:
-        x[0] = run.x_batch
-        x_row[0] = run.x_row
-        for i in range(r0, r1):
-            convert_row(run.x_batch + i * run.x_row, &run.x, run.order[start + i] if run.order != NULL else start + i)
     if r0 == r1:
         return
-    dense(layers, layers.y + r0 * layers.row_out, x[0] + r0 * x_row[0], x_row[0], r1 - r0)
-    for l in range(1, run.depth):
-        dense(layers + l, layers[l].y + r0 * layers[l].row_out, layers[l - 1].y + r0 * layers[l].row_in,
-              layers[l].row_in, r1 - r0)
     targets.labels = run.labels
-    targets.rows = run.t_batch
-    targets.row = run.t_row
+    targets.rows = run.t
+    targets.row = top.row_out
     for i in range(r0, r1):
         sample = run.order[start + i] if run.order != NULL else start + i
+        convert_row(run.x + i * NR, NR, panel, &run.table, sample)
         if run.targets.labels != NULL:
             run.labels[i] = run.targets.labels[sample]
         else:
-            convert_row(run.t_batch + i * run.t_row, &run.target_rows, sample)
-        run.losses[i] = loss_row(run.loss, top.d + i * top.row_out, top.y + i * top.row_out, &targets, i,
+            convert_row(run.t + i * top.row_out, top.row_out, 0, &run.target_rows, sample)
+    for l in range(run.depth):
+        if l < run.depth - 1:
+            dense(layers + l, layers[l].y + r0 * NR, NR, panel,
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
+        else:
+            dense(layers + l, run.z + r0 * top.row_out, top.row_out, NR,
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
+    for i in range(r0, r1):
+        run.losses[i] = loss_row(run.loss, run.z + i * top.row_out, run.z + i * top.row_out, &targets, i,
                                  top.n_out, <real>1 / rows)
+        to_panels(top.d + i * NR, panel, run.z + i * top.row_out, top.n_out)
     for l in range(run.depth - 1, 0, -1):
-        dense_data_gradient(layers + l - 1, layers + l, r0, r1 - r0)
+        dense_data_gradient(layers + l - 1, layers + l, panel, r0, r1 - r0)
 
 
 # Phase 2: slices of the parameters -----------------------------------------------------------------
 
-cdef void transpose_slice(const Layer* layer, int thread, int threads) noexcept nogil:
-    cdef Py_ssize_t k0 = share(layer.n_in, thread, threads), k1 = share(layer.n_in, thread + 1, threads)
-    if layer.w_t != NULL:
-        transpose(layer.w_t + k0, layer.row_in, layer.w + k0 * layer.row_out, layer.row_out, k1 - k0, layer.n_out)
+cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+    """Renews inputs k0..k1 of w_t."""
+    cdef Py_ssize_t k = k0, end
+    while layer.w_t != NULL and k < k1:
+        end = min(k1, (k // NR + 1) * NR)
+        transpose(layer.w_t + k // NR * NR * layer.n_out + k % NR, NR, layer.w + k * layer.row_out, layer.row_out,
+                  end - k, layer.n_out)
+        k = end
 
 
-cdef void parameters_phase(Run* run, const real* x, Py_ssize_t x_row, Py_ssize_t rows, int thread) noexcept nogil:
+cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil:
     """Gradient and update of this thread's inputs of every layer, and of its share of the biases."""
     cdef Layer* layer
     cdef Gradient g
     cdef real one = 1
-    cdef Py_ssize_t lines, c0
+    cdef Py_ssize_t n_panels, p0, k0, k1
     cdef int l
     g.rows = rows
     g.g_padded = True
+    g.d_row = NR
+    g.d_panel = run.panel
     for l in range(run.depth):
         layer = run.layers + l
+        k0 = share(layer.n_in, thread, run.threads)
+        k1 = share(layer.n_in, thread + 1, run.threads)
         g.d = layer.d
-        g.d_row = layer.row_out
         g.n = layer.n_out
-        g.k0 = share(layer.n_in, thread, run.threads)
-        g.k1 = share(layer.n_in, thread + 1, run.threads)
-        g.a = x if l == 0 else run.layers[l - 1].y
-        g.a_row = x_row if l == 0 else layer.row_in
+        g.k0 = k0
+        g.k1 = k1
+        g.a = run.layers[l - 1].y if l else run.x
+        g.a_row = NR
+        g.a_panel = run.panel
         g.g = layer.w + run.destination
         g.g_row = layer.row_out
         gemm_gradient(&g, &run.weight_rule)
-        lines = (layer.n_out + LINE - 1) // LINE
-        c0 = share(lines, thread, run.threads) * LINE
-        g.n = min(share(lines, thread + 1, run.threads) * LINE, layer.n_out) - c0
-        g.d = layer.d + c0
+        # the bias is the weight of an input that is always 1
+        n_panels = (layer.n_out + NR - 1) // NR
+        p0 = share(n_panels, thread, run.threads)
+        g.d = layer.d + p0 * run.panel
+        g.n = min(share(n_panels, thread + 1, run.threads) * NR, layer.n_out) - p0 * NR
         g.k0 = 0
         g.k1 = 1
         g.a = &one
         g.a_row = 0
-        g.g = layer.b + run.destination + c0
+        g.g = layer.b + run.destination + p0 * NR
         gemm_gradient(&g, &run.bias_rule)
         if run.weight_rule.rule != RULE_GRADIENT:
-            transpose_slice(layer, thread, run.threads)
+            transpose_slice(layer, k0, k1)
 
 
 cdef void train(void* argument, int thread) noexcept nogil:
     """Steps first..last of a run, as one thread of run.threads that do the same."""
     cdef Run* run = <Run*>argument
-    cdef Py_ssize_t step, start, rows, x_row, i
-    cdef const real* x
+    cdef Py_ssize_t step, start, rows, i
     cdef int l
     for l in range(1, run.depth):
-        transpose_slice(run.layers + l, thread, run.threads)
+        transpose_slice(run.layers + l, share(run.layers[l].n_in, thread, run.threads),
+                        share(run.layers[l].n_in, thread + 1, run.threads))
     barrier_wait(&run.barrier, run.threads)
     for step in range(run.first, run.last):
         start = step * run.batch_size
         rows = min(run.batch_size, run.n - start)
-        rows_phase(run, start, rows, share(rows, thread, run.threads), share(rows, thread + 1, run.threads),
-                   &x, &x_row)
+        rows_phase(run, start, rows, share(rows, thread, run.threads), share(rows, thread + 1, run.threads))
         barrier_wait(&run.barrier, run.threads)
         if thread == 0:
             for i in range(rows):
                 run.loss_sum += run.losses[i]
-        parameters_phase(run, x, x_row, rows, thread)
+        parameters_phase(run, rows, thread)
         barrier_wait(&run.barrier, run.threads)
 
 
@@ -220,9 +236,9 @@ cdef struct Inference:
     char* out
     Py_ssize_t out_row          # bytes
     Py_ssize_t out_column
-    Py_ssize_t width            # the widest padded row of all layers
+    Py_ssize_t width            # the widest layer, in whole panels
     Py_ssize_t block            # rows that go through the network together
-    real* scratch               # 3 block width reals for each thread
+    real* scratch               # for each thread 3 blocks of (block | 1) width reals
     int threads
 
 
@@ -231,30 +247,28 @@ cdef void infer(void* argument, int thread) noexcept nogil:
     cdef Inference* run = <Inference*>argument
     cdef const Layer* top = run.layers + run.depth - 1
     cdef Py_ssize_t r = share(run.x.rows, thread, run.threads), end = share(run.x.rows, thread + 1, run.threads)
-    cdef Py_ssize_t size = run.block * run.width, rows, x_row, i, j
-    cdef real* buffers = run.scratch + thread * 3 * size
-    cdef const real* table = rows_in_place(&run.x)
-    cdef const real* x
+    cdef Py_ssize_t panel = (run.block | 1) * NR, size = (run.block | 1) * run.width, rows, i, j
+    cdef real* x = run.scratch + thread * 3 * size
     cdef real* y
+    cdef real* z = x + 2 * size
+    cdef bint in_place = is_real(&run.x) and run.x.column == sizeof(real) and run.x.row % <Py_ssize_t>sizeof(real) == 0
     cdef int l
     while r < end:
         rows = min(run.block, end - r)
-        if is_real(&run.x) and (table != NULL or rows == 1 and run.x.column == sizeof(real)):
-            x = <const real*>(run.x.data + r * run.x.row)
-            x_row = run.x.row // <Py_ssize_t>sizeof(real)
-        else:
-            x = buffers + 2 * size
-            x_row = padded(run.x.columns)
+        if not in_place:
             for i in range(rows):
-                convert_row(buffers + 2 * size + i * x_row, &run.x, r + i)
+                convert_row(x + i * NR, NR, panel, &run.x, r + i)
         for l in range(run.depth):
-            y = buffers + (l & 1) * size
-            dense(run.layers + l, y, x, x_row, rows)
-            x = y
-            x_row = run.layers[l].row_out
+            y = z if l == run.depth - 1 else run.scratch + (3 * thread + 1 - (l & 1)) * size
+            if l == 0 and in_place:
+                dense(run.layers, y, NR if y != z else top.row_out, panel if y != z else NR,
+                      <const real*>(run.x.data + r * run.x.row), run.x.row // <Py_ssize_t>sizeof(real), PLAIN, 0, rows)
+            else:
+                dense(run.layers + l, y, NR if y != z else top.row_out, panel if y != z else NR,
+                      run.scratch + (3 * thread + (l & 1)) * size, NR, NR, panel, rows)
         for i in range(rows):
             for j in range(top.n_out):
-                (<real*>(run.out + (r + i) * run.out_row + j * run.out_column))[0] = y[i * x_row + j]
+                (<real*>(run.out + (r + i) * run.out_row + j * run.out_column))[0] = z[i * top.row_out + j]
         r += rows
 
 
@@ -313,7 +327,6 @@ cdef class Engine:
         for l in range(self.depth):
             self.layers[l].n_in = sizes[l]
             self.layers[l].n_out = sizes[l + 1]
-            self.layers[l].row_in = padded(sizes[l])
             self.layers[l].row_out = padded(sizes[l + 1])
             self.layers[l].w = &parameters[0] + <Py_ssize_t>offsets[l][0]
             self.layers[l].b = &parameters[0] + <Py_ssize_t>offsets[l][1]
@@ -321,7 +334,7 @@ cdef class Engine:
             self.layers[l].alpha = activations[l][1]
             self.layers[l].w_t = self.layers[l].y = self.layers[l].d = NULL
             end = <Py_ssize_t>offsets[l][1] + self.layers[l].row_out
-            self.width = max(self.width, self.layers[l].row_in, self.layers[l].row_out)
+            self.width = max(self.width, panels(self.layers[l].n_in), panels(self.layers[l].n_out), self.layers[l].row_out)
         if end != parameters.shape[0]:
             raise ValueError(f"parameters: expected {end} elements, got {parameters.shape[0]}")
 
@@ -331,48 +344,47 @@ cdef class Engine:
 
     def workspace_nbytes(self, Py_ssize_t batch_size):
         """Bytes that training with this batch size holds beside parameters and data."""
-        return self.lay_out(NULL, batch_size, NULL)
+        cdef Run run
+        return self.lay_out(NULL, batch_size, &run)
 
     cdef Py_ssize_t lay_out(self, real* base, Py_ssize_t batch_size, Run* run) noexcept:
         """Places everything a training step needs after `base` (if not NULL); the bytes it takes."""
-        cdef Py_ssize_t end = 0, last = self.depth - 1
         cdef Layer* layer
+        cdef Layer* top = self.layers + self.depth - 1
+        cdef Py_ssize_t rows = batch_size | 1       # odd, so that panels fall into different cache sets
+        cdef Py_ssize_t end = 0
         cdef int l
+        run.panel = rows * NR
+        run.x = base + end
+        end += rows * panels(self.layers[0].n_in)
         for l in range(self.depth):
             layer = self.layers + l
-            if base != NULL:
+            layer.d = base + end
+            end += rows * panels(layer.n_out)
+            layer.y = layer.w_t = NULL
+            if layer != top:
                 layer.y = base + end
-            end += batch_size * layer.row_out
-            if base != NULL:
-                layer.d = base + end if l < last else layer.y
-            if l < last:
-                end += batch_size * layer.row_out
+                end += rows * panels(layer.n_out)
             if l > 0:
-                if base != NULL:
-                    layer.w_t = base + end
-                end += layer.n_out * layer.row_in
-        if run != NULL:
-            run.x_batch = base + end
-            run.x_row = self.layers[0].row_in
-        end += batch_size * self.layers[0].row_in
-        if run != NULL:
-            run.t_batch = base + end
-            run.t_row = self.layers[last].row_out
-        end += batch_size * self.layers[last].row_out
-        if run != NULL:
-            run.losses = base + end
-        end += padded(batch_size)
-        if run != NULL:
-            run.labels = <Py_ssize_t*>(base + end)
-        return end * sizeof(real) + batch_size * sizeof(Py_ssize_t)
+                layer.w_t = base + end
+                end += layer.n_out * panels(layer.n_in)
+        run.z = base + end
+        end += rows * top.row_out
+        run.t = base + end
+        end += rows * top.row_out
+        run.losses = base + end
+        end += padded(rows)
+        run.labels = <Py_ssize_t*>(base + end)
+        return end * sizeof(real) + rows * sizeof(Py_ssize_t)
 
     cdef real* reserve(self, Py_ssize_t batch_size) except NULL:
         """The workspace for a batch size, from the start of a cache line; kept for the next call."""
         cdef Py_ssize_t size
+        cdef Run run
         if self.batch_size != batch_size:
             free(self.workspace)
             self.batch_size = 0
-            size = self.lay_out(NULL, batch_size, NULL) + 64
+            size = self.lay_out(NULL, batch_size, &run) + 64
             self.workspace = malloc(size)
             if self.workspace == NULL:
                 raise MemoryError(f"a workspace of {size} bytes for batches of {batch_size}")
@@ -414,9 +426,9 @@ cdef class Engine:
         PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
         self.training = True
         try:
-            if not describe(&run.x, &view_x):
+            if not describe(&run.table, &view_x):
                 raise TypeError(f"X: cannot convert {x.dtype}")
-            run.n = run.x.rows if order is None else order.shape[0]
+            run.n = run.table.rows if order is None else order.shape[0]
             run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, threads))
             claimed = True
             if labels is not None:
@@ -464,7 +476,7 @@ cdef class Engine:
             threads = _team.claim(threads_for(self.depth, self.layers, run.x.rows, threads))
             run.threads = threads
             run.block = min(MC, run.x.rows)
-            run.scratch = <real*>malloc(3 * threads * run.block * run.width * sizeof(real))
+            run.scratch = <real*>malloc(3 * threads * (run.block | 1) * run.width * sizeof(real))
             if run.scratch != NULL:
                 with nogil:
                     _team.run(infer, &run, threads)

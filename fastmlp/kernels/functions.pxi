@@ -18,7 +18,7 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
                   int activation, real alpha):
     """y = f(x w + b);  y (rows, n), x (rows, k), w (k, n), b (n,)"""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
-    cdef real panel[PANEL]
+    cdef real packed[PANEL]
     cdef Product p
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         return False
@@ -29,17 +29,20 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
     p.k = k
     p.a = &x[0, 0] if k else NULL
     p.a_row = k
+    p.a_run = PLAIN
+    p.a_panel = 0
     p.b = &w[0, 0] if k else NULL
     p.b_row = n
+    p.b_panel = NR
     p.b_transposed = False
     p.c = &y[0, 0]
     p.c_row = n
+    p.c_panel = NR
     p.bias = &b[0]
     p.activation = activation
     p.alpha = alpha
     p.y = NULL
-    p.y_row = 0
-    p.panel = panel
+    p.packed = packed
     if not (apart(p.c, m * n, p.a, m * k) and apart(p.c, m * n, p.b, k * n) and apart(p.c, m * n, p.bias, n)):
         return False
     with nogil:
@@ -52,7 +55,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     """dz = dy f'(z), of y = f(z);  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
     dz (rows, n padded) is scratch whose rows hold whole lines."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = dz.shape[1], i, j
-    cdef real panel[PANEL]
+    cdef real packed[PANEL]
     cdef real one = 1
     cdef Product p
     cdef Gradient g
@@ -87,16 +90,19 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             p.k = n
             p.a = &dz[0, 0] if n else NULL
             p.a_row = z
+            p.a_run = PLAIN
+            p.a_panel = 0
             p.b = inputs[2]
             p.b_row = n
+            p.b_panel = NR
             p.b_transposed = True
             p.c_row = k
+            p.c_panel = NR
             p.bias = NULL
             p.activation = ACT_IDENTITY
             p.alpha = 0
             p.y = NULL
-            p.y_row = 0
-            p.panel = panel
+            p.packed = packed
             gemm(&p)
         if n:
             store.rule = RULE_GRADIENT
@@ -108,8 +114,10 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             g.n = n
             g.a = inputs[1]
             g.a_row = k
+            g.a_panel = NR
             g.d = &dz[0, 0] if m else NULL
             g.d_row = z
+            g.d_panel = NR
             g.g_row = n
             g.g_padded = False
             gemm_gradient(&g, &store)

@@ -8,7 +8,10 @@
 #
 # Loops, outside in (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008):
 # blocks of MC rows of A stay in the second-level cache, panels of KC x NR of B in the first, and a
-# tile of MR x NR of C in the registers. Rows of A are read in place, one broadcast at a time.
+# tile of MR x NR of C in the registers. A is read one broadcast at a time, B and C in full vectors.
+#
+# A matrix is `plain` (row by row) or in `panels` of NR columns, each panel row by row: what the kernels
+# make for themselves is in panels, so that every loop below walks through memory in one direction.
 
 cdef enum Start:                # what the accumulators hold before the first product
     FROM_ZERO
@@ -23,9 +26,11 @@ cdef enum Finish:               # what happens to the accumulators after the las
 
 cdef struct Tile:
     Py_ssize_t k                # length of the sum
-    const real* a               # a[i a_row + k a_k], broadcast over the lanes
-    Py_ssize_t a_row
+    const real* a               # a[i a_row + k a_k], broadcast over the lanes; after every a_run steps
+    Py_ssize_t a_row            # of k it goes on a_panel after where the run began
     Py_ssize_t a_k
+    Py_ssize_t a_run
+    Py_ssize_t a_panel
     const real* b               # b[k b_row + lane]
     Py_ssize_t b_row
     real* c                     # c[i c_row + lane]
@@ -47,7 +52,7 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
     cdef vec a, zero = vset1(0), step, decay
     cdef const real* pa[4]      # one pointer for three rows: what an x86 address can reach
     cdef const real* pb = t.b
-    cdef Py_ssize_t a_row = t.a_row, a_k = t.a_k, b_row = t.b_row, c_row = t.c_row, k
+    cdef Py_ssize_t a_row = t.a_row, a_k = t.a_k, b_row = t.b_row, c_row = t.c_row, left = t.k, run, k
     cdef real* c = t.c
     cdef int i, j
 
@@ -67,16 +72,21 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
 
     for i in range((mr + 2) // 3):
         pa[i] = t.a + 3 * i * a_row
-    for k in range(t.k):
-        for j in range(nv):
-            b[j] = vload(pb + j * VL)
-        for i in range(mr):
-            a = vset1(pa[i // 3][i % 3 * a_row])
+    while left > 0:
+        run = min(left, t.a_run)
+        left -= run
+        for k in range(run):
             for j in range(nv):
-                acc[i][j] = vfma(a, b[j], acc[i][j])
+                b[j] = vload(pb + j * VL)
+            for i in range(mr):
+                a = vset1(pa[i // 3][i % 3 * a_row])
+                for j in range(nv):
+                    acc[i][j] = vfma(a, b[j], acc[i][j])
+            for i in range((mr + 2) // 3):
+                pa[i] += a_k
+            pb += b_row
         for i in range((mr + 2) // 3):
-            pa[i] += a_k
-        pb += b_row
+            pa[i] += t.a_panel - run * a_k
 
     if t.finish == STORE:
         for i in range(mr):
@@ -99,36 +109,67 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
                 vstore(c + i * c_row + j * VL, sgd(a, acc[i][j], step, decay))
 
 
-cdef void run_tile(int mr, int nv, const Tile* t) noexcept nogil:
-    """The register tile of mr rows and nv vectors: mr <= MR with nv 1 or NV, or one row of WIDE."""
-    if nv == NV:
-        if mr == 1: tile(1, NV, t)
-        elif mr == 2: tile(2, NV, t)
-        elif mr == 3: tile(3, NV, t)
-        elif mr == 4: tile(4, NV, t)
-        elif mr == 5: tile(5, NV, t)
-        elif mr == 6: tile(6, NV, t)
-        elif MR > 6 and mr == 7: tile(7, NV, t)
-        elif MR > 6 and mr == 8: tile(8, NV, t)
-        elif MR > 8 and mr == 9: tile(9, NV, t)
-        elif MR > 8 and mr == 10: tile(10, NV, t)
-        elif MR > 8 and mr == 11: tile(11, NV, t)
-        elif MR > 8 and mr == 12: tile(12, NV, t)
-    elif nv == 1:
-        if mr == 1: tile(1, 1, t)
-        elif mr == 2: tile(2, 1, t)
-        elif mr == 3: tile(3, 1, t)
-        elif mr == 4: tile(4, 1, t)
-        elif mr == 5: tile(5, 1, t)
-        elif mr == 6: tile(6, 1, t)
-        elif MR > 6 and mr == 7: tile(7, 1, t)
-        elif MR > 6 and mr == 8: tile(8, 1, t)
-        elif MR > 8 and mr == 9: tile(9, 1, t)
-        elif MR > 8 and mr == 10: tile(10, 1, t)
-        elif MR > 8 and mr == 11: tile(11, 1, t)
-        elif MR > 8 and mr == 12: tile(12, 1, t)
+cdef inline void tiles(int mr, int nv, Tile* t, Py_ssize_t n) noexcept nogil:
+    """n tiles below each other; t moves on to the next rows."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        tile(mr, nv, t)
+        t.a += mr * t.a_row
+        t.c += mr * t.c_row
+        t.y += mr * t.y_row
+
+
+# One function for every shape of tile, so that each has the registers for itself.
+ctypedef void (*Tiles)(Tile* t, Py_ssize_t n) noexcept nogil
+cdef Tiles TILES[13]            # NV vectors wide, by rows
+cdef Tiles TILES_1[13]          # 1 vector wide
+
+cdef void tiles_1xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(1, MR), NV, t, n)
+cdef void tiles_2xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(2, MR), NV, t, n)
+cdef void tiles_3xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(3, MR), NV, t, n)
+cdef void tiles_4xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(4, MR), NV, t, n)
+cdef void tiles_5xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(5, MR), NV, t, n)
+cdef void tiles_6xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(6, MR), NV, t, n)
+cdef void tiles_7xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(7, MR), NV, t, n)
+cdef void tiles_8xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(8, MR), NV, t, n)
+cdef void tiles_9xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(9, MR), NV, t, n)
+cdef void tiles_10xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(10, MR), NV, t, n)
+cdef void tiles_11xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(11, MR), NV, t, n)
+cdef void tiles_12xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(12, MR), NV, t, n)
+cdef void tiles_1x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(1, MR), 1, t, n)
+cdef void tiles_2x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(2, MR), 1, t, n)
+cdef void tiles_3x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(3, MR), 1, t, n)
+cdef void tiles_4x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(4, MR), 1, t, n)
+cdef void tiles_5x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(5, MR), 1, t, n)
+cdef void tiles_6x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(6, MR), 1, t, n)
+cdef void tiles_7x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(7, MR), 1, t, n)
+cdef void tiles_8x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(8, MR), 1, t, n)
+cdef void tiles_9x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(9, MR), 1, t, n)
+cdef void tiles_10x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(10, MR), 1, t, n)
+cdef void tiles_11x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(11, MR), 1, t, n)
+cdef void tiles_12x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(12, MR), 1, t, n)
+cdef void tiles_wide(Tile* t, Py_ssize_t n) noexcept nogil: tiles(1, WIDE, t, n)
+
+TILES[:] = [NULL, tiles_1xNV, tiles_2xNV, tiles_3xNV, tiles_4xNV, tiles_5xNV, tiles_6xNV, tiles_7xNV, tiles_8xNV, tiles_9xNV, tiles_10xNV, tiles_11xNV, tiles_12xNV]
+TILES_1[:] = [NULL, tiles_1x1, tiles_2x1, tiles_3x1, tiles_4x1, tiles_5x1, tiles_6x1, tiles_7x1, tiles_8x1, tiles_9x1, tiles_10x1, tiles_11x1, tiles_12x1]
+
+
+cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
+    """m rows of nv vectors (1, NV, or WIDE where m is 1), in tiles as even as they can be."""
+    cdef Tile t = first[0]
+    cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
+    for i in range(m):
+        vprefetch(t.c + i * t.c_row)
+    if nv == WIDE:
+        tiles_wide(&t, 1)
+    elif nv == NV:
+        if larger:
+            TILES[rows + 1](&t, larger)
+        TILES[rows](&t, n - larger)
     else:
-        tile(1, WIDE, t)
+        if larger:
+            TILES_1[rows + 1](&t, larger)
+        TILES_1[rows](&t, n - larger)
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
@@ -138,21 +179,28 @@ cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) no
 
 # ---------------------------------------------------------------------------------------------------
 
+cdef enum:
+    PLAIN = 1 << 30             # a run that never ends: a plain matrix
+
 cdef struct Product:
     Py_ssize_t m, n, k
-    const real* a               # (m, k): a[i a_row + k]
+    const real* a               # (m, k), plain, or in panels a_panel apart where a_run is NR
     Py_ssize_t a_row
-    const real* b               # (k, n): b[k b_row + n], or b[n b_row + k] where b_transposed
+    Py_ssize_t a_run
+    Py_ssize_t a_panel
+    const real* b               # (k, n): panels b_panel apart (NR: plain); (n, k), plain, where b_transposed
     Py_ssize_t b_row
+    Py_ssize_t b_panel
     bint b_transposed
-    real* c                     # (m, n)
+    real* c                     # (m, n): panels c_panel apart (NR: plain)
     Py_ssize_t c_row
+    Py_ssize_t c_panel
     const real* bias            # (n,), or NULL for zeros
     int activation              # forward: c = f(c); with y: c = c f'(y)
     real alpha
-    const real* y               # (m, n) or NULL
-    Py_ssize_t y_row
-    real* panel                 # PANEL reals where rows are not padded to whole lines; NULL where they are
+    const real* y               # (m, n) like c, or NULL
+    real* packed                # PANEL reals where rows of b, c and the bias end with their last element;
+                                # NULL where whole vectors can be read and written
 
 
 cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transposed,
@@ -184,25 +232,28 @@ cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
 
 
 cdef void gemm(const Product* p) noexcept nogil:
-    """C = f(bias + A B), or (A B) f'(y) where y is given. A NULL `panel` promises that rows of B, C,
-    y and the bias can be read and written up to the next whole line."""
+    """C = f(bias + A B), or (A B) f'(y) where y is given."""
     cdef Tile t
-    cdef real edge[EDGE]                # a tile of C whose last columns do not exist
+    cdef real edge[BLOCK]               # a strip of C whose last columns do not exist
     cdef real bias_edge[NR]
     cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
-    cdef Py_ssize_t mb, kb, m0, m1, k0, m, n, width, tiles, i
-    cdef int mr, nv
+    cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, m1, k0, n, width
+    cdef real* c
+    cdef int nv
     cdef bint last, partial
     t.a_row = p.a_row
     t.a_k = 1
+    t.a_run = p.a_run
+    t.a_panel = p.a_panel
     t.y = p.y
-    t.y_row = p.y_row
+    t.y_row = p.c_row
     for mb in range(m_blocks):
         m0 = share(p.m, mb, m_blocks)
         m1 = share(p.m, mb + 1, m_blocks)
         for kb in range(k_blocks):
-            k0 = share(p.k, kb, k_blocks)
-            t.k = share(p.k, kb + 1, k_blocks) - k0
+            k0 = share(k_panels, kb, k_blocks) * NR
+            t.k = min(p.k, share(k_panels, kb + 1, k_blocks) * NR) - k0
+            t.a = p.a + m0 * p.a_row + (k0 if p.a_run == PLAIN else k0 // NR * p.a_panel)
             last = kb == k_blocks - 1
             t.start = FROM_C if kb else FROM_BIAS if p.bias != NULL else FROM_ZERO
             t.finish = STORE
@@ -211,51 +262,47 @@ cdef void gemm(const Product* p) noexcept nogil:
             n = 0
             while n < p.n:
                 width = p.n - n
-                if p.m == 1 and width >= WIDE * VL and not p.b_transposed:
+                if p.m == 1 and width >= WIDE * VL and p.b_panel == NR and p.c_panel == NR and not p.b_transposed:
                     nv = WIDE
                 elif width > VL:
                     nv = NV
                 else:
                     nv = 1
                 width = min(width, <Py_ssize_t>nv * VL)
-                partial = p.panel != NULL and width < nv * VL
-                if p.panel != NULL and (partial or p.b_transposed or p.m >= PACK_ROWS):
-                    if p.b_transposed:
-                        pack_panel(p.panel, p.b + n * p.b_row + k0, p.b_row, True, t.k, width)
-                    else:
-                        pack_panel(p.panel, p.b + k0 * p.b_row + n, p.b_row, False, t.k, width)
-                    t.b = p.panel
+                partial = p.packed != NULL and width < nv * VL
+                if p.b_transposed:
+                    pack_panel(p.packed, p.b + n * p.b_row + k0, p.b_row, True, t.k, width)
+                    t.b = p.packed
+                    t.b_row = NR
+                elif partial or p.packed != NULL and p.m >= PACK_ROWS:
+                    pack_panel(p.packed, p.b + k0 * p.b_row + n, p.b_row, False, t.k, width)
+                    t.b = p.packed
                     t.b_row = NR
                 else:
-                    t.b = p.b + k0 * p.b_row + n
+                    t.b = p.b + k0 * p.b_row + n // NR * p.b_panel
                     t.b_row = p.b_row
                 if t.start == FROM_BIAS:
                     t.bias = p.bias + n
                     if partial:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
-                tiles = (m1 - m0 + MR - 1) // MR
-                for i in range(tiles):
-                    m = m0 + share(m1 - m0, i, tiles)
-                    mr = <int>(m0 + share(m1 - m0, i + 1, tiles) - m)
-                    t.a = p.a + m * p.a_row + k0
-                    t.c = p.c + m * p.c_row + n
-                    t.c_row = p.c_row
-                    if p.y != NULL:
-                        t.y = p.y + m * p.y_row + n
-                    if partial:
-                        if kb:
-                            copy_tile(edge, NR, t.c, t.c_row, mr, width)
-                        t.c = edge
-                        t.c_row = NR
-                    run_tile(mr, nv, &t)
-                    if last and p.activation > ACT_RELU:
-                        if p.y == NULL:
-                            activate(p.activation, p.alpha, t.c, t.c_row, mr, nv)
-                        else:
-                            activate_backward(p.activation, p.alpha, t.c, t.c_row, t.y, t.y_row, mr, nv)
-                    if partial:
-                        copy_tile(p.c + m * p.c_row + n, p.c_row, edge, NR, mr, width)
+                t.c = c = p.c + m0 * p.c_row + n // NR * p.c_panel
+                t.c_row = p.c_row
+                if p.y != NULL:
+                    t.y = p.y + m0 * p.c_row + n // NR * p.c_panel
+                if partial:
+                    t.c = edge
+                    t.c_row = NR
+                    if kb:
+                        copy_tile(edge, NR, c, p.c_row, m1 - m0, width)
+                strip(&t, m1 - m0, nv)
+                if last and p.activation > ACT_RELU:
+                    if p.y == NULL:
+                        activate(p.activation, p.alpha, t.c, t.c_row, m1 - m0, nv)
+                    else:
+                        activate_backward(p.activation, p.alpha, t.c, t.c_row, t.y, t.y_row, m1 - m0, nv)
+                if partial:
+                    copy_tile(c, p.c_row, edge, NR, m1 - m0, width)
                 n += width
 
 
@@ -265,32 +312,38 @@ cdef struct Gradient:
     Py_ssize_t rows             # length of the sum: the batch
     Py_ssize_t k0, k1           # the inputs of the layer that this call owns
     Py_ssize_t n                # its outputs
-    const real* a               # (rows, k): inputs of the layer
+    const real* a               # (rows, k): inputs of the layer; panels a_panel apart (NR: plain)
     Py_ssize_t a_row
-    const real* d               # (rows, n): deltas, rows padded to whole lines
+    Py_ssize_t a_panel
+    const real* d               # (rows, n): deltas; panels d_panel apart (NR: plain), whole vectors readable
     Py_ssize_t d_row
-    real* g                     # (k, n): gradient or parameters, as the optimizer says
+    Py_ssize_t d_panel
+    real* g                     # (k, n), plain: gradient or parameters, as the optimizer says
     Py_ssize_t g_row
     bint g_padded               # rows of g can be written up to the next whole line
 
 
 cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept nogil:
-    """G[k0:k1] = A[:, k0:k1]^T D, each tile handed to the optimizer while it is in the registers
-    (a stored gradient, plain SGD) or in the first-level cache (every other rule)."""
+    """G[k0:k1] = A[:, k0:k1]^T D, handed to the optimizer while it is in the registers (a stored gradient,
+    plain SGD) or in the first-level cache (every other rule)."""
     cdef Tile t
-    cdef real block[BLOCK]              # gradient of MG inputs and NR outputs
-    cdef Py_ssize_t k_blocks = (p.k1 - p.k0 + MG - 1) // MG, r_blocks = max(1, (p.rows + KG - 1) // KG)
-    cdef Py_ssize_t kb, rb, k0, k1, k, r0, n, width, tiles, i
-    cdef int mr, nv
-    cdef bint in_registers = r_blocks == 1 and optimizer.rule <= RULE_SGD, direct, last
+    cdef real block[BLOCK]              # gradient of at most MG inputs and NR outputs
+    cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
+    cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
+    cdef int nv
+    cdef bint in_registers = r_blocks == 1 and optimizer.rule <= RULE_SGD, direct
+    t.y = NULL
+    t.y_row = 0
     t.a_row = 1
     t.a_k = p.a_row
+    t.a_run = PLAIN
+    t.a_panel = 0
     t.b_row = p.d_row
     t.lr = optimizer.lr
     t.weight_decay = optimizer.weight_decay
-    for kb in range(k_blocks):
-        k0 = p.k0 + share(p.k1 - p.k0, kb, k_blocks)
-        k1 = p.k0 + share(p.k1 - p.k0, kb + 1, k_blocks)
+    k0 = p.k0
+    while k0 < p.k1:
+        k1 = min(p.k1, (k0 // NR + MG // NR) * NR)
         n = 0
         while n < p.n:
             nv = NV if p.n - n > VL else 1
@@ -299,24 +352,19 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
             for rb in range(r_blocks):
                 r0 = share(p.rows, rb, r_blocks)
                 t.k = share(p.rows, rb + 1, r_blocks) - r0
-                last = rb == r_blocks - 1
-                t.b = p.d + r0 * p.d_row + n
+                t.b = p.d + r0 * p.d_row + n // NR * p.d_panel
                 t.start = FROM_C if rb else FROM_ZERO
                 t.finish = UPDATE_SGD if direct and optimizer.rule == RULE_SGD else STORE
-                tiles = (k1 - k0 + MR - 1) // MR
-                for i in range(tiles):
-                    k = k0 + share(k1 - k0, i, tiles)
-                    mr = <int>(k0 + share(k1 - k0, i + 1, tiles) - k)
-                    t.a = p.a + r0 * p.a_row + k
-                    if direct:
-                        t.c = p.g + k * p.g_row + n
-                        t.c_row = p.g_row
-                    else:
-                        t.c = block + (k - k0) * NR
-                        t.c_row = NR
-                    run_tile(mr, nv, &t)
-                    if last and not direct:
-                        if p.g_padded:
-                            width = nv * VL
-                        update(optimizer, p.g + k * p.g_row + n, p.g_row, t.c, NR, mr, width)
-            n += nv * VL
+                k = k0
+                while k < k1:
+                    end = min(k1, (k // NR + 1) * NR)
+                    t.a = p.a + r0 * p.a_row + k // NR * p.a_panel + k % NR
+                    t.c = p.g + k * p.g_row + n if direct else block + (k - k0) * NR
+                    t.c_row = p.g_row if direct else NR
+                    strip(&t, end - k, nv)
+                    k = end
+            if not direct:
+                update(optimizer, p.g + k0 * p.g_row + n, p.g_row, block, NR, k1 - k0,
+                       nv * VL if p.g_padded else width)
+            n += width
+        k0 = k1

@@ -237,6 +237,13 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 #endif
 /* --------------------------------------------------------------------------------------------------- */
 
+/* p will be written soon. */
+#if defined(__GNUC__)
+#  define vprefetch(p) __builtin_prefetch(p, 1)
+#else
+#  define vprefetch(p) ((void)0)
+#endif
+
 /* The register tile: at most MR rows by NV vectors of accumulators, beside NV vectors of b and one
  * broadcast of a; a single row takes WIDE vectors. KC rows of b (NR = NV VL wide) stay in the first-level
  * cache and MC rows of a in the second; a gradient sums KG rows of the batch at a time for MG inputs.
@@ -255,7 +262,6 @@ enum {
     KC = 32768 / (NR * sizeof(real)),
     MC = 96,
     PANEL = KC * NR,
-    EDGE = MR * NR,
     BLOCK = 96 * NR,
     KG = 512,
     MG = BLOCK / NR,

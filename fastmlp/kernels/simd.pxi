@@ -14,13 +14,13 @@ cdef extern from "simd.h" nogil:
         KC
         MC
         PANEL
-        EDGE
         BLOCK
         KG
         MG
         PACK_ROWS
         LINE
         TREE
+    void vprefetch(const real* p)
     vec vset1(real x)
     vec vload(const real* p)
     void vstore(real* p, vec v)

@@ -1,0 +1,456 @@
+"""Every compiled array function, of every instruction set and dtype, called directly: against the NumPy
+backend in float64, with canaries around what is written and guard pages around what is read."""
+from __future__ import annotations
+
+import ctypes
+import itertools
+import mmap
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastmlp import kernels
+from fastmlp.activations import LeakyReLU, resolve
+from fastmlp.backends import numpy as specification
+from fastmlp.layout import padded_row
+
+ISAS = kernels.available_isas()
+FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
+DTYPES = ["float32", "float64"]
+
+# By their numbers in activations.pxi.
+ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh"]
+ALPHA = 0.2
+CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MEAN_SQUARED_ERROR = range(3)
+
+# (rows, inputs, outputs): empty, single, around every vector length, and across the blocking constants
+# (MC = 96 rows; KC = 256, 512 or 1024 inputs; 48 rows for packing; KG = 512 rows and MG = 96 inputs of a
+# gradient; 64 and 128 outputs for the wide tile of a single row).
+SMALL = [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (1, 1, 1), (1, 5, 1), (2, 1, 8), (5, 3, 9), (7, 16, 15),
+         (3, 17, 16), (6, 5, 17), (13, 33, 31), (12, 20, 32), (11, 9, 33), (1, 7, 300), (1, 300, 65)]
+LARGE = [(97, 40, 10), (200, 30, 20), (50, 600, 19), (3, 1100, 40), (49, 513, 65), (48, 257, 64),
+         (600, 20, 24), (1030, 7, 33), (513, 97, 7), (1, 1025, 129)]
+SIZES = [*range(1, 36), 63, 64, 65, 100, 1000]
+GUARD = 64                                      # canaries on either side
+CANARY = -77.25
+
+
+@pytest.fixture(params=list(itertools.product(ISAS, DTYPES)), ids="-".join)
+def module(request):
+    return kernels.load(*request.param)
+
+
+class Canaries:
+    """Arrays to write into, each between canaries that must be there in the end."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        self.buffers = []
+
+    def array(self, *shape, values=None):
+        size = int(np.prod(shape))
+        buffer = np.full(size + 2 * GUARD, CANARY, self.dtype)
+        self.buffers.append(buffer)
+        array = buffer[GUARD:GUARD + size].reshape(shape)
+        array[...] = np.nan if values is None else values
+        return array
+
+    def check(self, what):
+        for buffer in self.buffers:
+            assert (buffer[:GUARD] == CANARY).all(), f"{what}: wrote before an array"
+            assert (buffer[-GUARD:] == CANARY).all(), f"{what}: wrote beyond an array"
+
+
+def real(rng, module, *shape):
+    array = rng.standard_normal(shape).astype(module.DTYPE)
+    array.flags.writeable = False
+    return array
+
+
+def eps(module):
+    return float(np.finfo(module.DTYPE).eps)
+
+
+def close(got, expected, module, scale, terms=1):
+    """Within some roundings of `terms` numbers whose absolute values sum to `scale`."""
+    got, expected = np.asarray(got, np.float64), np.asarray(expected)
+    assert got.shape == expected.shape
+    error = np.abs(got - expected)
+    bound = eps(module) * (np.asarray(scale) * (4 + 2 * terms**0.5) + 4 * np.abs(expected))
+    assert (error <= bound).all(), f"{np.max(error / np.maximum(bound, 1e-300))} times the bound"
+
+
+# Dense layers ---------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+def test_dense_forward(module, code, name, rng):
+    for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
+        x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
+        w = w / np.asarray(max(k, 1) ** 0.5, module.DTYPE)
+        out = Canaries(module.DTYPE)
+        y = out.array(m, n)
+        assert module.dense_forward(y, x, w, b, code, ALPHA)
+        out.check((m, k, n))
+        x64, w64, b64 = (a.astype(np.float64) for a in (x, w, b))
+        z = specification.dense_forward(x64, w64, b64)
+        scale = np.abs(x64) @ np.abs(w64) + np.abs(b64)
+        close(y, specification._activate(z, resolved(name)), module, scale, k)
+
+
+def resolved(name):
+    return LeakyReLU(ALPHA) if name == "leaky_relu" else resolve(name)
+
+
+@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+def test_dense_backward(module, code, name, rng):
+    for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
+        dy, x, w = real(rng, module, m, n), real(rng, module, m, k), real(rng, module, k, n)
+        y = np.tanh(real(rng, module, m, n))
+        out = Canaries(module.DTYPE)
+        dx, dw, db = out.array(m, k), out.array(k, n), out.array(n)
+        dz = out.array(m, padded_row(n, y.itemsize))
+        assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
+        out.check((m, k, n))
+        dy64, x64, w64, y64 = (a.astype(np.float64) for a in (dy, x, w, y))
+        expected = specification.dense_backward(dy64, x64, w64, y64, resolved(name))
+        size = np.abs(dy64)
+        for got, want, scale, terms in zip((dx, dw, db), expected, (
+                size @ np.abs(w64.T), np.abs(x64.T) @ size, size.sum(axis=0)), (n, m, m), strict=True):
+            close(got, want, module, scale, terms)
+
+
+def test_dense_functions_decline_what_does_not_fit(module, rng):
+    x, w, b = real(rng, module, 5, 3), real(rng, module, 3, 3), real(rng, module, 3)
+    y = np.full((5, 3), CANARY, module.DTYPE)
+    for args in ((y[:4], x, w, b), (y, x[:, :2].copy(), w, b), (y, x, w[:2], b), (y, x, w, b[:2])):
+        assert module.dense_forward(*args, 0, 0.0) is False
+    assert (y == CANARY).all()
+    square = np.full((3, 3), CANARY, module.DTYPE)
+    for args in ((square, square, w, b), (square, w, square, b), (square, w, w, square[0])):
+        assert module.dense_forward(*args, 0, 0.0) is False
+    assert (square == CANARY).all()
+    dz = np.zeros((3, padded_row(3, y.itemsize)), module.DTYPE)
+    ds = [np.full(s, CANARY, module.DTYPE) for s in ((3, 3), (3, 3), (3,))]
+    inputs = [w, w, w, w]
+    for i, j in itertools.product(range(2), range(4)):
+        same = [*inputs[:j], ds[i], *inputs[j + 1:]]
+        assert module.dense_backward(*ds, *same, 0, 0.0, dz) is False
+    assert module.dense_backward(ds[0], ds[0], ds[2], *inputs, 0, 0.0, dz) is False
+    assert module.dense_backward(ds[0], ds[1], ds[1][0], *inputs, 0, 0.0, dz) is False
+    assert module.dense_backward(*ds, w, w[:2], w, w, 0, 0.0, dz) is False
+    assert all((d == CANARY).all() for d in ds)
+
+
+# Element by element ---------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("code, name", list(enumerate([*ACTIVATIONS, "exp", "log"])))
+def test_map_forward(module, code, name, rng):
+    for n in [0, *SIZES]:
+        x = real(rng, module, n)
+        x = np.abs(x) + np.asarray(1e-3, x.dtype) if name == "log" else x
+        expected = x.astype(np.float64)
+        if name == "leaky_relu":
+            expected = specification.leaky_relu(expected, ALPHA)
+        elif name != "identity":
+            expected = getattr(specification, name)(expected)
+        out = Canaries(module.DTYPE)
+        y, in_place = out.array(n), out.array(n, values=x)
+        assert module.map_forward(y, x, code, ALPHA)
+        assert module.map_forward(in_place, in_place, code, ALPHA)
+        out.check(n)
+        close(y, expected, module, 0)
+        np.testing.assert_array_equal(in_place, y)
+
+
+@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+def test_map_derivative(module, code, name, rng):
+    for n in [0, *SIZES]:
+        dy, y = real(rng, module, n), np.tanh(real(rng, module, n))
+        expected = specification._derivative(dy.astype(np.float64), y.astype(np.float64), resolved(name))
+        out = Canaries(module.DTYPE)
+        dx, over_dy, over_y = out.array(n), out.array(n, values=dy), out.array(n, values=y)
+        assert module.map_derivative(dx, dy, y, code, ALPHA)
+        assert module.map_derivative(over_dy, over_dy, y, code, ALPHA)
+        assert module.map_derivative(over_y, dy, over_y, code, ALPHA)
+        out.check(n)
+        close(dx, expected, module, np.abs(dy))
+        np.testing.assert_array_equal(over_dy, dx)
+        np.testing.assert_array_equal(over_y, dx)
+
+
+def test_map_functions_decline_what_does_not_fit(module):
+    buffer = np.full(20, CANARY, module.DTYPE)
+    assert module.map_forward(buffer[:9], buffer[10:], 1, 0.0) is False
+    assert module.map_forward(buffer[:9], buffer[1:10], 1, 0.0) is False
+    assert module.map_derivative(buffer[:9], buffer[9:18], buffer[1:10], 1, 0.0) is False
+    assert module.map_derivative(buffer[:9], buffer[1:10], buffer[9:18], 1, 0.0) is False
+    assert module.map_derivative(buffer[:9], buffer[9:18], buffer[9:17], 1, 0.0) is False
+    assert (buffer == CANARY).all()
+    frozen = buffer[:9].copy()
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError):
+        module.map_forward(frozen, buffer[:9], 1, 0.0)
+    other = buffer.astype("float64" if module.DTYPE == "float32" else "float32")
+    with pytest.raises(ValueError):
+        module.map_forward(buffer, other, 1, 0.0)
+    with pytest.raises(ValueError):
+        module.map_forward(buffer[::2], buffer[:10].copy(), 1, 0.0)
+
+
+# Along rows -----------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("logarithm", [False, True], ids=["softmax", "log_softmax"])
+def test_softmax(module, logarithm, rng):
+    name = "log_softmax" if logarithm else "softmax"
+    for m, n in [(0, 5), (5, 0), *((3, n) for n in SIZES)]:
+        x = real(rng, module, m, n) * np.asarray(4, module.DTYPE)
+        out = Canaries(module.DTYPE)
+        y, in_place = out.array(m, n), out.array(m, n, values=x)
+        assert module.softmax(y, x, logarithm)
+        assert module.softmax(in_place, in_place, logarithm)
+        out.check((m, n))
+        expected = getattr(specification, name)(x.astype(np.float64)) if n else np.empty((m, 0))
+        # exp(x - max) carries the rounding of x - max
+        close(y, expected, module, (4 + np.abs(expected) * 30) if logarithm else expected * 30, n)
+        np.testing.assert_array_equal(in_place, y)
+
+        dy = real(rng, module, m, n)
+        dx, over_dy, over_y = out.array(m, n), out.array(m, n, values=dy), out.array(m, n, values=y)
+        assert module.softmax_backward(dx, dy, y, logarithm)
+        assert module.softmax_backward(over_dy, over_dy, y, logarithm)
+        assert module.softmax_backward(over_y, dy, over_y, logarithm)
+        out.check((m, n))
+        expected = getattr(specification, name + "_backward")(dy.astype(np.float64), y.astype(np.float64))
+        close(dx, expected, module, 2 + 2 * np.abs(dy).sum(axis=1, keepdims=True), n)
+        np.testing.assert_array_equal(over_dy, dx)
+        np.testing.assert_array_equal(over_y, dx)
+
+
+@pytest.mark.parametrize("n", [1, 3, 16, 17, 40])
+def test_softmax_of_special_values(module, n):
+    inf, nan = np.inf, np.nan
+    for place in {0, n // 2, n - 1}:
+        x = np.zeros((1, n), module.DTYPE)
+        for value in (inf, nan):
+            x[0, place] = value
+            for logarithm in (False, True):
+                y = np.empty_like(x)
+                module.softmax(y, x, logarithm)
+                assert np.isnan(y).all() if not logarithm else np.isnan(y[0, place]), (value, place, y)
+        if n > 1:
+            x[0, place] = -inf
+            y = np.empty_like(x)
+            module.softmax(y, x, False)
+            assert y[0, place] == 0 and abs(y.sum() - 1) < 1e-6
+            module.softmax(y, x, True)
+            assert y[0, place] == -inf and np.isfinite(np.delete(y, place)).all()
+        x[:] = -inf
+        y = np.empty_like(x)
+        module.softmax(y, x, False)
+        assert np.isnan(y).all()
+        for huge in (1e4, -1e4, float(np.finfo(module.DTYPE).max), -float(np.finfo(module.DTYPE).max)):
+            x[:] = 0
+            x[0, place] = huge
+            module.softmax(y, x, False)
+            assert np.isfinite(y).all() and abs(float(y.sum()) - 1) < 1e-6
+
+
+# Losses ---------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("loss", [CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MEAN_SQUARED_ERROR])
+def test_loss_of_rows(module, loss, rng):
+    for m, n in [(1, 1), (600, 10), *((3, n) for n in SIZES)]:
+        z = real(rng, module, m, n)
+        labels = rng.integers(0, n, m).astype(np.intp) if loss == CROSS_ENTROPY else None
+        rows = None
+        if loss == CROSS_ENTROPY_ROWS:
+            rows = rng.dirichlet(np.ones(n), m).astype(module.DTYPE)
+            rows[0] = np.eye(n)[n // 2]
+        elif loss == MEAN_SQUARED_ERROR:
+            rows = real(rng, module, m, n)
+        targets = labels if rows is None else rows.astype(np.float64)
+        out = Canaries(module.DTYPE)
+        d = out.array(m, n)
+        value = module.loss_of_rows(d, z, rows, labels, loss)
+        out.check((m, n))
+        function = (specification.mean_squared_error if loss == MEAN_SQUARED_ERROR
+                    else specification.softmax_cross_entropy)
+        expected, gradient = function(z.astype(np.float64), targets)
+        close(value, expected, module, 10 + abs(expected), n)
+        close(d, gradient, module, 10 / m if loss < MEAN_SQUARED_ERROR else 10 / (m * n), n)
+
+
+def test_loss_of_rows_declines_what_does_not_fit(module):
+    z = np.zeros((3, 4), module.DTYPE)
+    d = np.full((3, 4), CANARY, module.DTYPE)
+    labels = np.array([0, 1, 3], np.intp)
+    for wrong in ([0, 1, 4], [-1, 0, 0], [0, 1], [0, 1, 2, 3]):
+        assert module.loss_of_rows(d, z, None, np.array(wrong, np.intp), CROSS_ENTROPY) is None
+    assert module.loss_of_rows(z, z, None, labels, CROSS_ENTROPY) is None
+    assert module.loss_of_rows(d, z, None, None, CROSS_ENTROPY) is None
+    good = np.full((3, 4), 0.25, module.DTYPE)
+    for value in (np.nan, -0.25, 0.5):
+        rows = good.copy()
+        rows[2, 3] = value
+        assert module.loss_of_rows(d, z, rows, None, CROSS_ENTROPY_ROWS) is None
+    rows = good.copy()
+    rows[0, 0] = np.nan
+    assert module.loss_of_rows(d, z, rows, None, MEAN_SQUARED_ERROR) is None
+    assert module.loss_of_rows(good, z, good, None, MEAN_SQUARED_ERROR) is None
+    assert module.loss_of_rows(d[:0], z[:0], good[:0], None, MEAN_SQUARED_ERROR) is None
+    assert (d == CANARY).all() and (z == 0).all() and (good == 0.25).all()
+
+
+# Updates --------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_sgd_update(module, momentum, nesterov, weight_decay, rng):
+    for n in [0, *SIZES]:
+        grad = real(rng, module, n)
+        out = Canaries(module.DTYPE)
+        param, velocity = out.array(n, values=real(rng, module, n)), out.array(n, values=real(rng, module, n))
+        param64, velocity64 = param.astype(np.float64), velocity.astype(np.float64)
+        with_velocity = velocity if momentum else None
+        assert module.sgd_update(param, grad, 0.1, momentum, with_velocity, nesterov, weight_decay)
+        out.check(n)
+        specification.sgd_update(param64, grad.astype(np.float64), 0.1, momentum,
+                                 velocity64 if momentum else None, nesterov, weight_decay)
+        close(param, param64, module, 4)
+        close(velocity, velocity64, module, 4)
+
+
+# Equal bits -----------------------------------------------------------------------------------------------
+
+def results(module):
+    """A little of everything, from inputs that are the same for every instruction set."""
+    rng = np.random.default_rng(5)
+    dtype = module.DTYPE
+    for m, k, n in [(1, 7, 300), (13, 33, 31), (50, 600, 19), (600, 20, 24), (97, 300, 65)]:
+        x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
+        dy, labels = real(rng, module, m, n), rng.integers(0, n, m).astype(np.intp)
+        for code in range(5):
+            y = np.empty((m, n), dtype)
+            module.dense_forward(y, x, w, b, code, ALPHA)
+            dx, dw, db = np.empty((m, k), dtype), np.empty((k, n), dtype), np.empty(n, dtype)
+            dz = np.empty((m, padded_row(n, y.itemsize)), dtype)
+            module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
+            yield from (y, dx, dw, db)
+        for logarithm in (False, True):
+            p, dp = np.empty((m, n), dtype), np.empty((m, n), dtype)
+            module.softmax(p, y, logarithm)
+            module.softmax_backward(dp, dy, p, logarithm)
+            yield from (p, dp)
+        rows = np.abs(dy) / np.abs(dy).sum(axis=1, keepdims=True)
+        for targets, loss in ((labels, CROSS_ENTROPY), (rows, CROSS_ENTROPY_ROWS), (dy, MEAN_SQUARED_ERROR)):
+            d = np.empty((m, n), dtype)
+            args = (None, targets) if loss == CROSS_ENTROPY else (targets, None)
+            yield np.float64(module.loss_of_rows(d, y, *args, loss))
+            yield d
+        for momentum, nesterov in ((0.0, False), (0.9, False), (0.9, True)):
+            param, velocity = y.reshape(-1).copy(), p.reshape(-1).copy()
+            module.sgd_update(param, dy.reshape(-1), 0.1, momentum, velocity, nesterov, 0.01)
+            yield from (param, velocity)
+
+
+@pytest.mark.skipif(len(FMA_ISAS) < 2, reason="needs two instruction sets with FMA")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_same_bits_on_every_fma_isa(dtype):
+    first, *others = ([a.tobytes() for a in results(kernels.load(isa, dtype))] for isa in FMA_ISAS)
+    for other in others:
+        assert other == first
+
+
+# Guard pages: in a process of its own, which dies of the first access beyond an array ---------------------
+
+class Pages:
+    """Arrays with an inaccessible page right after (or right before) them."""
+
+    def __init__(self, dtype, at_end):
+        self.dtype = np.dtype(dtype)
+        self.at_end = at_end
+        self.kept = []
+        self.mprotect = ctypes.CDLL(None, use_errno=True).mprotect
+        self.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+    def array(self, *shape, values=0, dtype=None):
+        dtype = np.dtype(dtype or self.dtype)
+        nbytes = int(np.prod(shape)) * dtype.itemsize
+        page = mmap.PAGESIZE
+        inner = -(-nbytes // page) * page or page
+        memory = mmap.mmap(-1, inner + 2 * page)
+        raw = np.frombuffer(memory, np.uint8)
+        for start in (0, inner + page):
+            if self.mprotect(raw.ctypes.data + start, page, 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+        start = page + (inner - nbytes if self.at_end else 0)
+        array = raw[start:start + nbytes].view(dtype).reshape(shape)
+        array[...] = values
+        self.kept.append((memory, raw, array))
+        return array
+
+
+def call_everything_on_guarded_pages(isa, dtype):
+    module = kernels.load(isa, dtype)
+    rng = np.random.default_rng(1)
+    for at_end in (True, False):
+        for m, k, n in [*SMALL, (50, 600, 19), (97, 40, 10), (600, 20, 24), (1, 30, 200), (48, 257, 64),
+                        (60, 300, 33)]:
+            pages = Pages(dtype, at_end)
+            x, w, b = (pages.array(*s, values=rng.standard_normal(s)) for s in ((m, k), (k, n), (n,)))
+            y, dy = pages.array(m, n), pages.array(m, n, values=rng.standard_normal((m, n)))
+            dx, dw, db = pages.array(m, k), pages.array(k, n), pages.array(n)
+            dz = pages.array(m, padded_row(n, y.itemsize))
+            for code in range(5):
+                assert module.dense_forward(y, x, w, b, code, ALPHA)
+                assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
+        for n in SIZES:
+            pages = Pages(dtype, at_end)
+            x = pages.array(n, values=rng.random(n))
+            y, dy, dx = pages.array(n), pages.array(n, values=rng.random(n)), pages.array(n)
+            for code in range(7):
+                assert module.map_forward(y, x, code, ALPHA)
+            for code in range(5):
+                assert module.map_derivative(dx, dy, y, code, ALPHA)
+            assert module.sgd_update(dx, dy, 0.1, 0.9, y, True, 0.1)
+            assert module.sgd_update(dx, dy, 0.1, 0.0, None, False, 0.1)
+            m = 2
+            x, y, d = pages.array(m, n, values=rng.random((m, n))), pages.array(m, n), pages.array(m, n)
+            rows = pages.array(m, n, values=rng.dirichlet(np.ones(n), m))
+            labels = pages.array(m, values=rng.integers(0, n, m), dtype=np.intp)
+            for logarithm in (False, True):
+                assert module.softmax(y, x, logarithm)
+                assert module.softmax_backward(d, x, y, logarithm)
+            assert module.loss_of_rows(d, x, None, labels, CROSS_ENTROPY) is not None
+            assert module.loss_of_rows(d, x, rows, None, CROSS_ENTROPY_ROWS) is not None
+            assert module.loss_of_rows(d, x, rows, None, MEAN_SQUARED_ERROR) is not None
+    print("done")
+
+
+needs_mprotect = pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="needs mprotect")
+
+
+@needs_mprotect
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", ISAS)
+def test_nothing_beyond_the_arrays_is_touched(isa, dtype):
+    result = subprocess.run([sys.executable, "-X", "faulthandler", __file__, isa, dtype], capture_output=True,
+                            text=True, timeout=120, env=os.environ)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "done\n"
+
+
+@needs_mprotect
+def test_guard_pages_do_kill():
+    """The test above can fail."""
+    code = ("import ctypes, test_isa_kernels as t; a = t.Pages('float32', True).array(5); "
+            "ctypes.string_at(a.ctypes.data + a.nbytes, 1)")
+    result = subprocess.run([sys.executable, "-c", code], cwd=os.path.dirname(__file__), capture_output=True)
+    assert result.returncode < 0
+
+
+if __name__ == "__main__":
+    call_everything_on_guarded_pages(*sys.argv[1:])
