@@ -372,6 +372,32 @@ def test_second_fit_at_any_moment():
     assert refused == 200
 
 
+def test_questions_while_it_trains():
+    """Anything that only reads may be asked from another thread, and training takes no notice."""
+    code = """
+fastmlp.set_num_threads(2)
+X, y = data()
+options = dict(epochs=30, batch_size=BATCH, progress=False)
+def bits(model):
+    return b"".join(w.tobytes() for w in model.weights)
+expected = MLP(LAYERS, seed=0)
+expected.fit(X, y, **options)
+for _ in range(3):
+    model = MLP(LAYERS, seed=0)
+    thread = threading.Thread(target=model.fit, args=(X, y), kwargs=options)
+    thread.start()
+    while thread.is_alive():
+        model.workspace_nbytes(64)
+        model.predict(X[:50])
+        model.evaluate(X[:50], y[:50])
+        repr(model)
+    thread.join()
+    assert bits(model) == bits(expected)
+print("done")
+"""
+    assert succeeds(code) == "done\n"
+
+
 def test_a_refused_call_leaves_the_model_usable():
     X, y = data()
     model = MLP(LAYERS, seed=0)

@@ -5,7 +5,7 @@
 # gradient of a tile over the whole batch, updates the parameters while the sum is in registers or cache,
 # and renews the transposed copy that the next step goes back through. No sum depends on who owns what.
 
-from libc.stdlib cimport malloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from fastmlp.kernels cimport _team
@@ -19,8 +19,9 @@ cdef struct Layer:
     Py_ssize_t n_in
     Py_ssize_t n_out
     Py_ssize_t row_out          # padded n_out: rows of w
-    real* w                     # (n_in, n_out), plain
+    real* w                     # (n_in, n_out), plain: the caller's
     real* b                     # (n_out,)
+    real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them
     real* w_t                   # (n_out, n_in) in panels, for every layer but the first
     real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
     real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
@@ -40,7 +41,8 @@ cdef struct Run:
     Py_ssize_t first, last      # steps
     Optimizer weight_rule
     Optimizer bias_rule
-    Py_ssize_t destination      # distance of what the rules write from the parameters, in reals
+    Py_ssize_t destination      # distance of the gradients from the parameters, where they are asked for
+    Py_ssize_t velocity         # distance of the velocity from the caller's parameters
     int threads
     Barrier barrier
     # the batch at hand
@@ -68,9 +70,10 @@ cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
 
 # Phase 1: rows of the batch ------------------------------------------------------------------------
 
-cdef void dense(const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_panel, const real* x, Py_ssize_t x_row,
-                Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows) noexcept nogil:
-    """y = f(x w + b); either one plain or in panels"""
+cdef void dense(const Layer* layer, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel,
+                real* y, Py_ssize_t y_row, Py_ssize_t y_panel,
+                const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows) noexcept nogil:
+    """y = f(x w + b); each of them plain or in panels"""
     cdef Product p
     p.m = rows
     p.n = layer.n_out
@@ -79,9 +82,9 @@ cdef void dense(const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_pane
     p.a_row = x_row
     p.a_run = x_run
     p.a_panel = x_panel
-    p.b = layer.w
-    p.b_row = layer.row_out
-    p.b_panel = NR
+    p.b = w
+    p.b_row = w_row
+    p.b_panel = w_panel
     p.b_transposed = False
     p.c = y
     p.c_row = y_row
@@ -140,12 +143,10 @@ cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0,
         else:
             convert_row(run.t + i * top.row_out, top.row_out, 0, &run.target_rows, sample)
     for l in range(run.depth):
-        if l < run.depth - 1:
-            dense(layers + l, layers[l].y + r0 * NR, NR, panel,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
-        else:
-            dense(layers + l, run.z + r0 * top.row_out, top.row_out, NR,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
+        dense(layers + l, layers[l].w_p, NR, layers[l].n_in * NR,
+              run.z + r0 * top.row_out if l == run.depth - 1 else layers[l].y + r0 * NR,
+              top.row_out if l == run.depth - 1 else NR, NR if l == run.depth - 1 else panel,
+              (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
     for i in range(r0, r1):
         run.losses[i] = loss_row(run.loss, run.z + i * top.row_out, run.z + i * top.row_out, &targets, i,
                                  top.n_out, <real>1 / rows)
@@ -156,13 +157,39 @@ cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0,
 
 # Phase 2: slices of the parameters -----------------------------------------------------------------
 
+cdef void load_slice(Run* run, const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+    """Inputs k0..k1 of the weights, and of their velocity, from the caller's arrays to panels."""
+    cdef Py_ssize_t n, width
+    for n from 0 <= n < layer.n_out by NR:
+        width = min(layer.n_out - n, <Py_ssize_t>NR)
+        pack_panel(layer.w_p + n * layer.n_in + k0 * NR, layer.w + k0 * layer.row_out + n, layer.row_out,
+                   False, k1 - k0, width)
+        if run.velocity:
+            pack_panel(layer.w_p + run.weight_rule.velocity + n * layer.n_in + k0 * NR,
+                       layer.w + run.velocity + k0 * layer.row_out + n, layer.row_out, False, k1 - k0, width)
+    transpose_slice(layer, k0, k1)
+
+
+cdef void store_slice(Run* run, const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+    """And back."""
+    cdef Py_ssize_t n, width
+    for n from 0 <= n < layer.n_out by NR:
+        width = min(layer.n_out - n, <Py_ssize_t>NR)
+        copy_tile(layer.w + k0 * layer.row_out + n, layer.row_out, layer.w_p + n * layer.n_in + k0 * NR, NR,
+                  k1 - k0, width)
+        if run.velocity:
+            copy_tile(layer.w + run.velocity + k0 * layer.row_out + n, layer.row_out,
+                      layer.w_p + run.weight_rule.velocity + n * layer.n_in + k0 * NR, NR, k1 - k0, width)
+
+
 cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
     """Renews inputs k0..k1 of w_t."""
-    cdef Py_ssize_t k = k0, end
+    cdef Py_ssize_t k = k0, n, end
     while layer.w_t != NULL and k < k1:
         end = min(k1, (k // NR + 1) * NR)
-        transpose(layer.w_t + k // NR * NR * layer.n_out + k % NR, NR, layer.w + k * layer.row_out, layer.row_out,
-                  end - k, layer.n_out)
+        for n from 0 <= n < layer.n_out by NR:
+            transpose(layer.w_t + (k // NR * layer.n_out + n) * NR + k % NR, NR,
+                      layer.w_p + n * layer.n_in + k * NR, NR, end - k, min(layer.n_out - n, <Py_ssize_t>NR))
         k = end
 
 
@@ -174,7 +201,6 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil
     cdef Py_ssize_t n_panels, p0, k0, k1
     cdef int l
     g.rows = rows
-    g.g_padded = True
     g.d_row = NR
     g.d_panel = run.panel
     for l in range(run.depth):
@@ -188,8 +214,15 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil
         g.a = run.layers[l - 1].y if l else run.x
         g.a_row = NR
         g.a_panel = run.panel
-        g.g = layer.w + run.destination
-        g.g_row = layer.row_out
+        if run.weight_rule.rule == RULE_GRADIENT:
+            g.g = layer.w + run.destination
+            g.g_row = layer.row_out
+            g.g_panel = NR
+        else:
+            g.g = layer.w_p
+            g.g_row = NR
+            g.g_panel = layer.n_in * NR
+        g.g_padded = g.g_row == NR or layer.row_out >= panels(layer.n_out)
         gemm_gradient(&g, &run.weight_rule)
         # the bias is the weight of an input that is always 1
         n_panels = (layer.n_out + NR - 1) // NR
@@ -201,6 +234,8 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil
         g.a = &one
         g.a_row = 0
         g.g = layer.b + run.destination + p0 * NR
+        g.g_panel = NR
+        g.g_padded = layer.row_out >= panels(layer.n_out)
         gemm_gradient(&g, &run.bias_rule)
         if run.weight_rule.rule != RULE_GRADIENT:
             transpose_slice(layer, k0, k1)
@@ -211,9 +246,9 @@ cdef void train(void* argument, int thread) noexcept nogil:
     cdef Run* run = <Run*>argument
     cdef Py_ssize_t step, start, rows, i
     cdef int l
-    for l in range(1, run.depth):
-        transpose_slice(run.layers + l, share(run.layers[l].n_in, thread, run.threads),
-                        share(run.layers[l].n_in, thread + 1, run.threads))
+    for l in range(run.depth):
+        load_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
+                   share(run.layers[l].n_in, thread + 1, run.threads))
     barrier_wait(&run.barrier, run.threads)
     for step in range(run.first, run.last):
         start = step * run.batch_size
@@ -225,6 +260,10 @@ cdef void train(void* argument, int thread) noexcept nogil:
                 run.loss_sum += run.losses[i]
         parameters_phase(run, rows, thread)
         barrier_wait(&run.barrier, run.threads)
+    if run.weight_rule.rule != RULE_GRADIENT:
+        for l in range(run.depth):
+            store_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
+                        share(run.layers[l].n_in, thread + 1, run.threads))
 
 
 # Inference -----------------------------------------------------------------------------------------
@@ -261,10 +300,10 @@ cdef void infer(void* argument, int thread) noexcept nogil:
         for l in range(run.depth):
             y = z if l == run.depth - 1 else run.scratch + (3 * thread + 1 - (l & 1)) * size
             if l == 0 and in_place:
-                dense(run.layers, y, NR if y != z else top.row_out, panel if y != z else NR,
+                dense(run.layers, run.layers.w, run.layers.row_out, NR, y, NR if y != z else top.row_out, panel if y != z else NR,
                       <const real*>(run.x.data + r * run.x.row), run.x.row // <Py_ssize_t>sizeof(real), PLAIN, 0, rows)
             else:
-                dense(run.layers + l, y, NR if y != z else top.row_out, panel if y != z else NR,
+                dense(run.layers + l, run.layers[l].w, run.layers[l].row_out, NR, y, NR if y != z else top.row_out, panel if y != z else NR,
                       run.scratch + (3 * thread + (l & 1)) * size, NR, NR, panel, rows)
         for i in range(rows):
             for j in range(top.n_out):
@@ -368,8 +407,13 @@ cdef class Engine:
             if l > 0:
                 layer.w_t = base + end
                 end += layer.n_out * panels(layer.n_in)
+        for l in range(self.depth):
+            self.layers[l].w_p = base + end
+            end += self.layers[l].n_in * panels(self.layers[l].n_out)
+        run.weight_rule.velocity = base + end - self.layers[0].w_p      # laid out like the weights
+        end += run.weight_rule.velocity
         run.z = base + end
-        end += rows * top.row_out
+        end += rows * top.row_out + NR
         run.t = base + end
         end += rows * top.row_out
         run.losses = base + end
@@ -385,11 +429,10 @@ cdef class Engine:
             free(self.workspace)
             self.batch_size = 0
             size = self.lay_out(NULL, batch_size, &run) + 64
-            self.workspace = malloc(size)
+            self.workspace = calloc(size, 1)        # pads are zeros
             if self.workspace == NULL:
                 raise MemoryError(f"a workspace of {size} bytes for batches of {batch_size}")
             self.batch_size = batch_size
-            memset(self.workspace, 0, size)
         return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
 
     def train(self, int loss, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
@@ -419,7 +462,7 @@ cdef class Engine:
         run.weight_rule.rule = run.bias_rule.rule = rule
         run.weight_rule.lr = run.bias_rule.lr = lr
         run.weight_rule.momentum = run.bias_rule.momentum = momentum
-        run.weight_rule.velocity = run.bias_rule.velocity = velocity
+        run.velocity = run.bias_rule.velocity = velocity
         run.weight_rule.weight_decay = weight_decay
         run.destination = destination
         run.threads = 1

@@ -119,6 +119,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             g.d_row = z
             g.d_panel = NR
             g.g_row = n
+            g.g_panel = NR
             g.g_padded = False
             gemm_gradient(&g, &store)
             g.k1 = 1

@@ -38,6 +38,8 @@ cdef struct Tile:
     const real* bias            # bias[lane]
     const real* y               # y[i y_row + lane], the layer's outputs
     Py_ssize_t y_row
+    const real* next            # what a later strip reads first: fetched a little with every tile
+    Py_ssize_t next_step
     Start start
     Finish finish
     real lr
@@ -75,6 +77,8 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
     while left > 0:
         run = min(left, t.a_run)
         left -= run
+        for i in range(mr):             # the next run begins on other pages, where no hardware looks ahead
+            vprefetch_soon(pa[i // 3] + i % 3 * a_row + t.a_panel)
         for k in range(run):
             for j in range(nv):
                 b[j] = vload(pb + j * VL)
@@ -111,8 +115,11 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
 
 cdef inline void tiles(int mr, int nv, Tile* t, Py_ssize_t n) noexcept nogil:
     """n tiles below each other; t moves on to the next rows."""
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, j
     for i in range(n):
+        for j from 0 <= j < t.next_step by LINE:
+            vprefetch_read(t.next + j)
+        t.next += t.next_step
         tile(mr, nv, t)
         t.a += mr * t.a_row
         t.c += mr * t.c_row
@@ -247,6 +254,7 @@ cdef void gemm(const Product* p) noexcept nogil:
     t.a_panel = p.a_panel
     t.y = p.y
     t.y_row = p.c_row
+    t.next = NULL
     for mb in range(m_blocks):
         m0 = share(p.m, mb, m_blocks)
         m1 = share(p.m, mb + 1, m_blocks)
@@ -286,6 +294,10 @@ cdef void gemm(const Product* p) noexcept nogil:
                     if partial:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
+                t.next_step = 0
+                if p.b_row == NR and n + NR < p.n and p.k * p.n > CACHED:      # the next panel of B, spread over the tiles of this strip
+                    t.next = t.b + p.b_panel
+                    t.next_step = t.k * NR // ((m1 - m0 + MR - 1) // MR)
                 t.c = c = p.c + m0 * p.c_row + n // NR * p.c_panel
                 t.c_row = p.c_row
                 if p.y != NULL:
@@ -318,8 +330,9 @@ cdef struct Gradient:
     const real* d               # (rows, n): deltas; panels d_panel apart (NR: plain), whole vectors readable
     Py_ssize_t d_row
     Py_ssize_t d_panel
-    real* g                     # (k, n), plain: gradient or parameters, as the optimizer says
-    Py_ssize_t g_row
+    real* g                     # (k, n): gradient or parameters, as the optimizer says; panels g_panel apart
+    Py_ssize_t g_row            # (NR: plain)
+    Py_ssize_t g_panel
     bint g_padded               # rows of g can be written up to the next whole line
 
 
@@ -332,8 +345,8 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
     cdef int nv
     cdef bint in_registers = r_blocks == 1 and optimizer.rule <= RULE_SGD, direct
-    t.y = NULL
-    t.y_row = 0
+    t.y = t.next = NULL
+    t.y_row = t.next_step = 0
     t.a_row = 1
     t.a_k = p.a_row
     t.a_run = PLAIN
@@ -359,12 +372,12 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                 while k < k1:
                     end = min(k1, (k // NR + 1) * NR)
                     t.a = p.a + r0 * p.a_row + k // NR * p.a_panel + k % NR
-                    t.c = p.g + k * p.g_row + n if direct else block + (k - k0) * NR
+                    t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else block + (k - k0) * NR
                     t.c_row = p.g_row if direct else NR
                     strip(&t, end - k, nv)
                     k = end
             if not direct:
-                update(optimizer, p.g + k0 * p.g_row + n, p.g_row, block, NR, k1 - k0,
+                update(optimizer, p.g + k0 * p.g_row + n // NR * p.g_panel, p.g_row, block, NR, k1 - k0,
                        nv * VL if p.g_padded else width)
             n += width
         k0 = k1

@@ -237,11 +237,15 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 #endif
 /* --------------------------------------------------------------------------------------------------- */
 
-/* p will be written soon. */
+/* p will be written soon; p will be read, but not at once: the second-level cache will do. */
 #if defined(__GNUC__)
 #  define vprefetch(p) __builtin_prefetch(p, 1)
+#  define vprefetch_soon(p) __builtin_prefetch(p, 0, 3)
+#  define vprefetch_read(p) __builtin_prefetch(p, 0, 2)
 #else
 #  define vprefetch(p) ((void)0)
+#  define vprefetch_soon(p) ((void)0)
+#  define vprefetch_read(p) ((void)0)
 #endif
 
 /* The register tile: at most MR rows by NV vectors of accumulators, beside NV vectors of b and one
@@ -264,6 +268,7 @@ enum {
     PANEL = KC * NR,
     BLOCK = 96 * NR,
     KG = 512,
+    CACHED = 262144 / sizeof(real),
     MG = BLOCK / NR,
     PACK_ROWS = 48,
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */

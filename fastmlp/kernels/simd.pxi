@@ -16,11 +16,14 @@ cdef extern from "simd.h" nogil:
         PANEL
         BLOCK
         KG
+        CACHED
         MG
         PACK_ROWS
         LINE
         TREE
     void vprefetch(const real* p)
+    void vprefetch_soon(const real* p)
+    void vprefetch_read(const real* p)
     vec vset1(real x)
     vec vload(const real* p)
     void vstore(real* p, vec v)
