@@ -147,9 +147,8 @@ cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0,
               run.z + r0 * top.row_out if l == run.depth - 1 else layers[l].y + r0 * NR,
               top.row_out if l == run.depth - 1 else NR, NR if l == run.depth - 1 else panel,
               (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
+    loss_rows(run.loss, run.z, run.z, top.row_out, &targets, run.losses, r0, r1, top.n_out, <real>1 / rows)
     for i in range(r0, r1):
-        run.losses[i] = loss_row(run.loss, run.z + i * top.row_out, run.z + i * top.row_out, &targets, i,
-                                 top.n_out, <real>1 / rows)
         to_panels(top.d + i * NR, panel, run.z + i * top.row_out, top.n_out)
     for l in range(run.depth - 1, 0, -1):
         dense_data_gradient(layers + l - 1, layers + l, panel, r0, r1 - r0)

@@ -47,6 +47,47 @@ cdef real cross_entropy_row(real* d, const real* z, Py_ssize_t label, Py_ssize_t
     return log_of(total) - chosen
 
 
+cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssize_t* labels, real* losses,
+                            Py_ssize_t rows, Py_ssize_t n, real scale) noexcept nogil:
+    """cross_entropy_row for at most VL rows of at most 16 classes, bit for bit: a lane for every row, so that
+    a few classes do not waste a vector, nor their sum a walk across lanes."""
+    cdef real tile[16 * VL]             # class by class
+    cdef real lane[VL]
+    cdef vec e[16]
+    cdef vec s[16]
+    cdef vec shift, factor
+    cdef Py_ssize_t i, c, half
+    for i in range(rows):
+        for c in range(n):
+            tile[c * VL + i] = z[i * row + c]
+    for i in range(rows, VL):
+        for c in range(n):
+            tile[c * VL + i] = 0
+    shift = vload(tile)
+    for c in range(1, n):
+        shift = vmax(shift, vload(tile + c * VL))
+    for i in range(rows):
+        lane[i] = tile[labels[i] * VL + i]
+    factor = vload(lane) - shift        # the chosen logits
+    for c in range(n):
+        e[c] = s[c] = vexp_nonpositive(vload(tile + c * VL) - shift)
+    half = 16
+    while half > 1:
+        half //= 2
+        for c in range(half, min(2 * half, n)):
+            s[c - half] = s[c - half] + s[c]
+    vstore(lane, vlog(s[0]) - factor)
+    for i in range(rows):
+        losses[i] = lane[i]
+    factor = vset1(scale) / s[0]
+    for c in range(n):
+        vstore(tile + c * VL, e[c] * factor)
+    for i in range(rows):
+        for c in range(n):
+            d[i * row + c] = tile[c * VL + i]
+        d[i * row + labels[i]] -= scale
+
+
 cdef real cross_entropy_probabilities_row(real* d, const real* z, const real* t,
                                           Py_ssize_t n, real scale) noexcept nogil:
     """sum_c t_c (log sum_k exp z_k - z_c);  d = (softmax(z) - t) scale.  A class with t = 0 costs nothing,
@@ -95,3 +136,16 @@ cdef inline real loss_row(int loss, real* d, const real* z, const Targets* targe
     elif loss == LOSS_CROSS_ENTROPY_ROWS:
         return cross_entropy_probabilities_row(d, z, targets.rows + i * targets.row, n, scale)
     return squared_error_row(d, z, targets.rows + i * targets.row, n, scale)
+
+
+cdef void loss_rows(int loss, real* d, const real* z, Py_ssize_t row, const Targets* targets, real* losses,
+                    Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t n, real scale) noexcept nogil:
+    """The losses of rows r0..r1, and their gradients d; d may be z."""
+    cdef Py_ssize_t i, rows
+    if loss == LOSS_CROSS_ENTROPY and n <= 16:
+        for i from r0 <= i < r1 by VL:
+            rows = min(r1 - i, <Py_ssize_t>VL)
+            cross_entropy_few(d + i * row, z + i * row, row, targets.labels + i, losses + i, rows, n, scale)
+        return
+    for i in range(r0, r1):
+        losses[i] = loss_row(loss, d + i * row, z + i * row, targets, i, n, scale)
