@@ -127,6 +127,7 @@ def main() -> None:
     if options.pytest:
         import_pytest(options.pytest)
     saved = {name: results(name) for name in FILES}
+    RESULTS.mkdir(exist_ok=True)
     plots.plot_all(saved)
     (RESULTS / "tables.md").write_text(full_tables(saved))
     update_readme(options.readme, readme_part(saved["peers"]))

@@ -163,8 +163,7 @@ def measured(code):
 
 
 @NEEDS_PROC
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("shuffle, momentum", [(True, 0.9), (False, 0.0)])
 def test_fit_stays_within_the_promise(shuffle, momentum):
     """MNIST in size: at most data + 3 x parameters + the stated workspace + 30 MB above an empty program."""
     peak, data, parameters, workspace = measured(f"""

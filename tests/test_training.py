@@ -71,7 +71,7 @@ def test_every_activation_learns(activation, digits, backend):
     assert history.loss[-1] < history.loss[0] / 8
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4, 8])
+@pytest.mark.parametrize("depth", [1, 3, 8])
 def test_every_depth_learns(depth, digits, backend):
     _, history = train_digits(digits, layers=[64, *[48] * (depth - 1), 10], lr=0.03)
     assert history.val_accuracy[-1] >= 0.93
@@ -82,7 +82,7 @@ def test_xor(activation, backend, dtype):
     """What no linear network can do."""
     X, y = np.array([[0, 0], [0, 1], [1, 0], [1, 1]]), np.array([0, 1, 1, 0])
     model = MLP([2, 16, 2], activation=activation, dtype=dtype, seed=1)
-    model.fit(X, y, epochs=1000, batch_size=4, optimizer=SGD(0.5, momentum=0.9), progress=False)
+    model.fit(X, y, epochs=700, batch_size=4, optimizer=SGD(0.5, momentum=0.9), progress=False)
     assert (model.predict(X) == y).all()
     linear = MLP([2, 16, 2], activation="identity", dtype=dtype, seed=1)
     linear.fit(X, y, epochs=200, batch_size=4, optimizer=SGD(0.1), progress=False)

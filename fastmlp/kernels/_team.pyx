@@ -94,6 +94,7 @@ cdef int claim(int threads):
 cdef void run(Work work, void* argument, int threads) noexcept nogil:
     global the_work, the_argument
     cdef int i
+    cdef long left
     if threads > 1:
         the_work = work
         the_argument = argument
@@ -103,8 +104,10 @@ cdef void run(Work work, void* argument, int threads) noexcept nogil:
             if atomic_exchange_value(&workers[i].asleep, 0) == 1:
                 PyThread_release_lock(workers[i].bell)
     work(argument, 0)
-    while threads > 1 and atomic_read(&unfinished) != 0:
-        wait_while(&unfinished, atomic_read(&unfinished))
+    left = atomic_read(&unfinished) if threads > 1 else 0
+    while left != 0:
+        wait_while(&unfinished, left)
+        left = atomic_read(&unfinished)
 
 
 cdef void release(int threads) noexcept:

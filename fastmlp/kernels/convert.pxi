@@ -79,6 +79,13 @@ cdef inline real from_half(uint16_t h) noexcept nogil:
 cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t panel, const char* x,
                             Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t j, part
+    if stride == sizeof(Number) and width == NR:
+        while n >= NR:                  # a constant number of elements: one or two vectors
+            for j in range(NR):
+                y[j] = <real>(<const Number*>x)[j]
+            x += NR * sizeof(Number)
+            y += panel
+            n -= NR
     while n > 0:
         part = min(n, width)
         if stride == sizeof(Number):
