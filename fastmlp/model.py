@@ -4,11 +4,11 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from tqdm.auto import tqdm
 
 from fastmlp import activations, checks, initializers, losses
 from fastmlp.backends import active
@@ -263,13 +263,13 @@ class MLP:
         for epoch in range(epochs):
             if order is not None:
                 self._rng.shuffle(order)
-            with tqdm(total=len(X), desc=f"epoch {epoch + 1}/{epochs}", unit=" samples", unit_scale=True,
-                      disable=not progress) as bar:
+            with _bar(len(X), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
                 logs = self._epoch(X, targets, order, batch_size, steps, optimizer, bar)
                 if validation_data is not None:
                     for name, value in self.evaluate(*validation_data).items():
                         logs[f"val_{name}"] = value
-                bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})
+                if bar is not None:
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})
             if not np.isfinite(logs["loss"]) and np.isfinite(history["loss"]).all():
                 warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X holds "
                               "values that are not finite", RuntimeWarning, stacklevel=2)
@@ -291,24 +291,26 @@ class MLP:
             start_sample, stop_sample = step * batch_size, min(stop * batch_size, n)
             started = time.perf_counter()
             if readable:
-                total += self._train(X, targets, order, batch_size, step, stop, optimizer)
+                total = self._train(X, targets, order, batch_size, step, stop, optimizer, total)
             else:
                 rows = slice(start_sample, stop_sample) if order is None else order[start_sample:stop_sample]
-                total += self._train(_readable(X[rows], self.dtype), targets[rows], None, batch_size, 0,
-                                     stop - step, optimizer)
+                total = self._train(_readable(X[rows], self.dtype), targets[rows], None, batch_size, 0,
+                                    stop - step, optimizer, total)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             step = stop
-            if not bar.disable:
+            if bar is not None:
                 bar.set_postfix_str(f"loss {total / stop_sample:.4g}", refresh=False)
                 bar.update(stop_sample - start_sample)
         return {"loss": total / n, "samples_per_second": n / max(seconds, 1e-9)}
 
     def _train(self, X: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
-               optimizer: SGD) -> float:
+               optimizer: SGD, total: float = 0.0) -> float:
+        """`total` plus the losses of all samples of these steps, added one by one: how the epoch is cut into
+        runs leaves no trace in its last bit."""
         return self._engine.train(X, targets, order, batch_size, first, last, optimizer,
-                                  optimizer.velocity(self._parameters), get_num_threads())
+                                  optimizer.velocity(self._parameters), total, get_num_threads())
 
     def train_step(self, X: ArrayLike, y: ArrayLike, optimizer: SGD) -> float:
         """One step on one minibatch, all rows of X; the mean loss before the step.
@@ -370,6 +372,12 @@ class MLP:
             else:
                 checks.no_nan(name, block)
         return _readable(y, self.dtype)
+
+
+def _bar(total: int, description: str) -> Any:
+    from tqdm.auto import tqdm      # here, since it takes several megabytes
+
+    return tqdm(total=total, desc=description, unit=" samples", unit_scale=True)
 
 
 def _blocks(n: int) -> list[slice]:

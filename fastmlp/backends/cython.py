@@ -268,14 +268,15 @@ class Engine:
         self.forward = self._engine.forward
 
     def train(self, x: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
-              optimizer: SGD, velocity: Parameters | None, threads: int) -> float:
+              optimizer: SGD, velocity: Parameters | None, total: float, threads: int) -> float:
         rule = _SGD if velocity is None else _NESTEROV if optimizer.nesterov else _MOMENTUM
         return self._run(x, targets, order, batch_size, first, last, rule, optimizer.lr, optimizer.momentum,
-                         optimizer.weight_decay, 0, 0 if velocity is None else self._distance(velocity), threads)
+                         optimizer.weight_decay, 0, 0 if velocity is None else self._distance(velocity), total,
+                         threads)
 
     def gradients(self, x: Array, targets: Array, gradients: Parameters, threads: int) -> float:
         return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, 0.0, 0.0, 0.0, self._distance(gradients), 0,
-                         threads) / len(x)
+                         0.0, threads) / len(x)
 
     def _run(self, x: Array, targets: Array, *rest: Any) -> float:
         if targets.dtype == np.intp and targets.ndim == 1 and self._loss == _CROSS_ENTROPY:

@@ -258,12 +258,11 @@ class Engine:
         return loss
 
     def train(self, x: Any, targets: Any, order: Any, batch_size: int, first: int, last: int,
-              optimizer: SGD, velocity: Parameters | None, threads: int = 1) -> float:
+              optimizer: SGD, velocity: Parameters | None, total: float = 0.0, threads: int = 1) -> float:
         """Steps first..last - 1 over the samples in `order` (None: as they come), batch_size samples each.
-        Returns the sum of the losses of all samples seen."""
+        Returns `total` plus the losses of all samples seen."""
         n = len(x) if order is None else len(order)
         gradients = Parameters(self._parameters.sizes, self._parameters.dtype)
-        total = 0.0
         for step in range(first, last):
             rows: Any = slice(step * batch_size, min((step + 1) * batch_size, n))
             size = rows.stop - rows.start

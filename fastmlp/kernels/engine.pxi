@@ -52,7 +52,7 @@ cdef struct Run:
     Py_ssize_t* labels
     real* t                     # (batch, outputs), plain, where targets are values
     real* losses
-    double loss_sum             # over all samples of the run
+    double loss_sum             # over all samples so far
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
@@ -436,12 +436,12 @@ cdef class Engine:
 
     def train(self, int loss, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
               Py_ssize_t first, Py_ssize_t last, int rule, real lr, real momentum, real weight_decay,
-              Py_ssize_t destination, Py_ssize_t velocity, int threads):
+              Py_ssize_t destination, Py_ssize_t velocity, double total, int threads):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
 
         x (n, inputs) and rows (n, outputs) are tables of any numeric dtype; one of `labels` (n,) and `rows`
         is None. The distances say where the rule writes and where its velocity is, in reals from the
-        parameters. Returns the sum of the losses of all samples seen. Arguments have been checked."""
+        parameters. Returns `total` plus the losses of all samples seen. Arguments have been checked."""
         cdef Run run
         cdef Py_buffer view_x, view_rows
         cdef bint claimed = False
@@ -464,6 +464,7 @@ cdef class Engine:
         run.velocity = run.bias_rule.velocity = velocity
         run.weight_rule.weight_decay = weight_decay
         run.destination = destination
+        run.loss_sum = total
         run.threads = 1
         PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
         self.training = True
