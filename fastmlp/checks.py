@@ -231,7 +231,8 @@ def _same_memory(a: Array, b: Array) -> bool:
 def table(name: str, value: Any, columns: int) -> Array:
     """Samples in rows: (rows, columns) of any real numeric dtype."""
     if not isinstance(value, np.ndarray) and hasattr(value, "tocsr"):
-        raise TypeError(f"{name}: expected a dense array, got a sparse matrix; convert it with {name}.toarray()")
+        raise TypeError(
+            f"{name}: expected a dense array, got a sparse matrix; convert it with {name}.toarray()")
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
@@ -244,13 +245,25 @@ def has_samples(name: str, array: Array) -> None:
         raise ValueError(f"{name}: expected at least one row, got shape {array.shape}")
 
 
-def integer(name: str, value: Any, low: int) -> int:
-    """An integer, at least `low`."""
+def integer(name: str, value: Any, low: int, high: float = math.inf) -> int:
+    """An integer from `low` to `high`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name}: expected an integer from {low} up, got {value}")
+    if not low <= value <= high:
+        wanted = f"from {low} up" if high == math.inf else f"from {low} to {high}"
+        raise ValueError(f"{name}: expected an integer {wanted}, got {value}")
     return int(value)
+
+
+def functions(name: str, value: Any) -> tuple[Any, ...]:
+    """A list of things that can be called."""
+    try:
+        result = tuple(value)
+    except TypeError:
+        result = (None,)
+    if not all(map(callable, result)):
+        raise TypeError(f"{name}: expected a list of functions, got {value!r}")
+    return result
 
 
 def layer_sizes(name: str, value: Any) -> tuple[int, ...]:

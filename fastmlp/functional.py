@@ -48,12 +48,18 @@ def first_chance(careful: Function) -> Function:
     """Try the compiled function of the same name; `careful` is for what it declines."""
     name = careful.__name__
     override = backends.override.get
+    last: tuple[Any, Any] = None, None      # a backend and its function, if compiled: saves 100 ns a call
 
     @wraps(careful)
     def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal last
         backend: Any = override() or backends.process_wide      # backends.active(), without the call
-        if backend.COMPILED:
-            result = getattr(backend, name)(*args, **kwargs)
+        known, compiled = last              # one tuple: whole, whatever other threads do
+        if backend is not known:
+            compiled = getattr(backend, name) if backend.COMPILED else None
+            last = backend, compiled
+        if compiled is not None:            # without keywords a call is cheaper
+            result = compiled(*args, **kwargs) if kwargs else compiled(*args)
             if result is not NotImplemented:
                 return result
         return careful(*args, **kwargs)

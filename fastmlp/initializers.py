@@ -84,7 +84,7 @@ def check(init: Any) -> None:
     >>> check("glorot")
     Traceback (most recent call last):
         ...
-    ValueError: init: unknown name 'glorot', did you mean 'glorot_normal'? Known: auto, he_normal, he_uniform, glorot_normal, glorot_uniform
+    ValueError: init: unknown name 'glorot', did you mean 'glorot_normal'? Known: auto, he_normal, ...
     """
     known = ["auto", *INITIALIZERS]
     if not isinstance(init, str):

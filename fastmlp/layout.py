@@ -55,8 +55,7 @@ class Parameters:
             self.offsets.append((end, end + n_in * row))
             end += (n_in + 1) * row
         self.buffer = aligned(end, dtype)
-        self.weights: list[NDArray[Any]] = []
-        self.biases: list[NDArray[Any]] = []
-        for (w, b), n_in, n_out, row in zip(self.offsets, sizes, sizes[1:], self.rows[1:]):
-            self.weights.append(self.buffer[w:b].reshape(n_in, row)[:, :n_out])
-            self.biases.append(self.buffer[b:b + n_out])
+        shapes = list(zip(self.offsets, sizes, sizes[1:], self.rows[1:]))
+        self.weights = tuple(
+            self.buffer[w:b].reshape(n_in, row)[:, :n_out] for (w, b), n_in, n_out, row in shapes)
+        self.biases = tuple(self.buffer[b:b + n_out] for (w, b), n_in, n_out, row in shapes)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import ClassVar, Union
+from typing import ClassVar
 
 __all__ = ["CrossEntropy", "Loss", "MeanSquaredError", "resolve"]
 
@@ -25,8 +25,8 @@ class CrossEntropy(Loss):
     """L = -1/n sum_i sum_c t_ic log softmax(z_i)_c; dL/dz = (softmax(z) - t) / n.
 
     The negative log-likelihood of the right class, for one class out of C. z (n, C) are logits, t class
-    indices (n,) of any integer dtype, or rows of probabilities (n, C). The output function is softmax. Loss and gradient are
-    computed from the logits at once: stable for logits of any size.
+    indices (n,) of any integer dtype, or rows of probabilities (n, C). The output function is softmax. Loss
+    and gradient are computed from the logits at once: stable for logits of any size.
 
     Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990;
     Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4.
@@ -62,7 +62,7 @@ class MeanSquaredError(Loss):
 BY_NAME: dict[str, type[Loss]] = {cls.name: cls for cls in (CrossEntropy, MeanSquaredError)}
 
 
-def resolve(loss: Union[str, Loss]) -> Loss:
+def resolve(loss: str | Loss) -> Loss:
     """The loss meant by a name or an object of this module.
 
     Raises ValueError for an unknown name (it lists the known ones and the nearest), TypeError for anything

@@ -1,10 +1,12 @@
 """MLP: a fully-connected network. Owns the parameters, checks what it is given, and calls the engine."""
 from __future__ import annotations
 
+import os
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import activations, checks, initializers, losses
 from fastmlp.backends import active
-from fastmlp.layout import Parameters
+from fastmlp.layout import LINE, Parameters, padded_row
 from fastmlp.optimizers import SGD
 from fastmlp.threads import get_num_threads
 
@@ -22,6 +24,7 @@ Array = NDArray[Any]
 Callback = Callable[["MLP", int, "dict[str, float]"], Any]
 
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
+CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
 READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
 
@@ -98,7 +101,8 @@ class MLP:
         hidden = len(self.layers) - 2
         if isinstance(activation, (list, tuple)):
             if len(activation) != hidden:
-                raise ValueError(f"activation: expected one for each of {hidden} hidden layers, got {len(activation)}")
+                raise ValueError(
+                    f"activation: expected one for each of {hidden} hidden layers, got {len(activation)}")
             self.activations = [activations.resolve(f) for f in activation]
         else:
             self.activations = [activations.resolve(activation)] * hidden
@@ -107,7 +111,8 @@ class MLP:
         initializers.check(init)
         self.dtype = checks.float_dtype("dtype", dtype)
         self.backend = active()
-        checks.addressable("layers", (sum(a * b for a, b in zip(self.layers, self.layers[1:])), 2), self.dtype)
+        size = sum((a + 1) * padded_row(b, self.dtype.itemsize) for a, b in zip(self.layers, self.layers[1:]))
+        checks.addressable("layers", (size + LINE,), self.dtype)
 
         self._rng = np.random.default_rng(checks.seed("seed", seed))
         self._parameters = Parameters(self.layers, self.dtype)
@@ -117,10 +122,12 @@ class MLP:
             w[...] = initializers.initial_weights(init, self._rng, *w.shape, f)
         self._engine = self.backend.Engine(self._parameters, self.activations, self.loss)
         self._forward = self._engine.forward
+        self._trainer: tuple[int, int] | None = None        # process and thread that train this model
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations[:-1]]
-        return f"MLP({list(self.layers)}, activation={names}, loss={self.loss.name!r}, dtype={self.dtype.name!r})"
+        return (f"MLP({list(self.layers)}, activation={names}, loss={self.loss.name!r}, "
+                f"dtype={self.dtype.name!r})")
 
     # Inference ---------------------------------------------------------------------------------------
 
@@ -136,7 +143,8 @@ class MLP:
         >>> MLP([3, 4, 2], seed=0).forward(np.zeros((5, 3))).shape
         (5, 2)
         """
-        if type(X) is np.ndarray and X.ndim == 2:
+        plain = out is None or type(out) is np.ndarray and all(out.strides)
+        if plain and type(X) is np.ndarray and X.ndim == 2:
             result = np.empty((X.shape[0], self.layers[-1]), self.dtype) if out is None else out
             try:
                 if self.backend.COMPILED and self._forward(X, result, get_num_threads()):
@@ -192,6 +200,7 @@ class MLP:
         0.8
         """
         X = checks.table("X", X, self.layers[0])
+        checks.has_samples("X", X)
         targets = self._targets("y", y, len(X))
         loss = self.backend.softmax_cross_entropy if self.loss.classifies else self.backend.mean_squared_error
         total, right = 0.0, 0
@@ -240,7 +249,8 @@ class MLP:
 
         >>> model = MLP([1, 1], loss="mean_squared_error", seed=0)
         >>> x = np.linspace(-1, 1, 64)[:, None]
-        >>> model.fit(x, 3 * x + 1, epochs=200, batch_size=16, optimizer=SGD(0.1), progress=False).loss[-1] < 1e-6
+        >>> history = model.fit(x, 3 * x + 1, epochs=200, batch_size=16, optimizer=SGD(0.1), progress=False)
+        >>> history.loss[-1] < 1e-6
         True
         """
         X = checks.table("X", X, self.layers[0])
@@ -249,7 +259,7 @@ class MLP:
         epochs = checks.integer("epochs", epochs, low=0)
         batch_size = min(checks.integer("batch_size", batch_size, low=1), len(X))
         optimizer = _optimizer(optimizer)
-        callbacks = tuple(callbacks)
+        callbacks = checks.functions("callbacks", callbacks)
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
                 raise TypeError(f"validation_data: expected (X, y), got {type(validation_data).__name__}")
@@ -257,6 +267,12 @@ class MLP:
             checks.has_samples("validation_data X", validation_X)
             self._targets("validation_data y", validation_data[1], len(validation_X))
 
+        with self._training():
+            return self._fit(X, targets, epochs, batch_size, optimizer, validation_data, shuffle, callbacks,
+                             progress)
+
+    def _fit(self, X: Array, targets: Array, epochs: int, batch_size: int, optimizer: SGD,
+             validation_data: Any, shuffle: bool, callbacks: tuple[Callback, ...], progress: bool) -> History:
         history = History(loss=[], samples_per_second=[])
         steps = -(-len(X) // batch_size)
         order = np.arange(len(X)) if shuffle else None
@@ -269,10 +285,11 @@ class MLP:
                     for name, value in self.evaluate(*validation_data).items():
                         logs[f"val_{name}"] = value
                 if bar is not None:
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items() if "loss" in name
+                                     or "accuracy" in name})
             if not np.isfinite(logs["loss"]) and np.isfinite(history["loss"]).all():
-                warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X holds "
-                              "values that are not finite", RuntimeWarning, stacklevel=2)
+                warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
+                              "holds values that are not finite", RuntimeWarning, stacklevel=3)
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
             stop = [callback(self, epoch, dict(logs)) is True for callback in callbacks]
@@ -285,9 +302,11 @@ class MLP:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
         n = len(X)
         readable = X.dtype.isnative and X.dtype.char in READABLE
-        total, step, run, seconds = 0.0, 0, 1, 0.0
+        total, step, run, most, seconds = 0.0, 0, 1, steps, 0.0
+        if not readable:
+            most = max(1, CONVERTED_ROWS // batch_size)
         while step < steps:
-            stop = min(step + run, steps)
+            stop = min(step + min(run, most), steps)
             start_sample, stop_sample = step * batch_size, min(stop * batch_size, n)
             started = time.perf_counter()
             if readable:
@@ -325,7 +344,9 @@ class MLP:
         X = checks.table("X", X, self.layers[0])
         checks.has_samples("X", X)
         targets = self._targets("y", y, len(X))
-        return self._train(_readable(X, self.dtype), targets, None, len(X), 0, 1, _optimizer(optimizer)) / len(X)
+        optimizer = _optimizer(optimizer)
+        with self._training():
+            return self._train(_readable(X, self.dtype), targets, None, len(X), 0, 1, optimizer) / len(X)
 
     def loss_and_gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]:
         """The mean loss over the rows of X and its gradients, by backpropagation; the model stays as it is.
@@ -336,14 +357,15 @@ class MLP:
 
         >>> model = MLP([2, 2], loss="mean_squared_error", dtype="float64", seed=0)
         >>> loss, gradients = model.loss_and_gradients(np.eye(2), model.predict(np.eye(2)))
-        >>> loss, abs(gradients.weights[0]).max()
+        >>> loss, float(abs(gradients.weights[0]).max())
         (0.0, 0.0)
         """
         X = checks.table("X", X, self.layers[0])
         checks.has_samples("X", X)
         targets = self._targets("y", y, len(X))
         gradients = Parameters(self.layers, self.dtype)
-        loss = self._engine.gradients(_readable(X, self.dtype), targets, gradients, get_num_threads())
+        with self._training():
+            loss = self._engine.gradients(_readable(X, self.dtype), targets, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
     def workspace_nbytes(self, batch_size: int) -> int:
@@ -352,10 +374,25 @@ class MLP:
         >>> MLP([4, 16, 3]).workspace_nbytes(16) > 16 * (4 + 16 + 3) * 4
         True
         """
-        return self._engine.workspace_nbytes(checks.integer("batch_size", batch_size, low=1))
+        batch_size = checks.integer("batch_size", batch_size, low=1)
+        width = sum(padded_row(n, 4) for n in self.layers)
+        checks.addressable("batch_size", (batch_size, 8 * width), self.dtype)
+        return self._engine.workspace_nbytes(batch_size)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """One thread trains a model at a time; what a forked child inherits of it does not count."""
+        me, other = (os.getpid(), threading.get_ident()), self._trainer
+        if other is not None and other != me and other[0] == me[0]:
+            raise RuntimeError("the model is being trained by another thread")
+        self._trainer = me
+        try:
+            yield
+        finally:
+            self._trainer = other
 
     def _targets(self, name: str, y: ArrayLike, n: int) -> Array:
-        """Class indices (n,) as intp, or rows (n, outputs) of a readable dtype; looked through block by block."""
+        """Class indices (n,) as intp, or rows (n, outputs) of a readable dtype; looked through by blocks."""
         outputs = self.layers[-1]
         y = checks.as_array(name, y)
         if self.loss.classifies and (y.ndim != 2 or y.shape == (n, 1) and y.dtype.kind in "iu"):
@@ -375,7 +412,7 @@ class MLP:
 
 
 def _bar(total: int, description: str) -> Any:
-    from tqdm.auto import tqdm      # here, since it takes several megabytes
+    from tqdm.auto import tqdm  # here, since it takes several megabytes
 
     return tqdm(total=total, desc=description, unit=" samples", unit_scale=True)
 

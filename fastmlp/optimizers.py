@@ -22,7 +22,7 @@ class SGD(Optimizer):
         v = momentum v + g                      (v = 0 at first)
         w = w - lr v                            or w - lr (g + momentum v) with nesterov
 
-    lr > 0 and momentum in [0, 1); weight_decay >= 0 acts on weights, never on biases. The gradient of one
+    lr >= 0 and momentum from 0 to 1; weight_decay >= 0 acts on weights, never on biases. The gradient of one
     minibatch is a noisy estimate of that of the whole set: it costs a fraction, and its noise helps out of
     saddles and shallow local minima. Momentum averages it over the last 1 / (1 - momentum) steps.
 

@@ -10,6 +10,9 @@ from fastmlp import checks
 __all__ = ["get_num_threads", "set_num_threads"]
 
 
+MOST = 256      # as many as the team of kernels/_team.pyx holds
+
+
 def get_num_threads() -> int:
     """The number of threads that one call may use.
 
@@ -25,7 +28,7 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set the number of threads that one call may use, for the whole process.
 
-    Raises TypeError if n is not an integer, ValueError if it is below 1.
+    Raises TypeError if n is not an integer, ValueError if it is not from 1 to 256.
 
     >>> before = get_num_threads()
     >>> set_num_threads(1)
@@ -34,19 +37,19 @@ def set_num_threads(n: int) -> None:
     >>> set_num_threads(before)
     """
     global _num_threads
-    _num_threads = checks.integer("n", n, low=1)
+    _num_threads = checks.integer("n", n, low=1, high=MOST)
 
 
 def _default() -> int:
     value = os.environ.get("FASTMLP_NUM_THREADS")
     if value:
-        if not value.isdecimal() or int(value) < 1:
-            raise ValueError(f"FASTMLP_NUM_THREADS: expected an integer from 1 up, got {value!r}")
+        if not value.isdecimal() or not 1 <= int(value) <= MOST:
+            raise ValueError(f"FASTMLP_NUM_THREADS: expected an integer from 1 to {MOST}, got {value!r}")
         return int(value)
     affinity = getattr(os, "sched_getaffinity", None)       # not on macOS and Windows
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
     quota = _quota()
-    return max(1, processors if quota == math.inf else min(processors, math.ceil(quota)))
+    return max(1, min(processors, MOST, processors if quota == math.inf else math.ceil(quota)))
 
 
 def _quota() -> float:

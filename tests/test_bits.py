@@ -248,11 +248,12 @@ def test_runs_of_the_engine_do_not_matter(dtype, rng):
     X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
     optimizer = SGD(0.05, momentum=0.9)
     one, two = (MLP([64, 128, 128, 10], dtype=dtype, seed=0) for _ in range(2))
-    one.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, shuffle=False, progress=False)
-    velocity = optimizer.velocity(two._parameters)
+    history = one.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, shuffle=False, progress=False)
+    velocity, total = optimizer.velocity(two._parameters), 0.0
     for first in range(0, 125, 5):
-        two._engine.train(X, y, None, 8, first, first + 5, optimizer, velocity, 1)
+        total = two._engine.train(X, y, None, 8, first, first + 5, optimizer, velocity, total, 1)
     assert hash_of(one) == hash_of(two)
+    assert history.loss == [total / 1000]
 
 
 def test_the_workspace_leaves_no_trace(dtype, rng):

@@ -41,7 +41,7 @@ class Counted:
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
             self.model._engine.train(self.X, self.y, self.order, 4, 0, steps, self.optimizer, self.velocity,
-                                     self.threads)
+                                     0.0, self.threads)
             return sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()

@@ -121,7 +121,7 @@ def test_bad_environment(wrong):
     result = run_python(REPORT, FASTMLP_NUM_THREADS=wrong)
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: FASTMLP_NUM_THREADS: expected an integer from 1 up, got")
+    assert last.startswith("ValueError: FASTMLP_NUM_THREADS: expected an integer from 1 to, got")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
@@ -403,7 +403,7 @@ def test_a_refused_call_leaves_the_model_usable():
     model = MLP(LAYERS, seed=0)
     with pytest.raises(TypeError):
         model._engine._engine.train(0, X.astype(complex), y.astype(np.intp), None, None, 8, 0, 1, 1,
-                                    0.1, 0.0, 0.0, 0, 0, 2)
+                                    0.1, 0.0, 0.0, 0, 0, 0.0, 2)
     assert np.isfinite(model.train_step(X, y, SGD(0.1)))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import Activation, resolve
+from fastmlp.activations import BY_NAME, Activation, resolve
 from fastmlp.kernels import module
 from fastmlp.layout import Parameters, padded_row
 from fastmlp.losses import Loss
@@ -22,26 +22,21 @@ COMPILED = True
 
 Array = np.ndarray
 _KERNELS = {"f": module("float32"), "d": module("float64")}
+_SHORT = _KERNELS["f"]      # short ways in, written in C: float32 first, then float64
+_CODES = {name: (cls.code, cls().alpha) for name, cls in BY_NAME.items()}
+_KERNELS["f"].introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, _KERNELS["d"])
+_KERNELS["d"].introduce(np.ndarray, np.dtype("float64"), np.empty, resolve, _CODES, None)
 _DECLINE = (TypeError, ValueError, AttributeError, KeyError, IndexError, BufferError, OverflowError)
 
 # The numbers by which the kernels know functions that are no activation of a layer.
-_RELU, _LEAKY_RELU, _SIGMOID, _TANH, _EXP, _LOG = 1, 2, 3, 4, 5, 6
+_RELU, _LEAKY_RELU, _SIGMOID, _TANH = 1, 2, 3, 4
 _CROSS_ENTROPY, _CROSS_ENTROPY_ROWS, _MEAN_SQUARED_ERROR = 0, 1, 2
 _GRADIENT, _SGD, _MOMENTUM, _NESTEROV = 0, 1, 2, 3
 
 
 # Layers ------------------------------------------------------------------------------------------------
 
-def dense_forward(x: Any, w: Any, b: Any, activation: Any = "identity", *, out: Any = None) -> Any:
-    try:
-        f = resolve(activation)
-        if out is None:
-            out = np.empty((x.shape[0], w.shape[1]), x.dtype)
-        if _plain(x, w, b, out) and _KERNELS[x.dtype.char].dense_forward(out, x, w, b, f.code, f.alpha):
-            return out
-    except _DECLINE:
-        pass
-    return NotImplemented
+dense_forward = _SHORT.array_dense_forward
 
 
 def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None) -> Any:
@@ -61,19 +56,11 @@ def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity"
 
 # Element by element ------------------------------------------------------------------------------------
 
-def _map(x: Any, kind: int, alpha: float, out: Any) -> Any:
-    try:
-        if out is None:
-            out = np.empty(x.shape, x.dtype)
-        if x.ndim == 1:
-            if _plain(x, out) and _KERNELS[x.dtype.char].map_forward(out, x, kind, alpha):
-                return out
-        elif _plain(x, out) and _contiguous(x, out) and x.shape == out.shape and _KERNELS[x.dtype.char].map_forward(
-                out.reshape(-1), x.reshape(-1), kind, alpha):
-            return out
-    except _DECLINE:
-        pass
-    return NotImplemented
+exp = _SHORT.array_exp
+log = _SHORT.array_log
+relu = _SHORT.array_relu
+sigmoid = _SHORT.array_sigmoid
+tanh = _SHORT.array_tanh
 
 
 def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
@@ -88,40 +75,20 @@ def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
     return NotImplemented
 
 
-def exp(x: Any, *, out: Any = None) -> Any:
-    return _map(x, _EXP, 0.0, out)
-
-
-def log(x: Any, *, out: Any = None) -> Any:
-    return _map(x, _LOG, 0.0, out)
-
-
-def relu(x: Any, *, out: Any = None) -> Any:
-    return _map(x, _RELU, 0.0, out)
-
-
 def relu_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
     return _map_backward(dy, y, _RELU, 0.0, out)
 
 
 def leaky_relu(x: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
-    return _map(x, _LEAKY_RELU, alpha, out) if _slope(alpha) else NotImplemented
+    return _SHORT.array_map(x, _LEAKY_RELU, alpha, out) if _slope(alpha) else NotImplemented
 
 
 def leaky_relu_backward(dy: Any, y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
     return _map_backward(dy, y, _LEAKY_RELU, alpha, out) if _slope(alpha) else NotImplemented
 
 
-def sigmoid(x: Any, *, out: Any = None) -> Any:
-    return _map(x, _SIGMOID, 0.0, out)
-
-
 def sigmoid_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
     return _map_backward(dy, y, _SIGMOID, 0.0, out)
-
-
-def tanh(x: Any, *, out: Any = None) -> Any:
-    return _map(x, _TANH, 0.0, out)
 
 
 def tanh_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
@@ -130,12 +97,8 @@ def tanh_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
 
 # Along the last axis -----------------------------------------------------------------------------------
 
-def softmax(x: Any, *, out: Any = None) -> Any:
-    return _along_rows(x, False, out)
-
-
-def log_softmax(x: Any, *, out: Any = None) -> Any:
-    return _along_rows(x, True, out)
+softmax = _SHORT.array_softmax
+log_softmax = _SHORT.array_log_softmax
 
 
 def softmax_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
@@ -144,18 +107,6 @@ def softmax_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
 
 def log_softmax_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
     return _along_rows_backward(dy, y, True, out)
-
-
-def _along_rows(x: Any, logarithm: bool, out: Any) -> Any:
-    try:
-        if out is None:
-            out = np.empty(x.shape, x.dtype)
-        if _plain(x, out) and _contiguous(x, out) and x.shape == out.shape and _KERNELS[x.dtype.char].softmax(
-                _rows(out), _rows(x), logarithm):
-            return out
-    except _DECLINE:
-        pass
-    return NotImplemented
 
 
 def _along_rows_backward(dy: Any, y: Any, logarithm: bool, out: Any) -> Any:
@@ -221,8 +172,8 @@ def sgd_update(param: Any, grad: Any, lr: Any, momentum: Any = 0.0, velocity: An
                 and 0 <= weight_decay < math.inf and 0 <= lr < math.inf):
             return NotImplemented
         arrays = (param, grad) if velocity is None else (param, grad, velocity)
-        if _plain(*arrays) and _contiguous(*arrays) and all(a.shape == param.shape for a in arrays) and _KERNELS[
-                param.dtype.char].sgd_update(
+        fits = _plain(*arrays) and _contiguous(*arrays) and all(a.shape == param.shape for a in arrays)
+        if fits and _KERNELS[param.dtype.char].sgd_update(
                 param.reshape(-1), grad.reshape(-1), lr, momentum,
                 None if velocity is None else velocity.reshape(-1), nesterov, weight_decay):
             return None
@@ -234,7 +185,7 @@ def sgd_update(param: Any, grad: Any, lr: Any, momentum: Any = 0.0, velocity: An
 # What counts as plain ----------------------------------------------------------------------------------
 
 def _plain(*arrays: Any) -> bool:
-    """NumPy arrays proper: a masked array would lose its mask. Dtype and layout are the memoryviews' to judge."""
+    """NumPy arrays proper: a masked array would lose its mask. The memoryviews judge dtype and layout."""
     for array in arrays:
         if type(array) is not Array:
             return False
@@ -270,20 +221,23 @@ class Engine:
     def train(self, x: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
               optimizer: SGD, velocity: Parameters | None, total: float, threads: int) -> float:
         rule = _SGD if velocity is None else _NESTEROV if optimizer.nesterov else _MOMENTUM
+        away = 0 if velocity is None else self._distance(velocity)
         return self._run(x, targets, order, batch_size, first, last, rule, optimizer.lr, optimizer.momentum,
-                         optimizer.weight_decay, 0, 0 if velocity is None else self._distance(velocity), total,
-                         threads)
+                         optimizer.weight_decay, 0, away, total, threads)
 
     def gradients(self, x: Array, targets: Array, gradients: Parameters, threads: int) -> float:
-        return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, 0.0, 0.0, 0.0, self._distance(gradients), 0,
-                         0.0, threads) / len(x)
+        return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, 0.0, 0.0, 0.0, self._distance(gradients),
+                         0, 0.0, threads) / len(x)
 
     def _run(self, x: Array, targets: Array, *rest: Any) -> float:
-        if targets.dtype == np.intp and targets.ndim == 1 and self._loss == _CROSS_ENTROPY:
-            return self._engine.train(self._loss, x, targets, None, *rest)
-        loss = _CROSS_ENTROPY_ROWS if self._loss == _CROSS_ENTROPY else self._loss
-        return self._engine.train(loss, x, None, targets, *rest)
+        labels, rows, loss = None, targets, self._loss
+        if loss == _CROSS_ENTROPY:
+            if targets.ndim == 1:
+                labels, rows = targets, None
+            else:
+                loss = _CROSS_ENTROPY_ROWS
+        return float(self._engine.train(loss, x, labels, rows, *rest))
 
     def _distance(self, other: Parameters) -> int:
         """From the parameters to another buffer laid out like them, in elements."""
-        return (other.buffer.ctypes.data - self._address) // self._itemsize
+        return int(other.buffer.ctypes.data - self._address) // self._itemsize

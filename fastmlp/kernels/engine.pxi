@@ -5,6 +5,8 @@
 # gradient of a tile over the whole batch, updates the parameters while the sum is in registers or cache,
 # and renews the transposed copy that the next step goes back through. No sum depends on who owns what.
 
+from os import getpid
+
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
@@ -63,11 +65,6 @@ cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
     return lines * LINE
 
 
-cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
-    """n columns in whole panels."""
-    return (n + NR - 1) // NR * NR
-
-
 # Phase 1: rows of the batch ------------------------------------------------------------------------
 
 cdef void dense(const Layer* layer, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel,
@@ -85,7 +82,6 @@ cdef void dense(const Layer* layer, const real* w, Py_ssize_t w_row, Py_ssize_t 
     p.b = w
     p.b_row = w_row
     p.b_panel = w_panel
-    p.b_transposed = False
     p.c = y
     p.c_row = y_row
     p.c_panel = y_panel
@@ -111,7 +107,6 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.b = layer.w_t
     p.b_row = NR
     p.b_panel = layer.n_out * NR
-    p.b_transposed = False
     p.c = below.d + r0 * NR
     p.c_row = NR
     p.c_panel = panel
@@ -348,7 +343,7 @@ cdef class Engine:
     """
     cdef Layer* layers
     cdef int depth
-    cdef bint training                          # by some thread, right now
+    cdef long training                          # the process in which a thread trains right now, or 0
     cdef readonly Py_ssize_t batch_size         # rows for which there is a workspace
     cdef Py_ssize_t width
     cdef void* workspace
@@ -383,34 +378,39 @@ cdef class Engine:
     def workspace_nbytes(self, Py_ssize_t batch_size):
         """Bytes that training with this batch size holds beside parameters and data."""
         cdef Run run
-        return self.lay_out(NULL, batch_size, &run)
+        return self.lay_out(NULL, batch_size, &run, False)
 
-    cdef Py_ssize_t lay_out(self, real* base, Py_ssize_t batch_size, Run* run) noexcept:
-        """Places everything a training step needs after `base` (if not NULL); the bytes it takes."""
+    cdef Py_ssize_t lay_out(self, real* base, Py_ssize_t batch_size, Run* run, bint place) noexcept:
+        """Places everything a training step needs after `base`, or only counts the bytes that it takes: a
+        question that another thread may ask while this one trains."""
+        cdef Layer unused
         cdef Layer* layer
         cdef Layer* top = self.layers + self.depth - 1
         cdef Py_ssize_t rows = batch_size | 1       # odd, so that panels fall into different cache sets
-        cdef Py_ssize_t end = 0
+        cdef Py_ssize_t end = 0, weights
         cdef int l
         run.panel = rows * NR
         run.x = base + end
         end += rows * panels(self.layers[0].n_in)
         for l in range(self.depth):
-            layer = self.layers + l
+            unused = self.layers[l]
+            layer = self.layers + l if place else &unused
             layer.d = base + end
             end += rows * panels(layer.n_out)
             layer.y = layer.w_t = NULL
-            if layer != top:
+            if l < self.depth - 1:
                 layer.y = base + end
                 end += rows * panels(layer.n_out)
             if l > 0:
                 layer.w_t = base + end
                 end += layer.n_out * panels(layer.n_in)
+        weights = end
         for l in range(self.depth):
-            self.layers[l].w_p = base + end
+            if place:
+                self.layers[l].w_p = base + end
             end += self.layers[l].n_in * panels(self.layers[l].n_out)
-        run.weight_rule.velocity = base + end - self.layers[0].w_p      # laid out like the weights
-        end += run.weight_rule.velocity
+        run.weight_rule.velocity = end - weights        # laid out like the weights
+        end += end - weights
         run.z = base + end
         end += rows * top.row_out + NR
         run.t = base + end
@@ -427,7 +427,7 @@ cdef class Engine:
         if self.batch_size != batch_size:
             free(self.workspace)
             self.batch_size = 0
-            size = self.lay_out(NULL, batch_size, &run) + 64
+            size = self.lay_out(NULL, batch_size, &run, False) + 64
             self.workspace = calloc(size, 1)        # pads are zeros
             if self.workspace == NULL:
                 raise MemoryError(f"a workspace of {size} bytes for batches of {batch_size}")
@@ -446,11 +446,11 @@ cdef class Engine:
         cdef Py_buffer view_x, view_rows
         cdef bint claimed = False
         cdef real* base
-        if self.training:
+        if self.training == getpid():
             raise RuntimeError("the model is being trained by another thread")
         memset(&run, 0, sizeof(Run))
         base = self.reserve(batch_size)
-        self.lay_out(base, batch_size, &run)
+        self.lay_out(base, batch_size, &run, True)
         run.layers = self.layers
         run.depth = self.depth
         run.loss = loss
@@ -467,7 +467,7 @@ cdef class Engine:
         run.loss_sum = total
         run.threads = 1
         PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
-        self.training = True
+        self.training = getpid()
         try:
             if not describe(&run.table, &view_x):
                 raise TypeError(f"X: cannot convert {x.dtype}")
@@ -490,7 +490,7 @@ cdef class Engine:
         finally:
             if claimed:
                 _team.release(run.threads)
-            self.training = False
+            self.training = 0
             PyBuffer_Release(&view_x)
         return run.loss_sum
 

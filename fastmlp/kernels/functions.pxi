@@ -12,42 +12,64 @@ cdef inline bint same_or_apart(const real* a, const real* b, Py_ssize_t n) noexc
     return a == b or apart(a, n, b, n)
 
 
+from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE
+
+
 # Dense layers --------------------------------------------------------------------------------------
+
+cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
+                      int activation, real alpha) noexcept nogil:
+    """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  False where y overlaps an input."""
+    cdef real packed[PANEL]
+    cdef real* scratch = NULL
+    cdef Product p
+    if m == 0 or n == 0:
+        return True
+    if not (apart(y, m * n, x, m * k) and apart(y, m * n, w, k * n) and apart(y, m * n, b, n)):
+        return False
+    p.m = m
+    p.n = n
+    p.k = k
+    p.a = x
+    p.a_row = k
+    p.a_run = PLAIN
+    p.a_panel = 0
+    p.b = w
+    p.b_row = n
+    p.b_panel = NR
+    p.c = y
+    p.c_row = n
+    p.c_panel = NR
+    p.bias = b
+    p.activation = activation
+    p.alpha = alpha
+    p.y = NULL
+    p.packed = packed
+    if m >= PACK_ROWS:
+        scratch = <real*>malloc(k * panels(n) * sizeof(real))
+    if scratch != NULL:         # else in place: slower for many rows, but the same bits
+        pack(scratch, k * NR, w, n, k, n)
+        p.b = scratch
+        p.b_row = NR
+        p.b_panel = k * NR
+    gemm(&p)
+    free(scratch)
+    return True
+
 
 def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, const real[::1] b,
                   int activation, real alpha):
     """y = f(x w + b);  y (rows, n), x (rows, k), w (k, n), b (n,)"""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
-    cdef real packed[PANEL]
-    cdef Product p
+    cdef bint done
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         return False
     if m == 0 or n == 0:
         return True
-    p.m = m
-    p.n = n
-    p.k = k
-    p.a = &x[0, 0] if k else NULL
-    p.a_row = k
-    p.a_run = PLAIN
-    p.a_panel = 0
-    p.b = &w[0, 0] if k else NULL
-    p.b_row = n
-    p.b_panel = NR
-    p.b_transposed = False
-    p.c = &y[0, 0]
-    p.c_row = n
-    p.c_panel = NR
-    p.bias = &b[0]
-    p.activation = activation
-    p.alpha = alpha
-    p.y = NULL
-    p.packed = packed
-    if not (apart(p.c, m * n, p.a, m * k) and apart(p.c, m * n, p.b, k * n) and apart(p.c, m * n, p.bias, n)):
-        return False
     with nogil:
-        gemm(&p)
-    return True
+        done = dense_layer(&y[0, 0], &x[0, 0] if k else NULL, &w[0, 0] if k else NULL, &b[0], m, k, n,
+                           activation, alpha)
+    return done
 
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
@@ -78,24 +100,30 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             return False
     if not apart(p.c, m * k, g.g, k * n) or n and not (apart(&db[0], n, p.c, m * k) and apart(&db[0], n, g.g, k * n)):
         return False
+    cdef Py_ssize_t row = (m | 1) * NR
+    cdef real* scratch = <real*>malloc(((m | 1) * (panels(n) + panels(k)) + n * panels(k)) * sizeof(real) + 64)
+    cdef real* z_p = scratch                        # dz, x and w^T in panels
+    cdef real* x_p = z_p + (m | 1) * panels(n)
+    cdef real* w_t = x_p + (m | 1) * panels(k)
+    if scratch == NULL:
+        raise MemoryError
     with nogil:
         for i in range(m):
             if n:
                 map_backward(activation, &dz[i, 0], &dy[i, 0], &y[i, 0], n, alpha)
-            for j in range(n, z):
-                dz[i, j] = 0
+        pack(z_p, row, &dz[0, 0] if m * n else NULL, z, m, n)
         if m and k:
+            for j from 0 <= j < k by NR:
+                pack_panel(w_t + j * n, inputs[2] + j * n, n, True, n, min(k - j, <Py_ssize_t>NR))
             p.m = m
             p.n = k
             p.k = n
-            p.a = &dz[0, 0] if n else NULL
-            p.a_row = z
-            p.a_run = PLAIN
-            p.a_panel = 0
-            p.b = inputs[2]
-            p.b_row = n
-            p.b_panel = NR
-            p.b_transposed = True
+            p.a = z_p
+            p.a_row = p.a_run = NR
+            p.a_panel = row
+            p.b = w_t
+            p.b_row = NR
+            p.b_panel = n * NR
             p.c_row = k
             p.c_panel = NR
             p.bias = NULL
@@ -105,6 +133,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             p.packed = packed
             gemm(&p)
         if n:
+            pack(x_p, row, inputs[1], k, m, k)
             store.rule = RULE_GRADIENT
             store.lr = store.weight_decay = store.momentum = 0
             store.velocity = 0
@@ -112,12 +141,12 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             g.k0 = 0
             g.k1 = k
             g.n = n
-            g.a = inputs[1]
-            g.a_row = k
-            g.a_panel = NR
-            g.d = &dz[0, 0] if m else NULL
-            g.d_row = z
-            g.d_panel = NR
+            g.a = x_p
+            g.a_row = NR
+            g.a_panel = row
+            g.d = z_p
+            g.d_row = NR
+            g.d_panel = row
             g.g_row = n
             g.g_panel = NR
             g.g_padded = False
@@ -127,6 +156,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             g.a_row = 0
             g.g = &db[0]
             gemm_gradient(&g, &store)
+    free(scratch)
     return True
 
 
@@ -160,20 +190,25 @@ def map_derivative(real[::1] dx, const real[::1] dy, const real[::1] y, int kind
 
 # Along rows ----------------------------------------------------------------------------------------
 
+cdef void softmax_rows(real* y, const real* x, Py_ssize_t m, Py_ssize_t n, bint logarithm) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(m):
+        if logarithm:
+            log_softmax_row(y + i * n, x + i * n, n)
+        else:
+            softmax_row(y + i * n, x + i * n, n)
+
+
 def softmax(real[:, ::1] y, const real[:, ::1] x, bint logarithm):
     """softmax or log-softmax of every row; y may be x"""
-    cdef Py_ssize_t m = x.shape[0], n = x.shape[1], i
+    cdef Py_ssize_t m = x.shape[0], n = x.shape[1]
     if y.shape[0] != m or y.shape[1] != n:
         return False
     if m and n:
         if not same_or_apart(&y[0, 0], &x[0, 0], m * n):
             return False
         with nogil:
-            for i in range(m):
-                if logarithm:
-                    log_softmax_row(&y[i, 0], &x[i, 0], n)
-                else:
-                    softmax_row(&y[i, 0], &x[i, 0], n)
+            softmax_rows(&y[0, 0], &x[0, 0], m, n, logarithm)
     return True
 
 
@@ -251,3 +286,199 @@ def sgd_update(real[::1] param, const real[::1] grad, real lr, real momentum, re
     with nogil:
         update(&o, &param[0], n, &grad[0], n, 1, n)
     return True
+
+
+# Short ways in -------------------------------------------------------------------------------------
+# For calls on small arrays, where the call costs more than the work: a typed memoryview costs 220 ns an
+# argument, the bare buffer of a NumPy array 45. Public signatures; NotImplemented, with nothing written,
+# for what does not fit. float32 comes first, and what it declines goes on to its sibling, float64.
+
+cdef extern from "Python.h":
+    int get_buffer "PyObject_GetBuffer" (object, Py_buffer*, int) noexcept
+    void PyErr_Clear()
+
+cdef enum:      # these two are all a look asks for; the shape comes with either
+    TO_READ = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT
+    TO_WRITE = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE
+
+cdef enum:
+    SMALL = 4096        # elements up to which letting other threads run costs more than it can give
+
+cdef object ndarray = None, float_dtype = None, empty = None, resolve = None, sibling = None
+cdef dict codes = {}
+
+
+def introduce(array_type, dtype, new_array, activation_of, activation_codes, other_dtype):
+    """What the functions below use of Python: np.ndarray, its dtype of reals, np.empty(shape, dtype), the
+    activation meant by an argument, {name: (code, alpha)} of the usual ones, and the module to try after
+    this one, or None."""
+    global ndarray, float_dtype, empty, resolve, codes, sibling
+    ndarray, float_dtype, empty, resolve = array_type, dtype, new_array, activation_of
+    codes, sibling = activation_codes, other_dtype
+
+
+cdef inline bint look(Py_buffer* view, object array, int flags):
+    """The buffer of a plain array of reals, to be released; False for anything else. Exactly np.ndarray: a
+    masked array would lose its mask."""
+    if type(array) is not ndarray:
+        return False
+    if get_buffer(array, view, flags) != 0:
+        PyErr_Clear()
+        return False
+    if (view.format[0] == (c"f" if sizeof(real) == 4 else c"d") and view.format[1] == 0
+            and <size_t>view.buf % sizeof(real) == 0):
+        return True
+    PyBuffer_Release(view)
+    return False
+
+
+cdef inline bint same_shape(const Py_buffer* a, const Py_buffer* b) noexcept:
+    cdef int i
+    if a.ndim != b.ndim:
+        return False
+    for i in range(a.ndim):
+        if a.shape[i] != b.shape[i]:
+            return False
+    return True
+
+
+cdef object short_map(object x, int kind, double alpha, object out):
+    """f(x), element by element"""
+    cdef Py_buffer from_x, to
+    cdef Py_ssize_t n
+    cdef bint fits
+    if (out is None and type(x) is ndarray and x.dtype is float_dtype
+            and <Py_ssize_t>x.nbytes <= <Py_ssize_t>(SMALL * sizeof(real))):
+        out = x.copy()              # in the first-level cache, and only one buffer to look at
+        if not look(&to, out, TO_WRITE):
+            return NotImplemented
+        map_array(kind, <real*>to.buf, <const real*>to.buf, to.len // <Py_ssize_t>sizeof(real), <real>alpha)
+        PyBuffer_Release(&to)
+        return out
+    if sibling is not None and not (type(x) is ndarray and x.dtype is float_dtype):
+        result = sibling.array_map(x, kind, alpha, out)
+        if result is not NotImplemented:
+            return result
+    if not look(&from_x, x, TO_READ):
+        return NotImplemented
+    try:
+        if out is None:
+            out = empty(x.shape, x.dtype)
+        if not look(&to, out, TO_WRITE):
+            return NotImplemented
+        n = from_x.len // sizeof(real)
+        fits = same_shape(&from_x, &to) and same_or_apart(<real*>to.buf, <const real*>from_x.buf, n)
+        if fits and n <= SMALL:
+            map_array(kind, <real*>to.buf, <const real*>from_x.buf, n, <real>alpha)
+        elif fits:
+            with nogil:
+                map_array(kind, <real*>to.buf, <const real*>from_x.buf, n, <real>alpha)
+        PyBuffer_Release(&to)
+        return out if fits else NotImplemented
+    finally:
+        PyBuffer_Release(&from_x)
+
+
+def array_map(x, int kind, double alpha, out):
+    return short_map(x, kind, alpha, out)
+
+
+def array_exp(x, *, out=None):
+    return short_map(x, FUN_EXP, 0, out)
+
+
+def array_log(x, *, out=None):
+    return short_map(x, FUN_LOG, 0, out)
+
+
+def array_relu(x, *, out=None):
+    return short_map(x, ACT_RELU, 0, out)
+
+
+def array_sigmoid(x, *, out=None):
+    return short_map(x, ACT_SIGMOID, 0, out)
+
+
+def array_tanh(x, *, out=None):
+    return short_map(x, ACT_TANH, 0, out)
+
+
+cdef object short_rows(object x, bint logarithm, object out):
+    """softmax or log-softmax along the last axis"""
+    cdef Py_buffer from_x, to
+    cdef Py_ssize_t size, n
+    cdef bint fits
+    if not look(&from_x, x, TO_READ):
+        if sibling is None:
+            return NotImplemented
+        return sibling.array_log_softmax(x, out=out) if logarithm else sibling.array_softmax(x, out=out)
+    try:
+        if from_x.ndim == 0:
+            return NotImplemented
+        if out is None:
+            out = empty(x.shape, x.dtype)
+        if not look(&to, out, TO_WRITE):
+            return NotImplemented
+        size = from_x.len // sizeof(real)
+        n = from_x.shape[from_x.ndim - 1]
+        fits = same_shape(&from_x, &to) and same_or_apart(<real*>to.buf, <const real*>from_x.buf, size)
+        if fits and size:
+            with nogil:
+                softmax_rows(<real*>to.buf, <const real*>from_x.buf, size // n, n, logarithm)
+        PyBuffer_Release(&to)
+        return out if fits else NotImplemented
+    finally:
+        PyBuffer_Release(&from_x)
+
+
+def array_softmax(x, *, out=None):
+    return short_rows(x, False, out)
+
+
+def array_log_softmax(x, *, out=None):
+    return short_rows(x, True, out)
+
+
+def array_dense_forward(x, w, b, activation="identity", *, out=None):
+    cdef Py_buffer view[4]          # x, w, b, out: the first `held` of them are ours to release
+    cdef int held = 0, code
+    cdef double alpha
+    cdef Py_ssize_t m, k, n
+    cdef bint done
+    try:
+        if not look(&view[0], x, TO_READ):
+            return NotImplemented if sibling is None else sibling.array_dense_forward(x, w, b, activation, out=out)
+        held = 1
+        if not look(&view[1], w, TO_READ):
+            return NotImplemented
+        held = 2
+        if not look(&view[2], b, TO_READ):
+            return NotImplemented
+        held = 3
+        if view[0].ndim != 2 or view[1].ndim != 2 or view[2].ndim != 1:
+            return NotImplemented
+        m, k, n = view[0].shape[0], view[0].shape[1], view[1].shape[1]
+        if view[1].shape[0] != k or view[2].shape[0] != n:
+            return NotImplemented
+        known = codes.get(activation) if type(activation) is str else None
+        if known is None:
+            f = resolve(activation)
+            known = f.code, f.alpha
+        code, alpha = known
+        if out is None:
+            out = empty((m, n), x.dtype)
+        if not look(&view[3], out, TO_WRITE):
+            return NotImplemented
+        held = 4
+        if view[3].ndim != 2 or view[3].shape[0] != m or view[3].shape[1] != n:
+            return NotImplemented
+        with nogil:
+            done = dense_layer(<real*>view[3].buf, <const real*>view[0].buf, <const real*>view[1].buf,
+                         <const real*>view[2].buf, m, k, n, code, <real>alpha)
+        return out if done else NotImplemented
+    except (TypeError, ValueError):     # no such activation; more bytes than there are addresses
+        return NotImplemented
+    finally:
+        while held:
+            held -= 1
+            PyBuffer_Release(&view[held])

@@ -184,6 +184,11 @@ cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) no
     return n // parts * part + min(part, n % parts)
 
 
+cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
+    """n columns in whole panels."""
+    return (n + NR - 1) // NR * NR
+
+
 # ---------------------------------------------------------------------------------------------------
 
 cdef enum:
@@ -195,10 +200,9 @@ cdef struct Product:
     Py_ssize_t a_row
     Py_ssize_t a_run
     Py_ssize_t a_panel
-    const real* b               # (k, n): panels b_panel apart (NR: plain); (n, k), plain, where b_transposed
+    const real* b               # (k, n): panels b_panel apart (NR: plain)
     Py_ssize_t b_row
     Py_ssize_t b_panel
-    bint b_transposed
     real* c                     # (m, n): panels c_panel apart (NR: plain)
     Py_ssize_t c_row
     Py_ssize_t c_panel
@@ -206,8 +210,8 @@ cdef struct Product:
     int activation              # forward: c = f(c); with y: c = c f'(y)
     real alpha
     const real* y               # (m, n) like c, or NULL
-    real* packed                # PANEL reals where rows of b, c and the bias end with their last element;
-                                # NULL where whole vectors can be read and written
+    real* packed                # PANEL reals where rows of a plain b, of c and the bias end with their last
+                                # element; NULL where whole vectors can be read and written
 
 
 cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transposed,
@@ -228,6 +232,16 @@ cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transpos
         for i in range(k):
             for j in range(NR):
                 panel[i * NR + j] = b[i * b_row + j] if j < n else 0
+
+
+cdef void pack(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
+               Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """A plain (rows, n) matrix in panels, some rows at a time: few pages are open at once on either side."""
+    cdef Py_ssize_t i, j
+    for i from 0 <= i < rows by 16:
+        for j from 0 <= j < n by NR:
+            pack_panel(y + j // NR * panel + i * NR, x + i * x_row + j, x_row, False,
+                       min(rows - i, <Py_ssize_t>16), min(n - j, <Py_ssize_t>NR))
 
 
 cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
@@ -270,7 +284,7 @@ cdef void gemm(const Product* p) noexcept nogil:
             n = 0
             while n < p.n:
                 width = p.n - n
-                if p.m == 1 and width >= WIDE * VL and p.b_panel == NR and p.c_panel == NR and not p.b_transposed:
+                if p.m == 1 and width >= WIDE * VL and p.b_panel == NR and p.c_panel == NR:
                     nv = WIDE
                 elif width > VL:
                     nv = NV
@@ -278,11 +292,7 @@ cdef void gemm(const Product* p) noexcept nogil:
                     nv = 1
                 width = min(width, <Py_ssize_t>nv * VL)
                 partial = p.packed != NULL and width < nv * VL
-                if p.b_transposed:
-                    pack_panel(p.packed, p.b + n * p.b_row + k0, p.b_row, True, t.k, width)
-                    t.b = p.packed
-                    t.b_row = NR
-                elif partial or p.packed != NULL and p.m >= PACK_ROWS:
+                if partial and p.b_row != NR:
                     pack_panel(p.packed, p.b + k0 * p.b_row + n, p.b_row, False, t.k, width)
                     t.b = p.packed
                     t.b_row = NR

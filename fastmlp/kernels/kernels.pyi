@@ -12,6 +12,7 @@ class KernelModule(Protocol):
     ISA: str
     DTYPE: str
     VECTOR_BYTES: int
+    Engine: Any     # engine.pxi describes it
 
     @staticmethod
     def dense_forward(y: Reals, x: Reals, w: Reals, b: Reals, activation: int, alpha: float) -> bool: ...
@@ -50,3 +51,40 @@ class KernelModule(Protocol):
         nesterov: bool,
         weight_decay: float,
     ) -> bool: ...
+
+    # Short ways in: public signatures; NotImplemented, with nothing written, for what does not fit.
+    @staticmethod
+    def introduce(
+        array_type: type,
+        dtype: Any,
+        new_array: Any,
+        activation_of: Any,
+        activation_codes: dict[str, tuple[int, float]],
+        other_dtype: KernelModule | None,
+    ) -> None: ...
+    @staticmethod
+    def array_map(x: Any, kind: int, alpha: float, out: Any) -> Any: ...
+    @staticmethod
+    def array_exp(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_log(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_relu(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_sigmoid(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_tanh(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_softmax(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_log_softmax(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_dense_forward(
+        x: Any, w: Any, b: Any, activation: Any = "identity", *, out: Any = None
+    ) -> Any: ...
+
+    # Yardsticks.
+    @staticmethod
+    def fma_peak(seconds: float = 0.1) -> float: ...
+    @staticmethod
+    def stream(buffer: Reals) -> float: ...
