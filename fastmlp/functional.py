@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Any, TypeVar
 
 import numpy as np
@@ -64,7 +65,22 @@ def first_chance(careful: Function) -> Function:
                 return result
         return careful(*args, **kwargs)
 
-    return call  # type: ignore[return-value]
+    @wraps(careful)
+    def call_unary(x: Any, *, out: Any = None) -> Any:      # the same for f(x, out=None), and 60 ns cheaper
+        nonlocal last
+        backend: Any = override() or backends.process_wide
+        known, compiled = last
+        if backend is not known:
+            compiled = getattr(backend, name) if backend.COMPILED else None
+            last = backend, compiled
+        if compiled is not None:
+            result = compiled(x) if out is None else compiled(x, out=out)
+            if result is not NotImplemented:
+                return result
+        return careful(x, out=out)
+
+    unary = list(signature(careful).parameters) == ["x", "out"]
+    return call_unary if unary else call  # type: ignore[return-value]
 
 
 def _run(name: str, inputs: tuple[Array, ...], *options: Any, out: Any = None) -> Any:
