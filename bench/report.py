@@ -31,7 +31,7 @@ def microseconds(us: float) -> str:
 
 
 def library_table(records: list[Record], rows: list[Row]) -> str:
-    """Rows of the table against libraries: microseconds and share of the peak."""
+    """Rows of the table against libraries: microseconds and share of the peak; the fastest in bold."""
     libraries = {library: by_row(pick(records, library=library)) for library in values(records, "library")}
 
     def cell(name: str, library: str) -> str:
@@ -40,7 +40,8 @@ def library_table(records: list[Record], rows: list[Row]) -> str:
             return "-"
         share = f" ({record['share']:.0%})" if record["share"] >= 0.005 else ""
         text = microseconds(record["us"]) + share
-        return f"**{text}**" if library == "fastmlp" else text
+        best = min(table[name]["us"] for table in libraries.values() if name in table)
+        return f"**{text}**" if record["us"] == best else text
 
     present = [row.name for row in rows if any(row.name in table for table in libraries.values())]
     return markdown(["layers, batch", *libraries],
