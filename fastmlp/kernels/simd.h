@@ -251,7 +251,8 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 /* The register tile: at most MR rows by NV vectors of accumulators, beside NV vectors of b and one
  * broadcast of a; a single row takes WIDE vectors. KC rows of b (NR = NV VL wide) stay in the first-level
  * cache and MC rows of a in the second; a gradient sums KG rows of the batch at a time for MG inputs.
- * A panel of b is worth packing, where rows are not padded, for PACK_ROWS rows of a or more. */
+ * For PACK_ROWS rows of a or more, a caller's b is worth packing. A b of more than CACHED reals does not stay
+ * in the second-level cache: its next panel is fetched ahead. PANEL and BLOCK are reals of scratch. */
 enum {
     NV = 2,
     NR = NV * VL,
