@@ -6,10 +6,11 @@ what came. No check changes an array.
 """
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -253,6 +254,15 @@ def integer(name: str, value: Any, low: int, high: float = math.inf) -> int:
         wanted = f"from {low} up" if high == math.inf else f"from {low} to {high}"
         raise ValueError(f"{name}: expected an integer {wanted}, got {value}")
     return int(value)
+
+
+def known_name(name: str, value: str, known: Iterable[str]) -> None:
+    """One of the known names; the error lists them, and the nearest."""
+    names = list(known)
+    if value not in names:
+        near = difflib.get_close_matches(value.lower(), names, n=1)
+        meant = f", did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"{name}: unknown name {value!r}{meant} Known: {', '.join(names)}")
 
 
 def functions(name: str, value: Any) -> tuple[Any, ...]:

@@ -10,7 +10,6 @@ Numbers are drawn in float64 and then rounded, so that float32 and float64 model
 """
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import checks
 from fastmlp.activations import Activation
 
 __all__ = ["INITIALIZERS", "check", "initial_weights"]
@@ -89,10 +89,7 @@ def check(init: Any) -> None:
     known = ["auto", *INITIALIZERS]
     if not isinstance(init, str):
         raise TypeError(f"init: expected a name, got {init!r}")
-    if init not in known:
-        near = difflib.get_close_matches(init.lower(), known, n=1)
-        meant = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"init: unknown name {init!r}{meant} Known: {', '.join(known)}")
+    checks.known_name("init", init, known)
 
 
 def initial_weights(

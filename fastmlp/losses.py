@@ -4,9 +4,10 @@
 """
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import ClassVar
+
+from fastmlp import checks
 
 __all__ = ["CrossEntropy", "Loss", "MeanSquaredError", "resolve"]
 
@@ -75,8 +76,5 @@ def resolve(loss: str | Loss) -> Loss:
         return loss
     if not isinstance(loss, str):
         raise TypeError(f"loss: expected a name or an object of fastmlp.losses, got {loss!r}")
-    if loss not in BY_NAME:
-        near = difflib.get_close_matches(loss.lower(), BY_NAME, n=1)
-        meant = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"loss: unknown name {loss!r}{meant} Known: {', '.join(BY_NAME)}")
+    checks.known_name("loss", loss, BY_NAME)
     return BY_NAME[loss]()
