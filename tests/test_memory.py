@@ -32,6 +32,12 @@ class Counted:
         self.order = np.random.default_rng(0).permutation(len(X))
         self.X, self.y, self.threads = X, y, threads
 
+    def least(self, steps):
+        """What a run of so many steps needs: the least of five, as other parts of the process, the free lists and
+        the collector of the interpreter among them, allocate now and then too."""
+        runs = [self.run(steps) for _ in range(5)]
+        return min(kept for kept, _ in runs), min(peak for _, peak in runs)
+
     def run(self, steps):
         """Blocks kept, and the highest number of bytes held, by a run of so many steps."""
         gc.collect()
@@ -55,8 +61,8 @@ def test_nothing_is_allocated_in_the_steady_state(name, options, threads, dtype,
     X, y = images(4000, rng)
     counted = Counted(dtype, X.astype(name), y.astype(np.intp), options, threads)
     counted.run(2)                              # makes the workspace and the workers
-    kept, peak = counted.run(10)
-    kept_long, peak_long = counted.run(1000)
+    kept, peak = counted.least(10)
+    kept_long, peak_long = counted.least(1000)
     assert abs(kept_long - kept) <= 2           # the results, floats that a free list may or may not give
     assert abs(peak_long - peak) <= 256
     assert peak_long < 4096
@@ -69,8 +75,8 @@ def test_probability_rows_and_values(dtype, rng):
         counted = Counted(dtype, X, targets, {}, 1)
         counted.model = MLP([784, 64, 32, 10], loss=loss, dtype=dtype, seed=0)
         counted.run(2)
-        kept, peak = counted.run(10)
-        kept_long, peak_long = counted.run(1000)
+        kept, peak = counted.least(10)
+        kept_long, peak_long = counted.least(1000)
         assert abs(kept_long - kept) <= 2 and abs(peak_long - peak) <= 256 and peak_long < 4096
 
 
@@ -99,15 +105,18 @@ def test_train_step_and_forward_leave_nothing(backend, dtype, rng):
             model.loss_and_gradients(X, y)
             model.predict_proba(X)
 
-    calls(3)
-    tracemalloc.start()
-    try:
-        calls(2)
+    def grown():
         gc.collect()
         before = tracemalloc.get_traced_memory()[0]
         calls(30)
         gc.collect()
-        assert tracemalloc.get_traced_memory()[0] - before < 4096
+        return tracemalloc.get_traced_memory()[0] - before
+
+    calls(3)
+    tracemalloc.start()
+    try:
+        # The interpreter's free lists take their time to fill; a leak of one object a call keeps growing.
+        assert min(grown() for _ in range(20)) < 30 * 16
     finally:
         tracemalloc.stop()
 
