@@ -30,7 +30,7 @@ class StandIn:
         def function(*args, out=None, **kwargs):
             inputs = [a for a in [*args, *kwargs.values()] if isinstance(a, np.ndarray)]
             outs = [] if out is None else list(out) if isinstance(out, tuple) else [out]
-            plain = all(isinstance(a, np.ndarray) and functional._is_plain(a) for a in inputs + outs)
+            plain = all(isinstance(a, np.ndarray) and functional._door.is_plain(a) for a in inputs + outs)
             plain = plain and not any(isinstance(a, list) for a in args)
             if plain and not any(np.shares_memory(a, b) for a in outs for b in inputs):
                 token = backends.override.set(specification)

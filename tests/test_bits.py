@@ -92,7 +92,7 @@ def test_threads(case, dtype):
 @pytest.mark.parametrize("isa", kernels.available_isas())
 def test_threads_on_every_isa(isa, dtype, monkeypatch):
     """Also on the portable one, which has its own bits."""
-    monkeypatch.setitem(cython._KERNELS, dtype.char, kernels.load(isa, dtype.name))
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
     for case in (CASES[3], CASES[5]):
         hashes = set()
         for n in (1, 2, 3):
@@ -202,7 +202,7 @@ def test_every_fma_isa():
 @pytest.mark.parametrize("isa", kernels.available_isas())
 @pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
 def test_row_alone_or_in_a_batch(activation, isa, dtype, rng, monkeypatch):
-    monkeypatch.setitem(cython._KERNELS, dtype.char, kernels.load(isa, dtype.name))
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
     for layers in ([7, 33, 17, 3], [64, 128, 128, 10], [1100, 300, 5], [128, 150, 1]):
         model = MLP(layers, activation=activation, dtype=dtype, seed=0)
         for b in model.biases:

@@ -33,8 +33,8 @@ class Counted:
         self.X, self.y, self.threads = X, y, threads
 
     def least(self, steps):
-        """What a run of so many steps needs: the least of five, as other parts of the process, the free lists and
-        the collector of the interpreter among them, allocate now and then too."""
+        """What a run of so many steps needs: the least of five, as free lists, the garbage collector and
+        other threads allocate now and then too."""
         runs = [self.run(steps) for _ in range(5)]
         return min(kept for kept, _ in runs), min(peak for _, peak in runs)
 
