@@ -68,9 +68,11 @@ class MLP:
     activation  f of the hidden layers: a name or an object of `fastmlp.activations`, or a list with one for
                 each. The last layer is linear; its output function (softmax, or none) belongs to the loss.
     loss        "cross_entropy" (classes) or "mean_squared_error" (values), see `fastmlp.losses`
-    init        "auto", or a name of `fastmlp.initializers`; biases start at 0
+    init        of the weights: "auto", a name of `fastmlp.initializers`, or a function
+                (rng, fan_in, fan_out) -> (fan_in, fan_out)
     dtype       "float32" or "float64", of parameters and computation
     seed        of the initial weights and of the shuffling; None for a fresh one
+    bias_init   of the biases: a name, or a function (rng, n) -> (n,); 0 if not given
 
     weights[i] (in, out) and biases[i] (out,) are live: what is written there is what the network uses. They
     are views of one flat buffer whose rows are padded to whole cache lines.
@@ -93,9 +95,11 @@ class MLP:
         layers: Sequence[int],
         activation: Any = "relu",
         loss: Any = "cross_entropy",
-        init: str = "auto",
+        init: Any = "auto",
         dtype: Any = "float32",
         seed: int | None = None,
+        *,
+        bias_init: Any = "zeros",
     ) -> None:
         self.layers = checks.layer_sizes("layers", layers)
         hidden = len(self.layers) - 2
@@ -109,6 +113,7 @@ class MLP:
         self.activations.append(activations.Identity())
         self.loss = losses.resolve(loss)
         initializers.check(init)
+        initializers.check_biases(bias_init)
         self.dtype = checks.float_dtype("dtype", dtype)
         self.backend = active()
         size = sum((a + 1) * padded_row(b, self.dtype.itemsize) for a, b in zip(self.layers, self.layers[1:]))
@@ -120,6 +125,8 @@ class MLP:
         self.biases = self._parameters.biases
         for w, f in zip(self.weights, self.activations):
             w[...] = initializers.initial_weights(init, self._rng, *w.shape, f)
+        for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
+            b[...] = initializers.initial_biases(bias_init, self._rng, *w.shape)
         self._engine = self.backend.Engine(self._parameters, self.activations, self.loss)
         self._forward = self._engine.forward
         self._trainer: tuple[int, int] | None = None        # process and thread that train this model
