@@ -14,7 +14,7 @@ from fastmlp.callbacks import EarlyStopping
 
 @pytest.fixture(scope="module")
 def few_digits():
-    """150 images to learn, one label in five wrong, and 300 right ones: soon a network knows them by heart."""
+    """150 images to learn, one label in five wrong, and 300 right ones: soon it knows them by heart."""
     with np.load(str(files("fastmlp") / "data" / "digits.npz")) as archive:
         x, y = archive["x"].astype(np.float32) / 16, archive["y"].astype(np.int64)
     learned = y[:150].copy()
