@@ -127,7 +127,7 @@ def gradient_check(
     *Why it is only a check.* With P parameters it takes 2 P passes forward. Backpropagation takes one forward
     and one back, and the way back is two matrix products of the same size for each one of the way forward:
     about 3 passes in all, whatever P is. The numerical way is about 2 P / 3 times slower: for 784-256-128-10
-    with its 235,146 parameters, minutes for what takes a few milliseconds. The report says how many times it was.
+    with its 235,146 parameters, minutes for what takes milliseconds. The report says how many times it was.
 
     *The step.* Two errors pull it both ways. The truncation error of the central difference is
     h^2 |L'''| / 6: half the step, a quarter of the error (a one-sided difference has h |L''| / 2, far more).
@@ -141,7 +141,8 @@ def gradient_check(
     says nothing about a. A parameter that disagrees is therefore tried again with h / 10 and h / 100, which
     leaves a kink nearby behind, and a wrong gradient as wrong as before. If the kink is exactly there (a sum
     of 0, from samples or weights that are zeros), the slopes to both sides differ at any step: it is counted,
-    not judged.
+    not judged. A float32 model can round a sum next to a kink to the other side, and fail for it, about once
+    in a hundred checks: take other samples, or float64.
 
     model   stays as it is. With float32, a is its own gradient, from its own kernels
     X, y    (n, inputs) and targets as in `fit`; a dozen samples do. Inputs should be about 1 in size
