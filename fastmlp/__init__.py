@@ -1,9 +1,11 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
-from . import functional
+from . import callbacks, functional, initializers, metrics
 from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from .backends import get_backend, set_backend, use_backend
+from .callbacks import EarlyStopping
 from .config import show_config
+from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .model import MLP
 from .optimizers import SGD
@@ -14,6 +16,8 @@ __version__ = "0.1.0"
 __all__ = [
     "MLP",
     "SGD",
+    "EarlyStopping",
+    "GradientCheck",
     "Identity",
     "LeakyReLU",
     "ReLU",
@@ -21,9 +25,13 @@ __all__ = [
     "Tanh",
     "active_isa",
     "available_isas",
+    "callbacks",
     "functional",
     "get_backend",
     "get_num_threads",
+    "gradient_check",
+    "initializers",
+    "metrics",
     "set_backend",
     "set_num_threads",
     "show_config",

@@ -75,9 +75,10 @@ class MLP:
     loss        a name or an object of `fastmlp.losses`, or a function of your own, loss(logits, targets) ->
                 (mean loss, its gradient over the logits)
     init        of the weights: "auto", a name or an object of `fastmlp.initializers`, or a function
+                (rng, fan_in, fan_out) -> (fan_in, fan_out)
     dtype       "float32" or "float64", of parameters and computation
     seed        of the initial weights, of shuffling and of dropout; None for a fresh one
-    bias_init   of the biases: "zeros", ..., as for the weights
+    bias_init   of the biases: a name, or a function (rng, n) -> (n,)
     dropout     share of the outputs of hidden layers that each training step leaves out, 0 <= dropout < 1; the
                 others are scaled by 1 / (1 - dropout), so that their sum is expected to stay. Or a list.
     batch_norm  True, or a `fastmlp.BatchNorm` with settings, for hidden layers; or a list
@@ -120,7 +121,8 @@ class MLP:
         self.dropout = _for_each("dropout", dropout, hidden, _dropout)
         self.batch_norm = _for_each("batch_norm", batch_norm, hidden, normalization.resolve)
         self.loss = losses.resolve(loss)
-        init, bias_init = initializers.resolve("init", init), initializers.resolve("bias_init", bias_init)
+        initializers.check(init)
+        initializers.check_biases(bias_init)
         self.dtype = checks.float_dtype("dtype", dtype)
         self.backend = active()
         size = sum((a + 2) * padded_row(b, self.dtype.itemsize) for a, b in zip(self.layers, self.layers[1:]))
@@ -137,8 +139,8 @@ class MLP:
         self.running_variances = self._statistics.variances
         for w, f in zip(self.weights, self.activations):
             w[...] = initializers.initial_weights(init, self._rng, *w.shape, f)
-        for b in self.biases:
-            b[...] = initializers.initial_biases(bias_init, self._rng, len(b))
+        for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
+            b[...] = initializers.initial_biases(bias_init, self._rng, *w.shape)
         for scale in self.scales:
             if scale is not None:
                 scale[...] = 1
