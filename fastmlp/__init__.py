@@ -1,7 +1,7 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import functional
-from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .config import show_config
 from .kernels import active_isa, available_isas
@@ -12,12 +12,18 @@ from .threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "MLP",
+    "SELU",
     "SGD",
+    "GELUTanh",
     "Identity",
     "LeakyReLU",
     "ReLU",
+    "SiLU",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "active_isa",
     "available_isas",
