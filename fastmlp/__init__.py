@@ -2,6 +2,8 @@
 
 from . import callbacks, functional, initializers, metrics
 from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
+from . import functional
+from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
 from .config import show_config
@@ -14,14 +16,20 @@ from .threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "ELU",
+    "GELU",
     "MLP",
+    "SELU",
     "SGD",
     "EarlyStopping",
     "GradientCheck",
+    "GELUTanh",
     "Identity",
     "LeakyReLU",
     "ReLU",
+    "SiLU",
     "Sigmoid",
+    "Softplus",
     "Tanh",
     "active_isa",
     "available_isas",

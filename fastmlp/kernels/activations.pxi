@@ -9,6 +9,13 @@ cdef enum Activation:
     ACT_LEAKY_RELU
     ACT_SIGMOID
     ACT_TANH
+    ACT_ELU
+    ACT_SELU
+    ACT_SOFTPLUS
+    ACT_GELU                    # the derivative of these three is in terms of z
+    ACT_GELU_TANH
+    ACT_SILU
+    ACT_SLOPE                   # no activation: the way back through a slope that was kept, dy * slope
     ACT_COUNT
 
 
