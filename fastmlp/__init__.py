@@ -6,7 +6,7 @@ from .backends import get_backend, set_backend, use_backend
 from .config import show_config
 from .kernels import active_isa, available_isas
 from .model import MLP
-from .optimizers import SGD
+from .optimizers import LBFGS, SGD, AdaGrad, Adam, AdamW, RMSprop
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"

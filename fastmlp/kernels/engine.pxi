@@ -43,6 +43,7 @@ cdef struct Run:
     Py_ssize_t first, last      # steps
     Optimizer weight_rule
     Optimizer bias_rule
+    const double* rates         # (steps, RATES), or NULL: gradients only
     Py_ssize_t destination      # distance of the gradients from the parameters, where they are asked for
     Py_ssize_t velocity         # distance of the velocity from the caller's parameters
     int threads
@@ -159,7 +160,7 @@ cdef void load_slice(Run* run, const Layer* layer, Py_ssize_t k0, Py_ssize_t k1)
         pack_panel(layer.w_p + n * layer.n_in + k0 * NR, layer.w + k0 * layer.row_out + n, layer.row_out,
                    False, k1 - k0, width)
         if run.velocity:
-            pack_panel(layer.w_p + run.weight_rule.velocity + n * layer.n_in + k0 * NR,
+            pack_panel(layer.w_p + run.weight_rule.slot[0] + n * layer.n_in + k0 * NR,
                        layer.w + run.velocity + k0 * layer.row_out + n, layer.row_out, False, k1 - k0, width)
     transpose_slice(layer, k0, k1)
 
@@ -173,7 +174,7 @@ cdef void store_slice(Run* run, const Layer* layer, Py_ssize_t k0, Py_ssize_t k1
                   k1 - k0, width)
         if run.velocity:
             copy_tile(layer.w + run.velocity + k0 * layer.row_out + n, layer.row_out,
-                      layer.w_p + run.weight_rule.velocity + n * layer.n_in + k0 * NR, NR, k1 - k0, width)
+                      layer.w_p + run.weight_rule.slot[0] + n * layer.n_in + k0 * NR, NR, k1 - k0, width)
 
 
 cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
@@ -187,7 +188,8 @@ cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noex
         k = end
 
 
-cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil:
+cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_rule, const Optimizer* bias_rule,
+                           int thread) noexcept nogil:
     """Gradient and update of this thread's inputs of every layer, and of its share of the biases."""
     cdef Layer* layer
     cdef Gradient g
@@ -208,7 +210,7 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil
         g.a = run.layers[l - 1].y if l else run.x
         g.a_row = NR
         g.a_panel = run.panel
-        if run.weight_rule.rule == RULE_GRADIENT:
+        if weight_rule.rule == RULE_GRADIENT:
             g.g = layer.w + run.destination
             g.g_row = layer.row_out
             g.g_panel = NR
@@ -217,7 +219,7 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil
             g.g_row = NR
             g.g_panel = layer.n_in * NR
         g.g_padded = g.g_row == NR or layer.row_out >= panels(layer.n_out)
-        gemm_gradient(&g, &run.weight_rule)
+        gemm_gradient(&g, weight_rule)
         # the bias is the weight of an input that is always 1
         n_panels = (layer.n_out + NR - 1) // NR
         p0 = share(n_panels, thread, run.threads)
@@ -230,14 +232,15 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, int thread) noexcept nogil
         g.g = layer.b + run.destination + p0 * NR
         g.g_panel = NR
         g.g_padded = layer.row_out >= panels(layer.n_out)
-        gemm_gradient(&g, &run.bias_rule)
-        if run.weight_rule.rule != RULE_GRADIENT:
+        gemm_gradient(&g, bias_rule)
+        if weight_rule.rule != RULE_GRADIENT:
             transpose_slice(layer, k0, k1)
 
 
 cdef void train(void* argument, int thread) noexcept nogil:
     """Steps first..last of a run, as one thread of run.threads that do the same."""
     cdef Run* run = <Run*>argument
+    cdef Optimizer weight_rule = run.weight_rule, bias_rule = run.bias_rule
     cdef Py_ssize_t step, start, rows, i
     cdef int l
     for l in range(run.depth):
@@ -252,7 +255,10 @@ cdef void train(void* argument, int thread) noexcept nogil:
         if thread == 0:
             for i in range(rows):
                 run.loss_sum += run.losses[i]
-        parameters_phase(run, rows, thread)
+        if run.rates != NULL:
+            set_rates(&weight_rule, run.rates + RATES * (step - run.first))
+            set_rates(&bias_rule, run.rates + RATES * (step - run.first))
+        parameters_phase(run, rows, &weight_rule, &bias_rule, thread)
         barrier_wait(&run.barrier, run.threads)
     if run.weight_rule.rule != RULE_GRADIENT:
         for l in range(run.depth):
@@ -409,7 +415,7 @@ cdef class Engine:
             if place:
                 self.layers[l].w_p = base + end
             end += self.layers[l].n_in * panels(self.layers[l].n_out)
-        run.weight_rule.velocity = end - weights        # laid out like the weights
+        run.weight_rule.slot[0] = end - weights        # laid out like the weights
         end += end - weights
         run.z = base + end
         end += rows * top.row_out + NR
@@ -435,7 +441,7 @@ cdef class Engine:
         return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
 
     def train(self, int loss, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
-              Py_ssize_t first, Py_ssize_t last, int rule, real lr, real momentum, real weight_decay,
+              Py_ssize_t first, Py_ssize_t last, settings, const double[:, ::1] rates,
               Py_ssize_t destination, Py_ssize_t velocity, double total, int threads):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
 
@@ -445,6 +451,7 @@ cdef class Engine:
         cdef Run run
         cdef Py_buffer view_x, view_rows
         cdef bint claimed = False
+        cdef Py_ssize_t velocities
         cdef real* base
         if self.training == getpid():
             raise RuntimeError("the model is being trained by another thread")
@@ -458,11 +465,11 @@ cdef class Engine:
         run.first = first
         run.last = last
         run.order = &order[0] if order is not None else NULL
-        run.weight_rule.rule = run.bias_rule.rule = rule
-        run.weight_rule.lr = run.bias_rule.lr = lr
-        run.weight_rule.momentum = run.bias_rule.momentum = momentum
-        run.velocity = run.bias_rule.velocity = velocity
-        run.weight_rule.weight_decay = weight_decay
+        velocities = run.weight_rule.slot[0]
+        set_rule(&run.weight_rule, &run.bias_rule, settings)
+        run.weight_rule.slot[0] = velocities
+        run.velocity = run.bias_rule.slot[0] = velocity
+        run.rates = &rates[0, 0] if rates is not None else NULL
         run.destination = destination
         run.loss_sum = total
         run.threads = 1

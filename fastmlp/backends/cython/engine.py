@@ -7,12 +7,12 @@ from typing import Any
 from fastmlp.activations import Activation
 from fastmlp.layout import Parameters
 from fastmlp.losses import Loss
-from fastmlp.optimizers import SGD
+from fastmlp.optimizers import SGD, Settings
 
 from ._kernels import KERNELS, Array
 from .losses import _CROSS_ENTROPY, _CROSS_ENTROPY_ROWS
 
-_GRADIENT, _SGD, _MOMENTUM, _NESTEROV = 0, 1, 2, 3
+_GRADIENT = Settings()
 
 
 class Engine:
@@ -29,14 +29,13 @@ class Engine:
 
     def train(self, x: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
               optimizer: SGD, velocity: Parameters | None, total: float, threads: int) -> float:
-        rule = _SGD if velocity is None else _NESTEROV if optimizer.nesterov else _MOMENTUM
         away = 0 if velocity is None else self._distance(velocity)
-        return self._run(x, targets, order, batch_size, first, last, rule, optimizer.lr, optimizer.momentum,
-                         optimizer.weight_decay, 0, away, total, threads)
+        return self._run(x, targets, order, batch_size, first, last, optimizer._settings(),
+                         optimizer.rates(first, last - first), 0, away, total, threads)
 
     def gradients(self, x: Array, targets: Array, gradients: Parameters, threads: int) -> float:
-        return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, 0.0, 0.0, 0.0, self._distance(gradients),
-                         0, 0.0, threads) / len(x)
+        return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, None, self._distance(gradients), 0, 0.0,
+                         threads) / len(x)
 
     def _run(self, x: Array, targets: Array, *rest: Any) -> float:
         labels, rows, loss = None, targets, self._loss

@@ -11,7 +11,7 @@ from fastmlp.optimizers import SGD
 
 from .layers import dense_backward, dense_forward
 from .losses import mean_squared_error, softmax_cross_entropy
-from .updates import sgd_update
+from .updates import apply
 
 
 class Engine:
@@ -56,17 +56,18 @@ class Engine:
         Returns `total` plus the losses of all samples seen."""
         n = len(x) if order is None else len(order)
         gradients = Parameters(self._parameters.sizes, self._parameters.dtype)
+        rates = optimizer.rates(first, last - first)
         for step in range(first, last):
             rows: Any = slice(step * batch_size, min((step + 1) * batch_size, n))
             size = rows.stop - rows.start
             if order is not None:
                 rows = order[rows]
             total += self.gradients(x[rows], targets[rows], gradients) * size
-            for i in range(len(gradients.weights)):
-                for kind, decay in (("weights", optimizer.weight_decay), ("biases", 0.0)):
-                    sgd_update(getattr(self._parameters, kind)[i], getattr(gradients, kind)[i], optimizer.lr,
-                               optimizer.momentum, getattr(velocity, kind)[i] if velocity else None,
-                               optimizer.nesterov, decay)
+            for kind in ("weights", "biases"):
+                for i, param in enumerate(getattr(self._parameters, kind)):
+                    slots = {"velocity": getattr(velocity, kind)[i]} if velocity else {}
+                    apply(optimizer, param, getattr(gradients, kind)[i], slots, rates[step - first],
+                          kind == "biases")
         return total
 
     def _forward(self, x: Any) -> list[Any]:
