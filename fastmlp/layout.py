@@ -6,7 +6,7 @@ on their number is odd, so that the lines of a column fall into different sets o
 """
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,5 @@ class Parameters:
         self.biases = tuple(self.buffer[b:b + n_out] for (w, b), n_in, n_out, row in shapes)
 
     def like(self) -> Parameters:
-        """Zeros, laid out in the same way."""
+        """Zeros laid out the same way."""
         return Parameters(self.sizes, self.dtype)
-
-    def named(self) -> Iterator[tuple[str, NDArray[Any]]]:
-        """Every array with its name: "weights.0", "biases.0", "weights.1", ..."""
-        for i, (w, b) in enumerate(zip(self.weights, self.biases)):
-            yield f"weights.{i}", w
-            yield f"biases.{i}", b

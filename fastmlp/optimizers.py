@@ -15,7 +15,7 @@ Another rule is another class here, another formula there, and nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -39,8 +39,8 @@ Rate = float | Schedule | Callable[[int], float]
 SMALLEST = 1e-37            # of eps: float32 has it, and 0 / eps is 0
 
 
-class Rule(IntEnum):
-    """The formulas, by their numbers in optimizers.pxi."""
+class Formula(IntEnum):
+    """The formulas of the classes below, by their numbers in optimizers.pxi."""
 
     GRADIENT = 0            # no step: keep the gradient
     SGD = 1
@@ -54,7 +54,7 @@ class Rule(IntEnum):
 class Settings(NamedTuple):
     """What the backends are told of an optimizer, in the order of `set_rule` in optimizers.pxi."""
 
-    rule: Rule = Rule.GRADIENT
+    formula: Formula = Formula.GRADIENT
     beta1: float = 0.0
     beta2: float = 0.0
     eps: float = 1.0
@@ -129,12 +129,13 @@ class Optimizer:
 
     # For the engines ---------------------------------------------------------------------------------
 
-    def _rule(self) -> Rule:
-        """The formula."""
+    def _formula(self) -> Formula:
+        """Of a step; not with LBFGS."""
         raise TypeError(f"optimizer: {type(self).__name__} has no rule for a minibatch")
 
-    def _settings(self) -> Settings:
-        return Settings(self._rule(), self.beta1, self.beta2, self.eps, self.weight_decay, self.l1,
+    def _rule(self) -> Settings:
+        """All that does not change from step to step."""
+        return Settings(self._formula(), self.beta1, self.beta2, self.eps, self.weight_decay, self.l1,
                         math.inf if self.clip_value is None else self.clip_value, self.decoupled,
                         self.decay_biases)
 
@@ -207,7 +208,7 @@ class Optimizer:
         state = self._state(model._parameters)
         result: dict[str, Array] = {"step": np.array(state.step)}
         for slot, arrays in state.slots.items():
-            for name, array in arrays.named():
+            for name, array in _named(arrays):
                 result[f"{slot}.{name}"] = array.copy()
         if isinstance(self.lr, Schedule):
             result |= {f"schedule.{name}": np.array(value) for name, value in self.lr.get_state().items()}
@@ -228,7 +229,7 @@ class Optimizer:
             raise TypeError(f"state: expected a dict of arrays, got {type(state).__name__}")
         own = self._state(model._parameters)
         wanted = {f"{slot}.{name}": (slot, array) for slot, arrays in own.slots.items()
-                  for name, array in arrays.named()}
+                  for name, array in _named(arrays)}
         of_schedule = self.lr.get_state() if isinstance(self.lr, Schedule) else {}
         names = ["step", *wanted, *(f"schedule.{name}" for name in of_schedule)]
         for name in names:
@@ -307,8 +308,8 @@ class SGD(Optimizer):
     def _shown(self) -> dict[str, Any]:
         return {"momentum": self.momentum, "nesterov": self.nesterov}
 
-    def _rule(self) -> Rule:
-        return Rule.SGD if not self.momentum else Rule.NESTEROV if self.nesterov else Rule.MOMENTUM
+    def _formula(self) -> Formula:
+        return Formula.SGD if not self.momentum else Formula.NESTEROV if self.nesterov else Formula.MOMENTUM
 
     def velocity(self, parameters: Parameters) -> Parameters | None:
         """The velocity of these parameters, live; None without momentum."""
@@ -353,8 +354,8 @@ class AdaGrad(Optimizer):
     def _shown(self) -> dict[str, Any]:
         return {"eps": self.eps}
 
-    def _rule(self) -> Rule:
-        return Rule.ADAGRAD
+    def _formula(self) -> Formula:
+        return Formula.ADAGRAD
 
 
 class RMSprop(Optimizer):
@@ -402,8 +403,8 @@ class RMSprop(Optimizer):
     def _shown(self) -> dict[str, Any]:
         return {"rho": self.rho, "eps": self.eps}
 
-    def _rule(self) -> Rule:
-        return Rule.RMSPROP
+    def _formula(self) -> Formula:
+        return Formula.RMSPROP
 
 
 class Adam(Optimizer):
@@ -450,8 +451,8 @@ class Adam(Optimizer):
     def _shown(self) -> dict[str, Any]:
         return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
 
-    def _rule(self) -> Rule:
-        return Rule.ADAM
+    def _formula(self) -> Formula:
+        return Formula.ADAM
 
     def rates(self, first: int, count: int) -> Array:
         result = super().rates(first, count)
@@ -505,6 +506,15 @@ class LBFGS(Optimizer):
 def adam_rates(lr: float, beta1: float, beta2: float, step: int, shrink: float = 0.0) -> tuple[float, float, float]:
     """A row of `Adam.rates`, of step 1, 2, ..."""
     return lr / (1 - power(beta1, step)), 1 / math.sqrt(1 - power(beta2, step)), shrink
+
+
+def _named(parameters: Any) -> Iterator[tuple[str, Array]]:
+    """Every array of parameters, gradients or slots: "weights.0", "biases.0", "scales.0", "weights.1", ..."""
+    kinds = {kind: getattr(parameters, kind, ()) for kind in ("weights", "biases", "scales")}
+    for i in range(len(parameters.weights)):
+        for kind, arrays in kinds.items():
+            if i < len(arrays) and arrays[i] is not None:
+                yield f"{kind}.{i}", arrays[i]
 
 
 def _scalar(value: Any) -> Any:

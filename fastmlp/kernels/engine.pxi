@@ -451,7 +451,6 @@ cdef class Engine:
         cdef Run run
         cdef Py_buffer view_x, view_rows
         cdef bint claimed = False
-        cdef Py_ssize_t velocities
         cdef real* base
         if self.training == getpid():
             raise RuntimeError("the model is being trained by another thread")
@@ -465,9 +464,8 @@ cdef class Engine:
         run.first = first
         run.last = last
         run.order = &order[0] if order is not None else NULL
-        velocities = run.weight_rule.slot[0]
-        set_rule(&run.weight_rule, &run.bias_rule, settings)
-        run.weight_rule.slot[0] = velocities
+        set_rule(&run.weight_rule, settings, False)
+        set_rule(&run.bias_rule, settings, True)
         run.velocity = run.bias_rule.slot[0] = velocity
         run.rates = &rates[0, 0] if rates is not None else NULL
         run.destination = destination

@@ -259,17 +259,17 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
 # Updates -------------------------------------------------------------------------------------------
 
 def update_arrays(real[::1] param, const real[::1] grad, real[::1] first, real[::1] second,
-                  rates, settings):
+                  rates, settings, bint is_bias):
     """One step of param with the gradient grad; first and second are the rule's slots, or None. rates is a row of
-    Optimizer.rates, settings are Optimizer._settings, of fastmlp/optimizers.py, for weights."""
+    Optimizer.rates, and settings are Optimizer._rule, of fastmlp/optimizers.py."""
     cdef Py_ssize_t n = param.shape[0]
     cdef double numbers[RATES]
-    cdef Optimizer o, biases
+    cdef Optimizer o
     cdef real* slots[MOST_SLOTS]
     cdef int i, j
     if grad.shape[0] != n:
         return False
-    set_rule(&o, &biases, settings)
+    set_rule(&o, settings, is_bias)
     numbers[:] = [rates[0], rates[1], rates[2]]
     set_rates(&o, numbers)
     if slots_of(o.rule) > 0 and (first is None or first.shape[0] != n):

@@ -49,6 +49,7 @@ class KernelModule(Protocol):
         second: Reals | None,
         rates: tuple[float, float, float],
         settings: tuple[Any, ...],
+        is_bias: bool,
     ) -> bool: ...
 
     # Short ways in: public signatures; NotImplemented, with nothing written, for what does not fit.

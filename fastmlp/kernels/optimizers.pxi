@@ -38,40 +38,29 @@ cdef struct Optimizer:
 
 
 cdef void begin(Optimizer* o, int rule) noexcept nogil:
-    """A rule that does nothing but its formula."""
-    cdef int i
+    """A rule that does nothing but its formula; slots are as they were."""
     o.rule = rule
     o.lr = o.shrink = o.beta1 = o.beta2 = o.weight_decay = o.l1 = 0
     o.correction = o.scale = o.rest1 = o.rest2 = o.eps = 1
     o.clip = INFINITY
     o.decoupled = False
-    for i in range(MOST_SLOTS):
-        o.slot[i] = 0
 
 
-cdef void set_rule(Optimizer* weights, Optimizer* biases, settings):
-    """From `Optimizer._settings` of fastmlp/optimizers.py: the rule of the weights, and that of the biases, which
-    are not drawn to zero unless asked. Distances of slots remain to be set."""
-    cdef double beta1, beta2
-    cdef bint decay_biases
-    begin(weights, settings[0])
-    beta1, beta2 = settings[1], settings[2]
-    weights.beta1 = <real>beta1
-    weights.rest1 = <real>(1 - beta1)
-    weights.beta2 = <real>beta2
-    weights.rest2 = <real>(1 - beta2)
-    weights.eps = settings[3]
-    weights.weight_decay = settings[4]
-    weights.l1 = settings[5]
-    weights.clip = settings[6]
-    weights.decoupled = settings[7]
-    decay_biases = settings[8]
-    if weights.decoupled:
-        weights.weight_decay = 0
-    biases[0] = weights[0]
-    if not decay_biases:
-        biases.weight_decay = biases.l1 = 0
-        biases.decoupled = False
+cdef void set_rule(Optimizer* o, settings, bint is_bias):
+    """The rule of weights or of biases, from `Settings` of fastmlp/optimizers.py; slots are as they were."""
+    cdef double beta1 = settings[1], beta2 = settings[2]
+    cdef bint decays = not is_bias or settings[8]
+    begin(o, settings[0])
+    o.beta1 = <real>beta1
+    o.rest1 = <real>(1 - beta1)
+    o.beta2 = <real>beta2
+    o.rest2 = <real>(1 - beta2)
+    o.eps = settings[3]
+    o.clip = settings[6]
+    if decays:
+        o.decoupled = settings[7]
+        o.weight_decay = 0 if o.decoupled else <real>settings[4]
+        o.l1 = settings[5]
 
 
 cdef inline void set_rates(Optimizer* o, const double* rates) noexcept nogil:

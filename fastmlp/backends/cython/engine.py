@@ -30,7 +30,7 @@ class Engine:
     def train(self, x: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
               optimizer: SGD, velocity: Parameters | None, total: float, threads: int) -> float:
         away = 0 if velocity is None else self._distance(velocity)
-        return self._run(x, targets, order, batch_size, first, last, optimizer._settings(),
+        return self._run(x, targets, order, batch_size, first, last, optimizer._rule(),
                          optimizer.rates(first, last - first), 0, away, total, threads)
 
     def gradients(self, x: Array, targets: Array, gradients: Parameters, threads: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fastmlp.optimizers import SMALLEST, Rule, Settings, adam_rates
+from fastmlp.optimizers import SMALLEST, Formula, Settings, adam_rates
 
 from ._kernels import DECLINE, KERNELS, contiguous, numbers, plain
 
@@ -13,9 +13,9 @@ def sgd_update(param: Any, grad: Any, lr: Any, momentum: Any = 0.0, velocity: An
                nesterov: Any = False, weight_decay: Any = 0.0) -> Any:
     if not (numbers(lr, momentum, weight_decay) and 0 <= momentum < 1 and _finite(lr, weight_decay)):
         return NotImplemented
-    rule = Rule.SGD if not momentum else Rule.NESTEROV if nesterov else Rule.MOMENTUM
+    formula = Formula.SGD if not momentum else Formula.NESTEROV if nesterov else Formula.MOMENTUM
     return _step(param, grad, () if velocity is None else (velocity,), (lr, 1.0, 0.0),
-                 Settings(rule, beta1=momentum, weight_decay=weight_decay))
+                 Settings(formula, beta1=momentum, weight_decay=weight_decay))
 
 
 def adagrad_update(param: Any, grad: Any, lr: Any, squares: Any, eps: Any = 1e-10,
@@ -23,7 +23,7 @@ def adagrad_update(param: Any, grad: Any, lr: Any, squares: Any, eps: Any = 1e-1
     if not (numbers(lr, eps, weight_decay) and _finite(lr, weight_decay) and SMALLEST <= eps < math.inf):
         return NotImplemented
     return _step(param, grad, (squares,), (lr, 1.0, 0.0),
-                 Settings(Rule.ADAGRAD, eps=eps, weight_decay=weight_decay))
+                 Settings(Formula.ADAGRAD, eps=eps, weight_decay=weight_decay))
 
 
 def rmsprop_update(param: Any, grad: Any, lr: Any, squares: Any, rho: Any = 0.99, eps: Any = 1e-8,
@@ -32,7 +32,7 @@ def rmsprop_update(param: Any, grad: Any, lr: Any, squares: Any, rho: Any = 0.99
             and SMALLEST <= eps < math.inf):
         return NotImplemented
     return _step(param, grad, (squares,), (lr, 1.0, 0.0),
-                 Settings(Rule.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay))
+                 Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay))
 
 
 def adam_update(param: Any, grad: Any, lr: Any, first_moment: Any, second_moment: Any, step_number: Any,
@@ -44,7 +44,7 @@ def adam_update(param: Any, grad: Any, lr: Any, first_moment: Any, second_moment
         return NotImplemented
     rates = adam_rates(lr, beta1, beta2, step_number, lr * weight_decay if decoupled else 0.0)
     return _step(param, grad, (first_moment, second_moment), rates,
-                 Settings(Rule.ADAM, beta1, beta2, eps, weight_decay, decoupled=bool(decoupled)))
+                 Settings(Formula.ADAM, beta1, beta2, eps, weight_decay, decoupled=bool(decoupled)))
 
 
 def _finite(*values: Any) -> bool:
@@ -59,7 +59,7 @@ def _step(param: Any, grad: Any, slots: tuple[Any, ...], rates: tuple[float, flo
         fits = plain(*arrays) and contiguous(*arrays) and all(a.shape == param.shape for a in arrays)
         if fits and KERNELS[param.dtype.char].update_arrays(
                 param.reshape(-1), grad.reshape(-1),
-                *[array.reshape(-1) for array in slots], *[None] * (2 - len(slots)), rates, settings):
+                *[array.reshape(-1) for array in slots], *[None] * (2 - len(slots)), rates, settings, False):
             return None
     except DECLINE:
         pass

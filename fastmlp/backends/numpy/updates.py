@@ -5,29 +5,29 @@ import math
 
 import numpy as np
 
-from fastmlp.optimizers import Rule, Settings, adam_rates
+from fastmlp.optimizers import Formula, Settings, adam_rates
 
 from ._common import quiet
 
 
 def sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=False, weight_decay=0.0):
-    rule = Rule.SGD if not momentum else Rule.NESTEROV if nesterov else Rule.MOMENTUM
-    step(Settings(rule, beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,), (lr, 1.0, 0.0))
+    formula = Formula.SGD if not momentum else Formula.NESTEROV if nesterov else Formula.MOMENTUM
+    step(Settings(formula, beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,), (lr, 1.0, 0.0))
 
 
 def adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
-    step(Settings(Rule.ADAGRAD, eps=eps, weight_decay=weight_decay), param, grad, (squares,), (lr, 1.0, 0.0))
+    step(Settings(Formula.ADAGRAD, eps=eps, weight_decay=weight_decay), param, grad, (squares,), (lr, 1.0, 0.0))
 
 
 def rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_decay=0.0):
-    step(Settings(Rule.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+    step(Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
          (lr, 1.0, 0.0))
 
 
 def adam_update(param, grad, lr, first_moment, second_moment, step_number, beta1=0.9, beta2=0.999, eps=1e-8,
                 weight_decay=0.0, decoupled=False):
     rates = adam_rates(lr, beta1, beta2, step_number, lr * weight_decay if decoupled else 0.0)
-    step(Settings(Rule.ADAM, beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
+    step(Settings(Formula.ADAM, beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
          param, grad, (first_moment, second_moment), rates)
 
 
@@ -39,7 +39,7 @@ def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=1.0):
     is_bias     penalties are for weights, unless the optimizer says otherwise
     scale       of the gradient, see `norm_scale`
     """
-    step(optimizer._settings(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
+    step(optimizer._rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
 
 
 def norm_scale(limit, gradients):
@@ -53,7 +53,7 @@ def norm_scale(limit, gradients):
 @quiet
 def step(settings, param, grad, slots, rates, is_bias=False, scale=1.0):
     """The formulas at the top of fastmlp/optimizers.py, and those of its classes."""
-    rule, beta1, beta2, eps = settings[:4]
+    formula, beta1, beta2, eps = settings[:4]
     lr, correction, shrink = map(float, rates)      # numbers of Python: they do not widen float32
     g = grad
     if scale != 1:
@@ -67,21 +67,21 @@ def step(settings, param, grad, slots, rates, is_bias=False, scale=1.0):
             g = g + settings.l1 * np.sign(param)
         if settings.decoupled:
             param -= shrink * param
-    if rule in (Rule.MOMENTUM, Rule.NESTEROV):
+    if formula in (Formula.MOMENTUM, Formula.NESTEROV):
         velocity, = slots
         velocity *= beta1
         velocity += g
-        g = g + beta1 * velocity if rule == Rule.NESTEROV else velocity
-    elif rule == Rule.ADAGRAD:
+        g = g + beta1 * velocity if formula == Formula.NESTEROV else velocity
+    elif formula == Formula.ADAGRAD:
         squares, = slots
         squares += g * g
         g = g / (np.sqrt(squares) + eps)
-    elif rule == Rule.RMSPROP:
+    elif formula == Formula.RMSPROP:
         squares, = slots
         squares *= beta2
         squares += (1 - beta2) * g * g
         g = g / (np.sqrt(squares) + eps)
-    elif rule == Rule.ADAM:
+    elif formula == Formula.ADAM:
         first_moment, second_moment = slots
         first_moment *= beta1
         first_moment += (1 - beta1) * g
