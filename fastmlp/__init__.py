@@ -1,6 +1,6 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
-from . import functional
+from . import functional, schedules
 from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .config import show_config
@@ -12,10 +12,15 @@ from .threads import get_num_threads, set_num_threads
 __version__ = "0.1.0"
 
 __all__ = [
+    "LBFGS",
     "MLP",
     "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
     "Identity",
     "LeakyReLU",
+    "RMSprop",
     "ReLU",
     "Sigmoid",
     "Tanh",
@@ -24,6 +29,7 @@ __all__ = [
     "functional",
     "get_backend",
     "get_num_threads",
+    "schedules",
     "set_backend",
     "set_num_threads",
     "show_config",

@@ -1,7 +1,7 @@
 """Optimizers: how a gradient becomes a step. A small object of settings, and its state for every model.
 
-All of them but `LBFGS` take one step for every minibatch, and treat each parameter for itself. For a parameter p
-with the gradient dp, a step begins with
+All of them but `LBFGS` take one step for every minibatch, and treat each parameter for itself. For a
+parameter p with the gradient dp, a step begins with
 
     g = dp                                  scaled down where the norm of all gradients exceeds clip_norm
     g = min(max(g, -clip_value), clip_value)
@@ -9,20 +9,21 @@ with the gradient dp, a step begins with
 
 and ends with the rule of the class. Steps are counted from 0, for each model.
 
-The formulas in NumPy are in `fastmlp.backends.numpy.updates`, the kernels in `fastmlp/kernels/optimizers.pxi`.
-Another rule is another class here, another formula there, and nothing else.
+The formulas in NumPy are in `fastmlp.backends.numpy.updates`, the kernels in
+`fastmlp/kernels/optimizers.pxi`. Another rule is another class here, another formula there, and nothing
+else.
 """
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import checks
 from fastmlp.layout import Parameters
@@ -67,7 +68,7 @@ class Settings(NamedTuple):
 
 @dataclass
 class State:
-    """What an optimizer knows of one model: the steps taken, and for each slot an array like each parameter."""
+    """What an optimizer knows of one model: the steps taken, and slots, laid out like the parameters."""
 
     step: int
     slots: dict[str, Parameters]
@@ -111,8 +112,8 @@ class Optimizer:
         self.lr: Rate = lr if callable(lr) else checks.number("lr", lr, low=0.0)
         self.weight_decay = checks.number("weight_decay", weight_decay, low=0.0)
         self.l1 = checks.number("l1", l1, low=0.0)
-        self.clip_value = None if clip_value is None else checks.number("clip_value", clip_value, low=SMALLEST)
-        self.clip_norm = None if clip_norm is None else checks.number("clip_norm", clip_norm, low=SMALLEST)
+        self.clip_value = _limit("clip_value", clip_value)
+        self.clip_norm = _limit("clip_norm", clip_norm)
         self.decay_biases = bool(decay_biases)
         self._states: WeakKeyDictionary[Parameters, State] = WeakKeyDictionary()
 
@@ -121,7 +122,8 @@ class Optimizer:
         return {}
 
     def __repr__(self) -> str:
-        shown = {"lr": self.lr, **self._shown(), "weight_decay": self.weight_decay}
+        rate = {} if self.full_batch else {"lr": self.lr}
+        shown = {**rate, **self._shown(), "weight_decay": self.weight_decay}
         for name, usual in (("l1", 0.0), ("clip_value", None), ("clip_norm", None), ("decay_biases", False)):
             if getattr(self, name) != usual:
                 shown[name] = getattr(self, name)
@@ -196,7 +198,8 @@ class Optimizer:
     # State, read and written -------------------------------------------------------------------------
 
     def get_state(self, model: MLP) -> dict[str, Array]:
-        """Copies of all that the optimizer knows of a model, by flat names; `np.savez(file, **state)` saves them.
+        """Copies of all that the optimizer knows of a model, by flat names; `np.savez(file, **state)` saves
+        them.
 
         "step" counts the steps taken; "velocity.weights.0" is the slot "velocity" of model.weights[0]; and
         "schedule.lr" and the like come from a schedule that has state.
@@ -237,7 +240,7 @@ class Optimizer:
                 raise ValueError(f"state: expected an entry {name!r}, got {', '.join(state) or 'none'}")
         for name in state:
             if name not in names:
-                raise ValueError(f"state: unknown entry {name!r}; {type(self).__name__} has {', '.join(names)}")
+                raise ValueError(f"state: unknown entry {name!r}, expected {', '.join(names)}")
         step = checks.integer("state['step']", _scalar(state["step"]), low=0)
         values = {}
         for name, (slot, array) in wanted.items():
@@ -263,10 +266,10 @@ class SGD(Optimizer):
         v = momentum v + g                      (v = 0 at first)
         p = p - lr v                            or p - lr (g + momentum v) with nesterov
 
-    lr >= 0 (or a schedule) and 0 <= momentum < 1. The gradient of one minibatch is a noisy estimate of that of
-    the whole set: it costs a fraction, and its noise helps out of saddles and shallow local minima. Momentum
-    averages it over the last 1 / (1 - momentum) steps. `fit(batch_size=None)` makes it gradient descent on
-    the full batch.
+    lr >= 0 (or a schedule) and 0 <= momentum < 1. The gradient of one minibatch is a noisy estimate of that
+    of the whole set: it costs a fraction, and its noise helps out of saddles and shallow local minima.
+    Momentum averages it over the last 1 / (1 - momentum) steps. `fit(batch_size=None)` makes it gradient
+    descent on the full batch.
 
     Raises TypeError for settings that are no numbers, ValueError for settings out of range or
     nesterov without momentum.
@@ -322,8 +325,8 @@ class AdaGrad(Optimizer):
         s = s + g^2                             (s = 0 at first)
         p = p - lr g / (sqrt(s) + eps)
 
-    Parameters with small or rare gradients take larger steps: made for sparse inputs. The sum never forgets, so
-    that steps shrink like 1 / sqrt(steps) and may die before the minimum; `RMSprop` forgets. eps > 0.
+    Parameters with small or rare gradients take larger steps: made for sparse inputs. The sum never forgets,
+    so that steps shrink like 1 / sqrt(steps) and may die before the minimum; `RMSprop` forgets. eps > 0.
 
     Raises TypeError and ValueError for settings that do not fit.
 
@@ -364,9 +367,9 @@ class RMSprop(Optimizer):
         s = rho s + (1 - rho) g^2               (s = 0 at first)
         p = p - lr g / (sqrt(s) + eps)
 
-    The mean goes over the last 1 / (1 - rho) steps. A step is about lr for every parameter, whatever the scale
-    of its gradient; the first ones are larger, 1 / sqrt(1 - rho) times lr, for s starts at 0 and is not
-    corrected as in `Adam`. 0 <= rho < 1, eps > 0.
+    The mean goes over the last 1 / (1 - rho) steps. A step is about lr for every parameter, whatever the
+    scale of its gradient; the first ones are larger, 1 / sqrt(1 - rho) times lr, for s starts at 0 and is
+    not corrected as in `Adam`. 0 <= rho < 1, eps > 0.
 
     Raises TypeError and ValueError for settings that do not fit.
 
@@ -462,7 +465,8 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: it draws weights towards 0 past the gradient, by lr weight_decay a step.
+    """Adam with decoupled weight decay: it draws weights towards 0 past the gradient, by lr weight_decay a
+    step.
 
         p = p - lr weight_decay p               on weights, and on biases with decay_biases
         p = p - (Adam's step, of g without weight decay)
@@ -497,13 +501,133 @@ class AdamW(Adam):
                          clip_norm=clip_norm, decay_biases=decay_biases)
 
 
+class Minimum(NamedTuple):
+    """What `LBFGS.minimize` reports: the loss after each iteration, and how it ended."""
+
+    losses: list[float]
+    converged: bool
+    message: str
+
+
 class LBFGS(Optimizer):
-    """Limited-memory BFGS on the full batch."""
+    """Limited-memory BFGS on the full batch: a quasi-Newton method, for small data and smooth losses.
+
+    The last `memory` steps and changes of the gradient stand for the curvature of the loss, and a line
+    search finds how far to go: no learning rate, and far fewer passes over the data than gradient descent,
+    each over all samples. Ends after max_iter iterations, or where no element of the gradient is above
+    `tolerance`, or where the loss falls by less than its dtype can tell; float64 models go further than
+    float32 ones. Penalties are part of what is minimised; L1 is not smooth, and not offered.
+
+    `fit` calls `minimize`. The work is SciPy's, which the extra `lbfgs` installs.
+
+    Raises TypeError and ValueError for settings that do not fit.
+
+    Source: Liu, Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization", Mathematical
+    Programming 45, 1989; Zhu, Byrd, Lu, Nocedal, "Algorithm 778: L-BFGS-B", 1997 (SciPy's).
+
+    >>> LBFGS(memory=20)
+    LBFGS(max_iter=200, memory=20, tolerance=1e-05, weight_decay=0.0)
+    """
 
     full_batch = True
 
+    def __init__(
+        self,
+        max_iter: int = 200,
+        memory: int = 10,
+        tolerance: float = 1e-5,
+        *,
+        weight_decay: float = 0.0,
+        decay_biases: bool = False,
+    ) -> None:
+        super().__init__(1.0, weight_decay=weight_decay, decay_biases=decay_biases)
+        self.max_iter = checks.integer("max_iter", max_iter, low=1)
+        self.memory = checks.integer("memory", memory, low=1)
+        self.tolerance = checks.number("tolerance", tolerance, low=0.0)
 
-def adam_rates(lr: float, beta1: float, beta2: float, step: int, shrink: float = 0.0) -> tuple[float, float, float]:
+    def _shown(self) -> dict[str, Any]:
+        return {"max_iter": self.max_iter, "memory": self.memory, "tolerance": self.tolerance}
+
+    def minimize(
+        self,
+        model: MLP,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        callback: Callable[[int, float], Any] | None = None,
+    ) -> Minimum:
+        """Changes the model's weights and biases to where the mean loss over X, y, with the penalties, is
+        least.
+
+        X (n, inputs), y and the weights are as in `fit`. callback(iteration, loss), from 0 on and with the
+        loss without penalties, is called after every iteration; True ends the search. When anything
+        interrupts it, Ctrl-C too, the model keeps the last iteration's parameters.
+
+        Raises ImportError without SciPy, and as `MLP.loss_and_gradients` does.
+
+        >>> from fastmlp import MLP
+        >>> x = np.linspace(-1, 1, 20)[:, None]
+        >>> model = MLP([1, 1], loss="mean_squared_error", dtype="float64", seed=0)
+        >>> LBFGS().minimize(model, x, 3 * x + 1).converged
+        True
+        >>> model.weights[0].round(4)
+        array([[3.]])
+        """
+        try:
+            from scipy.optimize import minimize
+        except ImportError:
+            raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
+        options = {"sample_weight": sample_weight, "class_weight": class_weight}
+        options = {name: value for name, value in options.items() if value is not None}
+        arrays = dict(_named(model._parameters))
+        decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
+                                        or self.decay_biases else 0.0) for name, array in arrays.items()])
+        best = _flat(arrays.values())
+        state = self._state(model._parameters)
+        last = 0.0
+        losses: list[float] = []
+
+        def put(x: Array) -> None:
+            start = 0
+            for array in arrays.values():
+                array[...] = x[start:start + array.size].reshape(array.shape)
+                start += array.size
+
+        def loss_and_gradient(x: Array) -> tuple[float, Array]:
+            nonlocal last
+            put(x)
+            last, gradients = model.loss_and_gradients(X, y, **options)
+            found = dict(_named(gradients))
+            return last + float(decay @ (x * x)) / 2, _flat(found[name] for name in arrays) + decay * x
+
+        def after_iteration(x: Array) -> None:
+            nonlocal best
+            best = x.copy()
+            losses.append(last)         # x is the point that was evaluated last
+            state.step += 1
+            if callback is not None and callback(len(losses) - 1, last) is True:
+                raise _Enough
+
+        limits = {"maxiter": self.max_iter, "maxcor": self.memory, "maxfun": 20 * self.max_iter + 20,
+                  "gtol": self.tolerance, "ftol": max(2e-9, 2 * float(np.finfo(model.dtype).eps))}
+        try:
+            with model._training():
+                found = minimize(loss_and_gradient, best, method="L-BFGS-B", jac=True,
+                                 callback=after_iteration, options=limits)
+        except _Enough:
+            return Minimum(losses, False, "the callback asked to stop")
+        finally:
+            put(best)
+        return Minimum(losses, bool(found.success), str(found.message))
+
+
+class _Enough(Exception):
+    """The callback of `LBFGS.minimize` has seen enough."""
+
+
+def adam_rates(lr: float, beta1: float, beta2: float, step: int, shrink: float) -> tuple[float, float, float]:
     """A row of `Adam.rates`, of step 1, 2, ..."""
     return lr / (1 - power(beta1, step)), 1 / math.sqrt(1 - power(beta2, step)), shrink
 
@@ -515,6 +639,14 @@ def _named(parameters: Any) -> Iterator[tuple[str, Array]]:
         for kind, arrays in kinds.items():
             if i < len(arrays) and arrays[i] is not None:
                 yield f"{kind}.{i}", arrays[i]
+
+
+def _limit(name: str, value: Any) -> float | None:
+    return None if value is None else checks.number(name, value, low=SMALLEST)
+
+
+def _flat(arrays: Iterable[Array]) -> Array:
+    return np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
 
 
 def _scalar(value: Any) -> Any:

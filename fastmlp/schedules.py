@@ -2,9 +2,9 @@
 
     model.fit(X, y, optimizer=SGD(lr=schedules.Cosine(0.1, steps=2000), momentum=0.9))
 
-A schedule stands in the place of a number. A step is one update of the weights, counted from 0 for each model:
-an epoch has rows / batch_size of them, rounded up. Large rates travel far and small ones settle: with a constant
-rate SGD ends up wandering around the minimum at a distance that grows with the rate.
+A schedule stands in the place of a number. A step is one update of the weights, counted from 0 for each
+model: an epoch has rows / batch_size of them, rounded up. Large rates travel far and small ones settle: with
+a constant rate SGD ends up wandering around the minimum at a distance that grows with the rate.
 
 Any function of the step will do as well: `SGD(lr=lambda step: 0.1 / (1 + step / 100))`.
 
@@ -32,7 +32,8 @@ Array = NDArray[Any]
 class Schedule:
     """What every schedule does: schedule(step) is the learning rate of a step, counted from 0.
 
-    A schedule of your own is a function, or a class with `values` (and the rest, where it has state).
+    A schedule of your own is a function of the step, or a subclass with a method `at`, and with the last
+    three where it has state.
     """
 
     def __call__(self, step: int) -> float:
@@ -40,10 +41,10 @@ class Schedule:
 
     def values(self, first: int, count: int) -> Array:
         """The learning rates of steps first, first + 1, ...: (count,) in float64."""
-        return self._at(np.arange(first, first + count))
+        return self.at(np.arange(first, first + count))
 
-    def _at(self, steps: Array) -> Array:
-        """The learning rates of steps, an array of integers >= 0; each depends on its own step alone."""
+    def at(self, steps: Array) -> Array:
+        """The learning rates of an array of steps (integers >= 0), each of its own step alone: (steps,)."""
         raise NotImplementedError
 
     def observe(self, value: float) -> None:
@@ -72,13 +73,14 @@ class Constant(Schedule):
     def __post_init__(self) -> None:
         _number(self, "lr")
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         return np.full(len(steps), self.lr)
 
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """lr factor^(step // every), or lr factor^(number of milestones reached) where `every` is a list of steps.
+    """lr factor^(step // every), or lr factor^(number of milestones reached) where `every` is a list of
+    steps.
 
     A staircase: constant, and a factor (0.1) smaller each time. lr >= 0, factor >= 0, every >= 1 or steps
     that increase.
@@ -109,7 +111,7 @@ class Step(Schedule):
             raise ValueError(f"every: expected steps that increase, got {list(every)}")
         object.__setattr__(self, "every", every)
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         if isinstance(self.every, tuple):
             return self.lr * powers_of(self.factor, np.searchsorted(self.every, steps, side="right"))
         return self.lr * powers_of(self.factor, steps // self.every)
@@ -140,7 +142,7 @@ class Exponential(Schedule):
         _number(self, "factor")
         _integer(self, "steps", low=1)
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         return self.lr * powers_of(self.factor if self.steps == 1 else self.factor ** (1 / self.steps), steps)
 
 
@@ -148,9 +150,9 @@ class Exponential(Schedule):
 class InverseScaling(Schedule):
     """lr / (step + 1)^power.
 
-    power from 0.5 to 1 is what stochastic approximation asks for, beside convexity, to converge: the rates must
-    sum to infinity, their squares must not. lr >= 0 and power >= 0; any power but 0, 0.5 and 1 comes from the
-    C library.
+    power from 0.5 to 1 is what stochastic approximation asks for, beside convexity, to converge: the rates
+    must sum to infinity, their squares must not. lr >= 0 and power >= 0; any power but 0, 0.5 and 1 comes
+    from the C library.
 
     Raises TypeError or ValueError for settings that do not fit.
 
@@ -167,7 +169,7 @@ class InverseScaling(Schedule):
         _number(self, "lr")
         _number(self, "power")
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         t = steps + 1.0
         if self.power in (0.0, 0.5, 1.0):
             return self.lr / {0.0: np.ones(len(t)), 0.5: np.sqrt(t), 1.0: t}[self.power]
@@ -186,10 +188,10 @@ class Cosine(Schedule):
 
     Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
 
-    >>> [Cosine(1.0, steps=4)(step) for step in (0, 2, 4, 100)]
-    [1.0, 0.5, 0.0, 0.0]
-    >>> [Cosine(1.0, steps=4, restarts=True, growth=2)(step) for step in (0, 2, 4, 8, 12)]
-    [1.0, 0.5, 1.0, 0.5, 1.0]
+    >>> Cosine(1.0, steps=4).values(0, 6).round(3)
+    array([1.   , 0.854, 0.5  , 0.146, 0.   , 0.   ])
+    >>> Cosine(1.0, steps=2, restarts=True, growth=2).values(0, 7).round(3)
+    array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146, 1.   ])
     """
 
     lr: float
@@ -206,7 +208,7 @@ class Cosine(Schedule):
         if self.growth > 1 and not self.restarts:
             raise ValueError(f"growth: needs restarts=True, got growth {self.growth} without")
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         t, length = np.minimum(steps, self.steps), np.full(len(steps), self.steps)
         if self.restarts and self.growth == 1:
             t = steps % self.steps
@@ -230,8 +232,8 @@ class OneCycle(Schedule):
         step <= W       from lr / start_divisor to lr, at step / W
         step > W        from lr to lr / start_divisor / end_divisor, at (step - W) / (T - W)
 
-    and the last value after that. The large rates in the middle act against overfitting, and the small ones at
-    the end settle: networks train in fewer steps, with an lr several times what they bear from the start.
+    and the last value after that. The large rates in the middle act against overfitting, and the small ones
+    at the end settle: networks train in fewer steps, with an lr several times what they bear from the start.
     lr >= 0, steps >= 2, 0 <= warm_up <= 1, divisors >= 1.
 
     Raises TypeError or ValueError for settings that do not fit.
@@ -256,7 +258,7 @@ class OneCycle(Schedule):
         _number(self, "start_divisor", low=1.0)
         _number(self, "end_divisor", low=1.0)
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         start = self.lr / self.start_divisor
         last, peak = self.steps - 1.0, max(0.0, self.warm_up * self.steps - 1.0)
         up = np.minimum(steps, peak) / max(peak, 1e-300)
@@ -269,8 +271,8 @@ class OneCycle(Schedule):
 class WarmUp(Schedule):
     """then(0) (step + 1) / (steps + 1) for the first `steps` steps, then(step - steps) after them.
 
-    Begins gently in front of any schedule (or number, or function): the first gradients of a fresh network are
-    large, and Adam's moments still rest on few of them. steps >= 0.
+    Begins gently in front of any schedule (or number, or function): the first gradients of a fresh network
+    are large, and Adam's moments still rest on few of them. steps >= 0.
 
     Raises TypeError or ValueError for settings that do not fit.
 
@@ -288,12 +290,13 @@ class WarmUp(Schedule):
         if not callable(self.then):
             _number(self, "then")
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         after = np.maximum(steps - self.steps, 0)
         if isinstance(self.then, Schedule):
-            rates = self.then._at(after)
+            rates = self.then.at(after)
         elif callable(self.then):
-            rates = np.array([checks.number(f"then({step})", self.then(step), low=0.0) for step in after.tolist()])
+            rates = np.array([checks.number(f"then({step})", self.then(step), low=0.0)
+                              for step in after.tolist()])
         else:
             rates = np.full(len(after), self.then)
         return rates * (np.minimum(steps + 1, self.steps + 1) / (self.steps + 1))
@@ -314,9 +317,9 @@ class WarmUp(Schedule):
 class ReduceOnPlateau(Schedule):
     """`factor` times smaller when the loss has not improved for more than `patience` epochs in a row.
 
-    `fit` tells it the loss after every epoch, that of the validation data where there are any; in a loop of your
-    own call `observe(value)`. A value counts as better that is below the best one by more than min_delta. After a
-    reduction `cooldown` epochs pass uncounted; the rate never falls below `low`.
+    `fit` tells it the loss after every epoch, that of the validation data where there are any; in a loop of
+    your own call `observe(value)`. A value counts as better that is below the best one by more than
+    min_delta. After a reduction `cooldown` epochs pass uncounted; the rate never falls below `low`.
 
     The rate depends on what has been observed, and not on the step: an object serves one training at a time.
     0 <= low <= lr, 0 <= factor < 1, patience >= 0, min_delta >= 0, cooldown >= 0.
@@ -352,7 +355,7 @@ class ReduceOnPlateau(Schedule):
         _number(self, "low", high=self.lr)
         self._now = self.lr
 
-    def _at(self, steps: Array) -> Array:
+    def at(self, steps: Array) -> Array:
         return np.full(len(steps), self._now)
 
     def observe(self, value: float) -> None:

@@ -35,14 +35,14 @@ def rmsprop_update(param: Any, grad: Any, lr: Any, squares: Any, rho: Any = 0.99
                  Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay))
 
 
-def adam_update(param: Any, grad: Any, lr: Any, first_moment: Any, second_moment: Any, step_number: Any,
+def adam_update(param: Any, grad: Any, lr: Any, first_moment: Any, second_moment: Any, step: Any,
                 beta1: Any = 0.9, beta2: Any = 0.999, eps: Any = 1e-8, weight_decay: Any = 0.0,
                 decoupled: Any = False) -> Any:
     if not (numbers(lr, beta1, beta2, eps, weight_decay) and 0 <= beta1 < 1 and 0 <= beta2 < 1
             and _finite(lr, weight_decay) and SMALLEST <= eps < math.inf
-            and type(step_number) is int and step_number >= 1):
+            and type(step) is int and step >= 1):
         return NotImplemented
-    rates = adam_rates(lr, beta1, beta2, step_number, lr * weight_decay if decoupled else 0.0)
+    rates = adam_rates(lr, beta1, beta2, step, lr * weight_decay if decoupled else 0.0)
     return _step(param, grad, (first_moment, second_moment), rates,
                  Settings(Formula.ADAM, beta1, beta2, eps, weight_decay, decoupled=bool(decoupled)))
 
@@ -57,9 +57,11 @@ def _step(param: Any, grad: Any, slots: tuple[Any, ...], rates: tuple[float, flo
     try:
         arrays = (param, grad, *slots)
         fits = plain(*arrays) and contiguous(*arrays) and all(a.shape == param.shape for a in arrays)
-        if fits and KERNELS[param.dtype.char].update_arrays(
-                param.reshape(-1), grad.reshape(-1),
-                *[array.reshape(-1) for array in slots], *[None] * (2 - len(slots)), rates, settings, False):
+        if not fits:
+            return NotImplemented
+        first, second = (*[array.reshape(-1) for array in slots], None, None)[:2]
+        if KERNELS[param.dtype.char].update_arrays(param.reshape(-1), grad.reshape(-1), first, second, rates,
+                                                   settings, False):
             return None
     except DECLINE:
         pass

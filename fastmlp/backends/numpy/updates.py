@@ -12,23 +12,25 @@ from ._common import quiet
 
 def sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=False, weight_decay=0.0):
     formula = Formula.SGD if not momentum else Formula.NESTEROV if nesterov else Formula.MOMENTUM
-    step(Settings(formula, beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,), (lr, 1.0, 0.0))
+    _step(Settings(formula, beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,),
+          (lr, 1.0, 0.0))
 
 
 def adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
-    step(Settings(Formula.ADAGRAD, eps=eps, weight_decay=weight_decay), param, grad, (squares,), (lr, 1.0, 0.0))
+    _step(Settings(Formula.ADAGRAD, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+          (lr, 1.0, 0.0))
 
 
 def rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_decay=0.0):
-    step(Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
-         (lr, 1.0, 0.0))
+    _step(Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+          (lr, 1.0, 0.0))
 
 
-def adam_update(param, grad, lr, first_moment, second_moment, step_number, beta1=0.9, beta2=0.999, eps=1e-8,
+def adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, beta2=0.999, eps=1e-8,
                 weight_decay=0.0, decoupled=False):
-    rates = adam_rates(lr, beta1, beta2, step_number, lr * weight_decay if decoupled else 0.0)
-    step(Settings(Formula.ADAM, beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
-         param, grad, (first_moment, second_moment), rates)
+    rates = adam_rates(lr, beta1, beta2, step, lr * weight_decay if decoupled else 0.0)
+    _step(Settings(Formula.ADAM, beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
+          param, grad, (first_moment, second_moment), rates)
 
 
 def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=1.0):
@@ -39,7 +41,7 @@ def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=1.0):
     is_bias     penalties are for weights, unless the optimizer says otherwise
     scale       of the gradient, see `norm_scale`
     """
-    step(optimizer._rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
+    _step(optimizer._rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
 
 
 def norm_scale(limit, gradients):
@@ -51,7 +53,7 @@ def norm_scale(limit, gradients):
 
 
 @quiet
-def step(settings, param, grad, slots, rates, is_bias=False, scale=1.0):
+def _step(settings, param, grad, slots, rates, is_bias=False, scale=1.0):
     """The formulas at the top of fastmlp/optimizers.py, and those of its classes."""
     formula, beta1, beta2, eps = settings[:4]
     lr, correction, shrink = map(float, rates)      # numbers of Python: they do not widen float32
