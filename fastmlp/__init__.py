@@ -1,6 +1,7 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import callbacks, functional, initializers, metrics
+from . import functional, schedules
 from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from . import functional
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
@@ -10,7 +11,7 @@ from .config import show_config
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .model import MLP
-from .optimizers import SGD
+from .optimizers import LBFGS, SGD, AdaGrad, Adam, AdamW, RMSprop
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
@@ -18,14 +19,19 @@ __version__ = "0.1.0"
 __all__ = [
     "ELU",
     "GELU",
+    "LBFGS",
     "MLP",
     "SELU",
     "SGD",
     "EarlyStopping",
     "GradientCheck",
     "GELUTanh",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
     "Identity",
     "LeakyReLU",
+    "RMSprop",
     "ReLU",
     "SiLU",
     "Sigmoid",
@@ -40,6 +46,7 @@ __all__ = [
     "gradient_check",
     "initializers",
     "metrics",
+    "schedules",
     "set_backend",
     "set_num_threads",
     "show_config",

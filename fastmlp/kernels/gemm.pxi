@@ -358,7 +358,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
     cdef int nv
-    cdef bint in_registers = r_blocks == 1 and optimizer.rule <= RULE_SGD, direct
+    cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
     t.y = t.next = NULL
     t.y_row = t.next_step = 0
     t.a_row = 1
@@ -375,7 +375,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
         while n < p.n:
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
-            direct = in_registers and (p.g_padded or width == nv * VL)
+            direct = fused and (p.g_padded or width == nv * VL)
             for rb in range(r_blocks):
                 r0 = share(p.rows, rb, r_blocks)
                 t.k = share(p.rows, rb + 1, r_blocks) - r0
