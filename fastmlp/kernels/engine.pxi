@@ -33,7 +33,7 @@ cdef struct Layer:
 cdef struct Run:
     Layer* layers
     int depth
-    int loss
+    LossRule loss
     Table table                 # the samples
     Targets targets             # of the samples in their own order
     Table target_rows           # where targets are values
@@ -127,7 +127,7 @@ cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0,
     cdef int l
     if r0 == r1:
         return
-    targets.labels = run.labels
+    targets.labels = run.labels if run.targets.labels != NULL else NULL
     targets.rows = run.t
     targets.row = top.row_out
     for i in range(r0, r1):
@@ -142,7 +142,7 @@ cdef void rows_phase(Run* run, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0,
               run.z + r0 * top.row_out if l == run.depth - 1 else layers[l].y + r0 * NR,
               top.row_out if l == run.depth - 1 else NR, NR if l == run.depth - 1 else panel,
               (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, panel, r1 - r0)
-    loss_rows(run.loss, run.z, run.z, top.row_out, &targets, run.losses, r0, r1, top.n_out, <real>1 / rows)
+    loss_rows(&run.loss, run.z, run.z, top.row_out, &targets, run.losses, r0, r1, top.n_out, NULL, 1. / rows)
     for i in range(r0, r1):
         to_panels(top.d + i * NR, panel, run.z + i * top.row_out, top.n_out)
     for l in range(run.depth - 1, 0, -1):
@@ -434,7 +434,7 @@ cdef class Engine:
             self.batch_size = batch_size
         return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
 
-    def train(self, int loss, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
+    def train(self, int loss, real loss_parameter, const real[::1] pos_weight, x, const Py_ssize_t[::1] labels, rows, const Py_ssize_t[::1] order, Py_ssize_t batch_size,
               Py_ssize_t first, Py_ssize_t last, int rule, real lr, real momentum, real weight_decay,
               Py_ssize_t destination, Py_ssize_t velocity, double total, int threads):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
@@ -453,7 +453,9 @@ cdef class Engine:
         self.lay_out(base, batch_size, &run, True)
         run.layers = self.layers
         run.depth = self.depth
-        run.loss = loss
+        run.loss.code = loss
+        run.loss.parameter = loss_parameter
+        run.loss.pos_weight = &pos_weight[0] if pos_weight is not None else NULL
         run.batch_size = batch_size
         run.first = first
         run.last = last

@@ -10,7 +10,6 @@ from fastmlp.losses import Loss
 from fastmlp.optimizers import SGD
 
 from ._kernels import KERNELS, Array
-from .losses import _CROSS_ENTROPY, _CROSS_ENTROPY_ROWS
 
 _GRADIENT, _SGD, _MOMENTUM, _NESTEROV = 0, 1, 2, 3
 
@@ -21,7 +20,7 @@ class Engine:
     def __init__(self, parameters: Parameters, activations: Sequence[Activation], loss: Loss) -> None:
         self._address = parameters.buffer.ctypes.data
         self._itemsize = parameters.dtype.itemsize
-        self._loss = loss.code
+        self._loss = loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)
         self._engine = KERNELS[parameters.dtype.char].Engine(
             parameters.sizes, [(f.code, f.alpha) for f in activations], parameters.buffer, parameters.offsets)
         self.workspace_nbytes = self._engine.workspace_nbytes
@@ -39,13 +38,8 @@ class Engine:
                          0, 0.0, threads) / len(x)
 
     def _run(self, x: Array, targets: Array, *rest: Any) -> float:
-        labels, rows, loss = None, targets, self._loss
-        if loss == _CROSS_ENTROPY:
-            if targets.ndim == 1:
-                labels, rows = targets, None
-            else:
-                loss = _CROSS_ENTROPY_ROWS
-        return float(self._engine.train(loss, x, labels, rows, *rest))
+        labels, rows = (targets, None) if targets.ndim == 1 else (None, targets)
+        return float(self._engine.train(*self._loss, x, labels, rows, *rest))
 
     def _distance(self, other: Parameters) -> int:
         """From the parameters to another buffer laid out like them, in elements."""

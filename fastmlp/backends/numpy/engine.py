@@ -10,7 +10,7 @@ from fastmlp.losses import Loss
 from fastmlp.optimizers import SGD
 
 from .layers import dense_backward, dense_forward
-from .losses import mean_squared_error, softmax_cross_entropy
+from .losses import loss_and_gradient
 from .updates import sgd_update
 
 
@@ -25,7 +25,8 @@ class Engine:
     def __init__(self, parameters: Parameters, activations: Sequence[Activation], loss: Loss) -> None:
         self._parameters = parameters
         self._activations = activations
-        self._loss = softmax_cross_entropy if loss.classifies else mean_squared_error
+        self._loss = loss
+        loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
 
     def workspace_nbytes(self, batch_size: int) -> int:
         """Bytes of one step's arrays: activations, deltas and gradients, roughly."""
@@ -43,7 +44,8 @@ class Engine:
         """The mean loss, and its gradients in a buffer laid out like the parameters."""
         dtype = self._parameters.dtype
         y = self._forward(x.astype(dtype, copy=False))
-        loss, dy = self._loss(y[-1], targets if targets.ndim == 1 else targets.astype(dtype, copy=False))
+        loss, dy = loss_and_gradient(
+            self._loss, y[-1], targets if targets.ndim == 1 else targets.astype(dtype, copy=False))
         weights = self._parameters.weights
         for i in reversed(range(len(weights))):
             dy, gradients.weights[i][...], gradients.biases[i][...] = dense_backward(
