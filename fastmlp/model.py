@@ -173,10 +173,7 @@ class MLP:
         >>> MLP([3, 4, 2], seed=0).predict(np.zeros((5, 3)))
         array([0, 0, 0, 0, 0])
         """
-        outputs = self.forward(X)
-        if self.loss.classifies:
-            return outputs.argmax(axis=1)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return self.loss.predict(self.forward(X), self.backend)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Class probabilities (n, C): softmax of the logits.
@@ -186,10 +183,7 @@ class MLP:
         >>> MLP([3, 4, 2], seed=0).predict_proba(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        if not self.loss.classifies:
-            raise AttributeError(f"predict_proba: the outputs of {self.loss.name!r} are values, not classes")
-        logits = self.forward(X)
-        return self.backend.softmax(logits, out=logits)
+        return self.loss.predict_proba(self.forward(X), self.backend)
 
     def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
         """The mean loss over the samples, and the accuracy where the loss is about classes.
@@ -202,14 +196,13 @@ class MLP:
         X = checks.table("X", X, self.layers[0])
         checks.has_samples("X", X)
         targets = self._targets("y", y, len(X))
-        loss = self.backend.softmax_cross_entropy if self.loss.classifies else self.backend.mean_squared_error
         total, right = 0.0, 0
         for rows in _blocks(len(X)):
             outputs = self.forward(X[rows])
             t = targets[rows]
             if t.ndim == 2:
                 t = np.ascontiguousarray(t, self.dtype)
-            total += loss(outputs, t)[0] * len(outputs)
+            total += self.backend.loss_and_gradient(self.loss, outputs, t)[0] * len(outputs)
             if self.loss.classifies:
                 right += int((outputs.argmax(axis=1) == (t if t.ndim == 1 else t.argmax(axis=1))).sum())
         result = {"loss": total / len(X)}
@@ -392,23 +385,8 @@ class MLP:
             self._trainer = other
 
     def _targets(self, name: str, y: ArrayLike, n: int) -> Array:
-        """Class indices (n,) as intp, or rows (n, outputs) of a readable dtype; looked through by blocks."""
-        outputs = self.layers[-1]
-        y = checks.as_array(name, y)
-        if self.loss.classifies and (y.ndim != 2 or y.shape == (n, 1) and y.dtype.kind in "iu"):
-            return np.ascontiguousarray(checks.labels(name, y.reshape(-1) if y.ndim == 2 else y, n, outputs))
-        if y.ndim == 1 and outputs == 1:
-            y = y[:, None]
-        y = checks.table(name, y, outputs)
-        if len(y) != n:
-            raise ValueError(f"{name}: expected {n} rows, one for each row of X, got {len(y)}")
-        for rows in _blocks(n):
-            block = y[rows].astype(self.dtype, copy=False)
-            if self.loss.classifies:
-                checks.probabilities(name, block)
-            else:
-                checks.no_nan(name, block)
-        return _readable(y, self.dtype)
+        """Targets as the engine takes them."""
+        return self.loss.check_targets(name, y, n, self.layers[-1], self.dtype)[0]
 
 
 def _bar(total: int, description: str) -> Any:
