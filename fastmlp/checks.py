@@ -168,16 +168,18 @@ def labels(name: str, value: Any, rows: int, classes: int) -> Array:
 
 
 def targets(name: str, array: Array, kind: str, first: int = 0) -> None:
-    """Targets must be numbers, and what their `kind` says (`Loss.targets`); `first` is the number of row 0."""
+    """Targets must be numbers, and what their `kind` (of `Loss`) says; `first` is the number of row 0."""
     no_nan(name, array, first)
     if kind == "distributions":
         probabilities(name, array, first)
     elif kind == "binary":
-        _everywhere(name, array, (array >= 0) & (array <= 1), "labels 0 or 1, or probabilities between them", first)
+        right = (array >= 0) & (array <= 1)
+        _everywhere(name, array, right, "labels 0 or 1, or probabilities between them", first)
     elif kind == "signs":
-        _everywhere(name, array, np.abs(array) == 1, "labels -1 or +1", first)
+        _everywhere(name, array, np.abs(array) == 1, "labels -1 or +1 (of 0 and 1: 2 y - 1)", first)
     elif kind == "counts":
-        _everywhere(name, array, (array >= 0) & (array < np.inf), "counts, finite and not negative,", first)
+        right = (array >= 0) & (array < np.inf)
+        _everywhere(name, array, right, "counts, finite and not negative,", first)
 
 
 def _everywhere(name: str, array: Array, right: Array, what: str, first: int) -> None:
@@ -205,7 +207,8 @@ def probabilities(name: str, array: Array, first: int = 0) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"{name}: expected rows that sum to 1 within {tolerance:g}, got {sums[row]:.9g} in row {first + row}"
+            f"{name}: expected rows that sum to 1 within {tolerance:g}, got {sums[row]:.9g} in row "
+            f"{first + row}"
         )
 
 
@@ -226,7 +229,8 @@ def sample_weights(name: str, value: Any, rows: int) -> Array:
     right = (weights >= 0) & (weights < np.inf)
     if not right.all():
         row = int(right.argmin())
-        raise ValueError(f"{name}: expected weights that are finite and not negative, got {array[row]} in row {row}")
+        raise ValueError(
+            f"{name}: expected weights that are finite and not negative, got {array[row]} in row {row}")
     total = float(weights.sum())
     if not 0 < total < math.inf:
         what = "a weight above 0, got weights that are all 0" if total == 0 else "a finite sum, got inf"
@@ -297,10 +301,11 @@ def integer(name: str, value: Any, low: float = -math.inf, high: float = math.in
     """An integer from `low` to `high`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if not low <= value <= high:
+    result = int(value)
+    if not low <= result <= high:
         wanted = f"from {low} up" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"{name}: expected an integer {wanted}, got {value}")
-    return int(value)
+        raise ValueError(f"{name}: expected an integer {wanted}, got {result}")
+    return result
 
 
 def known_name(name: str, value: str, known: Iterable[str]) -> None:

@@ -13,8 +13,8 @@ round off no logarithm brings back. The formulas in NumPy are in `fastmlp.backen
 `fastmlp/kernels/losses.pxi`; both find a loss by its `name` and `code`.
 
 Which one: cross-entropy for one class out of C; binary cross-entropy for yes or no, once or many times over;
-mean squared error for values, Huber or mean absolute error where some of them are far off, Poisson for counts.
-The hinges ask for a margin instead of probabilities.
+mean squared error for values, Huber or mean absolute error where some of them are far off, Poisson for
+counts. The hinges ask for a margin instead of probabilities.
 """
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class Loss:
 
     def check_targets(self, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any]
                       ) -> tuple[Array, Array | None]:
-        """Targets as the engine takes them, class indices (rows,) as intp or a table (rows, outputs); and which
-        of them count, (rows,), or None for all.
+        """Targets as the engine takes them: class indices (rows,) as intp, or a table (rows, outputs). And
+        which of them count, (rows,); None for all.
 
         Raises TypeError and ValueError, naming the argument, for targets that are not what the loss is about.
 
@@ -167,7 +167,9 @@ class CrossEntropy(Loss):
         if self.ignore_index is None or labels.dtype.kind not in "iu":
             return labels, None
         counted = labels != self.ignore_index
-        return (labels, None) if counted.all() else (np.where(counted, labels, np.zeros_like(labels)), counted)
+        if counted.all():
+            return labels, None
+        return np.where(counted, labels, np.zeros_like(labels)), counted
 
 
 @dataclass(frozen=True)
@@ -427,7 +429,8 @@ class CallableLoss(Loss):
     def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
         result = self.function(outputs, targets)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(f"loss: expected a function that returns (loss, gradient), got {type(result).__name__}")
+            raise TypeError(
+                f"loss: expected a function that returns (loss, gradient), got {type(result).__name__}")
         loss, gradient = result
         if isinstance(loss, np.ndarray) and loss.ndim == 0:
             loss = loss[()]
@@ -448,8 +451,8 @@ class CallableLoss(Loss):
 
 
 BY_NAME: dict[str, type[Loss]] = {cls.name: cls for cls in (
-    CrossEntropy, MeanSquaredError, BinaryCrossEntropy, KLDivergence, MeanAbsoluteError, Huber, Poisson, Hinge,
-    SquaredHinge, MultiClassHinge)}
+    CrossEntropy, MeanSquaredError, BinaryCrossEntropy, KLDivergence, MeanAbsoluteError, Huber, Poisson,
+    Hinge, SquaredHinge, MultiClassHinge)}
 
 
 def resolve(loss: str | Loss | type[Loss] | Callable[[Array, Array], tuple[float, Array]]) -> Loss:
@@ -513,9 +516,9 @@ def class_weights(class_weight: Mapping[Any, float] | str, labels: Array, classe
     """What every sample weighs, float64 (rows,), by its class.
 
     class_weight is a dict {class: weight}, where a class that is not named weighs 1; or "balanced", for
-    n / (k n_c) with n samples, n_c of them of class c, and k classes that occur: each class then weighs as much
-    as any other. classes are the labels there can be, or their number C for 0 to C - 1. counted (rows,) is True for
-    the samples that n and n_c count, None for all.
+    n / (k n_c) with n samples, n_c of them of class c, and k classes that occur: each class then weighs as
+    much as any other. classes are the labels there can be, or their number C for 0 to C - 1. counted (rows,)
+    is True for the samples that n and n_c count, None for all.
 
     Raises TypeError for anything else, ValueError for an unknown class or word, and weights that are negative
     or not finite.

@@ -53,9 +53,10 @@ def first_chance(careful: Function) -> Function:
     return call_unary if unary else call  # type: ignore[return-value]
 
 
-def run(name: str, inputs: tuple[Array, ...], *options: Any, before: tuple[Any, ...] = (), out: Any = None) -> Any:
-    """The backend's function on checked arguments: options, those that come before the inputs, and `out` (None,
-    an array, a tuple of arrays), which is filled.
+def run(name: str, inputs: tuple[Array, ...], *options: Any, before: tuple[Any, ...] = (),
+        out: Any = None) -> Any:
+    """The backend's function on checked arguments: `before`, inputs, options. `out` (None, an array, a tuple
+    of arrays) is filled.
 
     A compiled backend gets plain copies of the inputs, and temporaries for results, where they are not plain.
     """
@@ -68,7 +69,8 @@ def run(name: str, inputs: tuple[Array, ...], *options: Any, before: tuple[Any, 
         return done(name, function(*before, *inputs, *options))
     outs = out if isinstance(out, tuple) else (out,)
     targets = tuple(_target(array, inputs) for array in outs)
-    result = done(name, function(*before, *inputs, *options, out=targets if isinstance(out, tuple) else targets[0]))
+    into = targets if isinstance(out, tuple) else targets[0]
+    result = done(name, function(*before, *inputs, *options, out=into))
     for array, target in zip(outs, targets, strict=True):
         if target is not array:
             array[...] = target

@@ -31,9 +31,9 @@ def softmax_cross_entropy(
     The mean over the n rows of a batch, and its gradient. Shapes: logits z (n, C); targets either class
     indices (n,) of an integer dtype, from 0 to C - 1, or rows of probabilities (n, C) of the dtype of the
     logits -> (loss, dlogits (n, C)). Stable for logits of any size; a class of probability 0 costs 0 even
-    where its logit is -inf. `label_smoothing` s, from 0 to 1, replaces t by (1 - s) t + s / C. Rows whose class
-    index is `ignore_index` count for nothing. `weights` (n,) of any real dtype, 1 by default. `out` receives
-    dlogits and may be the logits.
+    where its logit is -inf. `label_smoothing` s, from 0 to 1, replaces t by (1 - s) t + s / C. Rows whose
+    class index is `ignore_index` count for nothing. `weights` (n,) of any real dtype, 1 by default. `out`
+    receives dlogits and may be the logits.
 
     Raises TypeError for a wrong dtype; ValueError for an empty batch, shapes that do not fit, labels out of
     range, targets that are NaN or negative, or rows of them that do not sum to 1 (within 1e-3 in float32,
@@ -67,9 +67,9 @@ def kl_divergence(
     dz = w (softmax(z) - t) / sum w.
 
     The mean divergence of the rows of softmax(z) from those of t, and its gradient: 0 where they agree.
-    Shapes: logits z (n, C), rows of probabilities t (n, C) of their dtype -> (loss, dlogits (n, C)). Where t is
-    0 a class costs nothing. `weights` (n,) of any real dtype, 1 by default. `out` receives dlogits and may be
-    the logits.
+    Shapes: logits z (n, C), rows of probabilities t (n, C) of their dtype -> (loss, dlogits (n, C)). Where t
+    is 0 a class costs nothing. `weights` (n,) of any real dtype, 1 by default. `out` receives dlogits and may
+    be the logits.
 
     Raises TypeError and ValueError as `softmax_cross_entropy` does.
 
@@ -125,8 +125,8 @@ def mean_squared_error(
     `weights` (n,) of any real dtype, one for each index of the first axis, make it the weighted mean of the
     means of the rows. `out` receives dpredictions and may be the predictions.
 
-    Raises TypeError for a wrong dtype; ValueError for an empty batch, two shapes, NaN in targets, weights that
-    are negative, not finite or all 0, and an `out` of another shape, read-only or overlapping an input.
+    Raises TypeError for a wrong dtype; ValueError for an empty batch, two shapes, NaN in targets, weights
+    that are negative, not finite or all 0, and an `out` of another shape, read-only or overlapping an input.
 
     Source: Legendre, "Nouvelles methodes pour la determination des orbites des cometes", 1805.
 
@@ -177,7 +177,7 @@ def poisson(
 ) -> tuple[float, Array]:
     """loss = 1/size sum exp(z) - t z;  dz = (exp(z) - t) / size.
 
-    The negative log-likelihood of counts t with means exp(z), less log t!. Shapes, weights and `out` are those
+    The negative log-likelihood of counts t with means exp(z), less ln t!. Shapes, weights and `out` are those
     of `mean_squared_error`, and so are the errors; ValueError too for counts that are negative or infinite.
 
     Source: McCullagh, Nelder, "Generalized Linear Models", 1989, chapter 6.
@@ -197,9 +197,9 @@ def binary_cross_entropy(
     dz = ((1 - t) s(z) - p t (1 - s(z))) / size.
 
     One label or many for a row. Stable for logits of any size. Targets are 0 or 1, or probabilities between
-    them; `pos_weight` p, 1 by default, is one number or, for logits (n, m), one for each of m columns. Shapes,
-    weights and `out` are those of `mean_squared_error`, and so are the errors; ValueError too for other targets
-    and for a pos_weight that is negative, not finite, or of another length.
+    them; `pos_weight` p, 1 by default, is one number or, for logits (n, m), one for each of m columns.
+    Shapes, weights and `out` are those of `mean_squared_error`, and so are the errors; ValueError too for
+    other targets and for a pos_weight that is negative, not finite, or of another length.
 
     Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.2.
 
@@ -276,7 +276,7 @@ def _run(loss: losses.Loss, name: str, outputs: Array, targets: Array, weights: 
     if counted is not None:
         weights = counted.astype(np.float64) if weights is None else np.where(counted, weights, 0.0)
         if not weights.any():
-            raise ValueError("targets: expected a class index that counts, got only ignored ones and weights of 0")
+            raise ValueError("targets: expected a row that counts, got only ignored ones and weights of 0")
     checks.output("out", out, outputs.shape, outputs.dtype, inputs, (name,))
     arrays = (outputs, targets) if weights is None else (outputs, targets, weights)
     value, gradient = run("loss_and_gradient", arrays, before=(loss,), out=out)

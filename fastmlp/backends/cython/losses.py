@@ -101,13 +101,15 @@ def _of_classes(code: int, parameter: float, z: Any, targets: Any, weights: Any,
         return NotImplemented
 
 
-def _of_elements(code: int, parameter: float, binary: Any, z: Any, targets: Any, weights: Any, out: Any) -> Any:
-    """A loss element by element: of any shape, in rows as the weights want it. `binary` may have a pos_weight."""
+def _of_elements(code: int, parameter: float, binary: Any, z: Any, targets: Any, weights: Any,
+                 out: Any) -> Any:
+    """A loss element by element, of any shape, in rows as the weights want it. `binary` has a pos_weight."""
     try:
         shape = z.shape
         if out is None:
             out = np.empty(shape, z.dtype)
-        if not (plain(z, targets, out) and contiguous(z, targets, out) and shape == targets.shape == out.shape):
+        if not (plain(z, targets, out) and contiguous(z, targets, out)
+                and shape == targets.shape == out.shape):
             return NotImplemented
         if weights is not None and not (plain(weights) and shape):
             return NotImplemented
