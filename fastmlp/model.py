@@ -27,7 +27,6 @@ Callback = Callable[["MLP", int, "dict[str, float]"], Any]
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
 CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
-READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
 
 
 class History(dict[str, "list[float]"]):
@@ -189,7 +188,7 @@ class MLP:
         checks.output("out", out, shape, self.dtype, {"X": X})
         result = np.empty(shape, self.dtype)
         for rows in _blocks(len(X)):
-            self._forward(_readable(X[rows], self.dtype), result[rows], get_num_threads())
+            self._forward(checks.readable(X[rows], self.dtype), result[rows], get_num_threads())
         if out is None:
             return result
         out[...] = result
@@ -204,7 +203,7 @@ class MLP:
         >>> MLP([3, 4, 2], seed=0).predict(np.zeros((5, 3)))
         array([0, 0, 0, 0, 0])
         """
-        return self.loss.predict(self.forward(X))
+        return self.loss.predict(self.forward(X), self.backend)
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Class probabilities (n, C): softmax of the logits; or sigmoid, for every label of a binary loss.
@@ -214,10 +213,7 @@ class MLP:
         >>> MLP([3, 4, 2], seed=0).predict_proba(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        if self.loss.output not in ("softmax", "sigmoid"):
-            raise AttributeError(f"predict_proba: the outputs of {self.loss.name!r} are no probabilities")
-        logits = self.forward(X)
-        return getattr(self.backend, self.loss.output)(logits, out=logits)
+        return self.loss.predict_proba(self.forward(X), self.backend)
 
     def evaluate(
         self,
@@ -244,10 +240,13 @@ class MLP:
             w = None if weights is None else weights[rows]
             here = float(len(outputs) if w is None else w.sum())
             if here:
-                loss += self.backend.loss_and_gradient(self.loss, outputs, targets[rows], w)[0] * here
+                t = targets[rows]
+                if t.ndim == 2 and not isinstance(self.loss, losses.CallableLoss):
+                    t = np.ascontiguousarray(t, self.dtype)
+                loss += self.backend.loss_and_gradient(self.loss, outputs, t, w)[0] * here
                 weight += here
             if functions:
-                predicted.append(self.loss.predict(outputs))
+                predicted.append(self.loss.predict(outputs, self.backend))
         result = {"loss": loss / weight}
         if functions:
             truth, predictions = self.loss.truth(targets), np.concatenate(predicted)
@@ -352,7 +351,7 @@ class MLP:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
         n, batch_size = len(samples), samples.batch_size
         steps = -(-n // batch_size)
-        readable = _is_readable(samples.x) and not isinstance(self.loss, losses.CallableLoss)
+        readable = checks.is_readable(samples.x)
         totals, step, run, most, seconds = (0.0, 0.0), 0, 1, steps, 0.0
         if not readable:
             most = max(1, CONVERTED_ROWS // batch_size)
@@ -376,7 +375,7 @@ class MLP:
     def _part(self, samples: Samples, start: int, stop: int) -> Samples:
         """Some samples in their order, converted."""
         rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
-        return Samples(_readable(samples.x[rows], self.dtype), samples.targets[rows],
+        return Samples(checks.readable(samples.x[rows], self.dtype), samples.targets[rows],
                        None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
 
     def _train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
@@ -408,7 +407,7 @@ class MLP:
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
         with self._training():
-            loss, weight = self._train(Samples(_readable(X, self.dtype), targets, weights, None, len(X)), 0, 1, optimizer)
+            loss, weight = self._train(Samples(checks.readable(X, self.dtype), targets, weights, None, len(X)), 0, 1, optimizer)
         return loss / weight
 
     def loss_and_gradients(
@@ -435,7 +434,7 @@ class MLP:
         """
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         gradients = self._parameters.like()
-        samples = Samples(_readable(X, self.dtype), targets, weights, None, len(X))
+        samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._training():
             loss = self._engine.gradients(samples, gradients, self._steps, get_num_threads())
         return loss, Gradients(gradients)
@@ -470,7 +469,8 @@ class MLP:
         """X, targets and weights as the engine takes them; raises for what does not fit."""
         X = checks.table(name_X, X, self.layers[0])
         checks.has_samples(name_X, X)
-        return X, *self.loss.check(name_y, y, len(X), self.layers[-1], self.dtype, sample_weight, class_weight)
+        return X, *losses.targets_and_weights(self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight,
+                                              class_weight)
 
     def _metrics(self, names: Any) -> dict[str, Callable[[Array, Array], float]]:
         """Functions by name; what fits the loss, if none are given."""
@@ -504,14 +504,6 @@ def _bar(total: int, description: str) -> Any:
 def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
 
-
-def _readable(X: Array, dtype: np.dtype[Any]) -> Array:
-    """X itself where the engine reads its dtype, else converted."""
-    return X if _is_readable(X) else X.astype(dtype)
-
-
-def _is_readable(X: Array) -> bool:
-    return X.dtype.isnative and X.dtype.char in READABLE
 
 
 def _optimizer(optimizer: Any) -> Optimizer:

@@ -158,7 +158,7 @@ cdef class Engine:
             take(base, &end, weights)
         run.z = take(base, &end, rows * top.row_out + NR)
         run.t = take(base, &end, rows * top.row_out)
-        run.w = take(base, &end, rows)
+        run.w = <double*>take(base, &end, rows * sizeof(double) // sizeof(real))
         run.losses = take(base, &end, rows)
         run.squares = <double*>take(base, &end, inputs * sizeof(double) // sizeof(real))
         run.labels = <Py_ssize_t*>take(base, &end, rows * sizeof(Py_ssize_t) // sizeof(real))
@@ -180,8 +180,8 @@ cdef class Engine:
             self.slots = slots
         return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
 
-    def train(self, x, const Py_ssize_t[::1] labels, rows, const real[::1] weights, const Py_ssize_t[::1] order,
-              Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, rule, const double[:, ::1] rates,
+    def train(self, x, const Py_ssize_t[::1] labels, rows, const double[::1] weights, const Py_ssize_t[::1] order,
+              Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, ::1] rates,
               double clip_norm, Py_ssize_t destination, slots, uint64_t seed, uint64_t count, totals, int threads):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
 
@@ -190,8 +190,8 @@ cdef class Engine:
         loss            (code, parameter, pos_weight (outputs,) or None, function or None): the function takes
                         the logits (rows, padded outputs), the first sample's place and the number of rows,
                         writes the gradient over the logits and gives the mean loss, or None to stop the run
-        rule            (code, beta1, beta2, epsilon, weight_decay, l1, clip, decoupled, decay_biases)
-        rates           (steps, 2), see Optimizer.rates; None for gradients alone, without any update
+        settings        of the optimizer, fastmlp.optimizers.Settings
+        rates           (steps, RATES), see Optimizer.rates; None for gradients alone, without any update
         clip_norm       largest norm of all gradients; 0 for no limit
         destination     distance of the gradients, where they are written down, from the parameters, in reals
         slots           distances of the buffers of optimizer state
@@ -202,7 +202,7 @@ cdef class Engine:
         cdef Run run
         cdef Py_buffer view_x, view_rows
         cdef const real[::1] pos_weight
-        cdef bint claimed = False, decay_biases
+        cdef bint claimed = False
         cdef int i
         if self.training == getpid():
             raise RuntimeError("the model is being trained by another thread")
@@ -220,13 +220,8 @@ cdef class Engine:
         run.order = &order[0] if order is not None else NULL
         run.seed = seed
         run.count = count
-        run.weight_rule.scale = run.weight_rule.correction = 1
-        (run.weight_rule.rule, run.weight_rule.beta1, run.weight_rule.beta2, run.weight_rule.eps,
-         run.weight_rule.weight_decay, run.weight_rule.l1, run.weight_rule.clip, run.weight_rule.decoupled,
-         decay_biases) = rule
-        run.bias_rule = run.weight_rule
-        if not decay_biases:
-            run.bias_rule.weight_decay = run.bias_rule.l1 = 0
+        set_rule(&run.weight_rule, settings, False)
+        set_rule(&run.bias_rule, settings, True)
         run.slots = len(slots)
         for i in range(run.slots):
             run.slot[i] = run.bias_rule.slot[i] = slots[i]

@@ -227,33 +227,67 @@ def softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, const real[:, ::1] 
     return True
 
 
-def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels, int loss):
+def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels,
+                 const double[::1] weights, int loss, real parameter, const real[::1] pos_weight):
     """The mean loss of the rows of z against `rows` or `labels` (the other one None), and its gradient d.
-    None, with nothing written, where shapes or targets do not fit."""
-    cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i
+    `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. None, with nothing written, where shapes,
+    targets or weights do not fit."""
+    cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i, j
     cdef Targets targets
-    cdef double total = 0
-    if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n:
+    cdef LossRule rule
+    cdef real losses[64]
+    cdef const double* w = NULL
+    cdef double total = 0, total_weight = 0
+    if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n or (rows is None) == (labels is None):
         return None
+    rule.code = loss
+    rule.parameter = parameter
+    rule.pos_weight = NULL
     targets.labels = NULL
     targets.rows = NULL
     targets.row = n
-    if loss == LOSS_CROSS_ENTROPY:
-        if labels is None or labels.shape[0] != m:
+    if labels is not None:
+        if loss != LOSS_CROSS_ENTROPY and loss != LOSS_MULTICLASS_HINGE or labels.shape[0] != m:
             return None
         targets.labels = &labels[0]
     else:
-        if rows is None or rows.shape[0] != m or rows.shape[1] != n:
+        if loss == LOSS_MULTICLASS_HINGE or rows.shape[0] != m or rows.shape[1] != n:
             return None
         targets.rows = &rows[0, 0]
         if not apart(&d[0, 0], m * n, targets.rows, m * n):
             return None
     if not apart(&d[0, 0], m * n, &z[0, 0], m * n) or not targets_fit(loss, &targets, m, n):
         return None
-    with nogil:
+    if pos_weight is not None:
+        if pos_weight.shape[0] != n:
+            return None
+        rule.pos_weight = &pos_weight[0]
+    if weights is not None:
+        if weights.shape[0] != m:
+            return None
+        w = &weights[0]
+        if not apart(&d[0, 0], m * n, <const real*>w, m * <Py_ssize_t>(sizeof(double) // sizeof(real))):
+            return None
         for i in range(m):
-            total += loss_row(loss, &d[i, 0], &z[i, 0], &targets, i, n, <real>1 / m)
-    return total / m
+            if not 0 <= w[i] < INFINITY:
+                return None
+            total_weight += w[i]
+        if not 0 < total_weight < INFINITY:
+            return None
+    else:
+        total_weight = m
+    with nogil:
+        for i from 0 <= i < m by 64:
+            loss_rows(&rule, &d[i, 0], &z[i, 0], n, &targets, losses, 0, min(64, m - i), n, w, 1 / total_weight)
+            for j in range(min(64, m - i)):
+                total += losses[j] if w == NULL else w[j] * losses[j]
+            if w != NULL:
+                w += 64
+            if targets.labels != NULL:
+                targets.labels += 64
+            else:
+                targets.rows += 64 * n
+    return total / total_weight
 
 
 # Updates -------------------------------------------------------------------------------------------

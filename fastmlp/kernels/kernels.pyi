@@ -39,7 +39,14 @@ class KernelModule(Protocol):
     def softmax_backward(dx: Reals, dy: Reals, y: Reals, logarithm: bool) -> bool: ...
     @staticmethod
     def loss_of_rows(
-        d: Reals, z: Reals, rows: Reals | None, labels: NDArray[Any] | None, loss: int
+        d: Reals,
+        z: Reals,
+        rows: Reals | None,
+        labels: NDArray[Any] | None,
+        weights: NDArray[Any] | None,
+        loss: int,
+        parameter: float,
+        pos_weight: Reals | None,
     ) -> float | None: ...
     @staticmethod
     def update_arrays(

@@ -7,9 +7,6 @@
 # back through. Only a limit on the norm of all gradients makes it write them down first. No sum depends on who
 # owns what.
 
-cdef enum:
-    MOST_SLOTS = 2
-
 cdef struct Run:
     Layer* layers
     int depth
@@ -19,7 +16,7 @@ cdef struct Run:
     Table table                 # the samples
     Targets targets             # of the samples in their own order
     Table target_rows           # where targets are values
-    const real* weights         # of the samples, or NULL
+    const double* weights       # of the samples, or NULL
     const Py_ssize_t* order     # sample at each place, or NULL
     Py_ssize_t n                # samples
     Py_ssize_t batch_size
@@ -30,7 +27,7 @@ cdef struct Run:
     bint failed                 # it raised
     Optimizer weight_rule
     Optimizer bias_rule
-    const double* rates         # (steps, 2): learning rate and correction of each step, or NULL: gradients only
+    const double* rates         # (steps, RATES) of the optimizer, or NULL: gradients only
     double clip_norm            # largest norm of all gradients, or 0
     Py_ssize_t destination      # distance of the gradients from the parameters, where they are written down
     int slots
@@ -43,7 +40,7 @@ cdef struct Run:
     real* z                     # (batch, outputs), plain: logits, then their gradient
     Py_ssize_t* labels
     real* t                     # (batch, outputs), plain, where targets are values
-    real* w                     # (batch,) weights of the rows
+    double* w                   # (batch,) weights of the rows
     real* losses
     double* squares             # of every row of every layer's gradients
     double loss_sum             # over all samples so far, each times its weight
@@ -52,7 +49,7 @@ cdef struct Run:
 
 # Phase 1: rows of the batch ------------------------------------------------------------------------
 
-cdef void gather(Run* run, Py_ssize_t start, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
+cdef void gather_batch(Run* run, Py_ssize_t start, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
     cdef Py_ssize_t i, sample
@@ -126,7 +123,7 @@ cdef void loss_of_batch(Run* run, int thread, Py_ssize_t start, Py_ssize_t rows,
     targets.row = top.row_out
     weight = total_weight(run, start, rows)
     loss_rows(&run.loss, run.z, run.z, top.row_out, &targets, run.losses, r0, r1, top.n_out,
-              run.w if run.weights != NULL else NULL, <real>(1 / weight) if weight > 0 else 0)
+              run.w if run.weights != NULL else NULL, 1 / weight if weight > 0 else 0)
 
 
 cdef inline Py_ssize_t rows_of(const Run* run, Py_ssize_t step) noexcept nogil:
@@ -142,7 +139,7 @@ cdef void rows_phase(Run* run, int thread, Py_ssize_t step) noexcept nogil:
     cdef Py_ssize_t start = step * run.batch_size, rows = rows_of(run, step), n_panels, i
     cdef Py_ssize_t r0 = share(rows, thread, run.threads), r1 = share(rows, thread + 1, run.threads)
     cdef int l
-    gather(run, start, r0, r1)
+    gather_batch(run, start, r0, r1)
     for l in range(run.depth):
         layer = layers + l
         dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR,
@@ -356,11 +353,11 @@ cdef void train(void* argument, int thread) noexcept nogil:
         if run.failed:
             break
         if run.rates != NULL:
-            weight_rule.lr = bias_rule.lr = <real>run.rates[2 * (step - run.first)]
-            weight_rule.correction = bias_rule.correction = <real>run.rates[2 * (step - run.first) + 1]
+            set_rates(&weight_rule, run.rates + RATES * (step - run.first))
+            set_rates(&bias_rule, run.rates + RATES * (step - run.first))
         if thread == 0 and run.loss_function == NULL:
             for i in range(rows):
-                run.loss_sum += run.losses[i] if run.weights == NULL else <double>run.w[i] * run.losses[i]
+                run.loss_sum += run.losses[i] if run.weights == NULL else run.w[i] * run.losses[i]
             run.weight_sum += total_weight(run, step * run.batch_size, rows)
         if run.clip_norm > 0:
             clipped_phase(run, rows, &weight_rule, &bias_rule, thread)

@@ -1,7 +1,7 @@
 """A model on the compiled kernels."""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,11 @@ import numpy as np
 from fastmlp.layout import Parameters, Statistics
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.network import Layer, Samples
-from fastmlp.optimizers import Optimizer
+from fastmlp.optimizers import Optimizer, Settings
 
 from ._kernels import KERNELS, Array
 
-_STORE = (0, 0.0, 0.0, 0.0, 0.0, 0.0, np.inf, False, False)      # the rule that only writes gradients down
+_STORE = Settings()         # the rule that only writes gradients down
 
 
 class Engine:
@@ -24,6 +24,7 @@ class Engine:
         self._parameters = parameters
         self._address = parameters.buffer.ctypes.data
         self._loss = loss
+        self._loss_rule = loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)
         self._seed = seed
         self._gradients: Parameters | None = None       # where a limit on their norm writes them down
         specifications = [
@@ -61,12 +62,12 @@ class Engine:
              threads: int) -> Any:
         labels, rows, own = None, samples.targets, None
         if isinstance(self._loss, CallableLoss):
-            rows, own = None, OwnLoss(self._loss.function, samples, self._parameters.sizes[-1])
+            rows, own = None, OwnLoss(self._loss, samples, self._parameters.sizes[-1])
         elif rows.ndim == 1:
             labels, rows = rows, None
         totals = self._engine.train(
             samples.x, labels, rows, samples.weights, samples.order, samples.batch_size, first, last,
-            (*self._loss.rule(labels is not None, self._parameters.dtype), own), rule, rates, clip_norm,
+            (*self._loss_rule, own), rule, rates, clip_norm,
             destination, slots, self._seed, count, totals, threads)
         if own is not None and own.error is not None:
             raise own.error
@@ -80,8 +81,8 @@ class Engine:
 class OwnLoss:
     """A loss of the caller's own, as the engine calls it between the forward pass and the way back."""
 
-    def __init__(self, function: Callable[..., Any], samples: Samples, outputs: int) -> None:
-        self.function = function
+    def __init__(self, loss: CallableLoss, samples: Samples, outputs: int) -> None:
+        self.loss = loss
         self.samples = samples
         self.outputs = outputs
         self.error: BaseException | None = None
@@ -93,7 +94,7 @@ class OwnLoss:
             places: Any = slice(start, start + rows)
             if self.samples.order is not None:
                 places = self.samples.order[places]
-            loss, gradient = self.function(z.copy(), self.samples.targets[places])
+            loss, gradient = self.loss(z.copy(), self.samples.targets[places])
             z[...] = gradient
             return loss
         except BaseException as error:      # KeyboardInterrupt too: it goes on in the caller's frame

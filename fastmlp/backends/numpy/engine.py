@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.layout import Parameters, Statistics
-from fastmlp.losses import Loss
+from fastmlp.losses import CallableLoss, Loss
 from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import Optimizer
 
@@ -16,7 +16,7 @@ from .activations import activate, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import normalise, normalise_backward
-from .updates import apply
+from .updates import apply, norm_scale
 
 
 class Engine:
@@ -32,6 +32,7 @@ class Engine:
         self._statistics = statistics
         self._layers = layers
         self._loss = loss
+        loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
         self._seed = seed
 
     def workspace_nbytes(self, batch_size: int, slots: int) -> int:
@@ -74,15 +75,13 @@ class Engine:
             loss = self._backpropagate(samples, rows, gradients, count + step - first, remember=True)
             weight = float(len(samples.x[rows]) if samples.weights is None else samples.weights[rows].sum())
             totals = totals[0] + loss * weight, totals[1] + weight
-            if optimizer.clip_norm is not None:
-                _clip_norm(gradients, optimizer.clip_norm)
-            (rate, correction), = optimizer.rates(state.step, 1)
+            scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
+            rates = optimizer.rates(state.step, 1)[0]
             for kind in ("weights", "biases", "scales"):
                 for i, p in enumerate(getattr(parameters, kind)):
                     if p is not None:
                         slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
-                        apply(optimizer, p, getattr(gradients, kind)[i], slots, rate, correction,
-                              is_bias=kind != "weights")
+                        apply(optimizer, p, getattr(gradients, kind)[i], slots, rates, kind != "weights", scale)
             state.step += 1
         return totals
 
@@ -93,6 +92,8 @@ class Engine:
         parameters, dtype = self._parameters, self._parameters.dtype
         x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
         weights = None if samples.weights is None else samples.weights[rows]
+        if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
+            targets = targets.astype(dtype, copy=False)
         inputs, slopes, normalised = [], [], []         # of every layer, for the way back
         for i, layer in enumerate(self._layers):
             inputs.append(x)
@@ -130,9 +131,3 @@ class Engine:
         means += means.dtype.type(momentum) * (mean - means)
         variances += variances.dtype.type(momentum) * (variance - variances)
 
-
-def _clip_norm(gradients: Parameters, largest: float) -> None:
-    """Scales all gradients so that their norm is at most this."""
-    norm = float(np.sqrt(np.square(gradients.buffer, dtype=np.float64).sum()))
-    if norm > largest:
-        gradients.buffer *= gradients.dtype.type(largest / norm)
