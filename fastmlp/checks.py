@@ -207,6 +207,14 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return result
 
 
+def below_one(name: str, value: Any) -> float:
+    """A real number from 0 to 1, and not 1 itself: the share that an average keeps of what it was."""
+    result = number(name, value, low=0.0)
+    if result >= 1:
+        raise ValueError(f"{name}: expected a finite number from 0 up and below 1, got {result!r}")
+    return result
+
+
 def as_array(name: str, value: Any) -> Array:
     """np.asarray, but never by dropping a mask."""
     if isinstance(value, np.ma.MaskedArray):

@@ -42,14 +42,14 @@ class KernelModule(Protocol):
         d: Reals, z: Reals, rows: Reals | None, labels: NDArray[Any] | None, loss: int
     ) -> float | None: ...
     @staticmethod
-    def sgd_update(
+    def update_arrays(
         param: Reals,
         grad: Reals,
-        lr: float,
-        momentum: float,
-        velocity: Reals | None,
-        nesterov: bool,
-        weight_decay: float,
+        first: Reals | None,
+        second: Reals | None,
+        rates: tuple[float, float, float],
+        settings: tuple[Any, ...],
+        is_bias: bool,
     ) -> bool: ...
 
     # Short ways in: public signatures; NotImplemented, with nothing written, for what does not fit.
