@@ -74,7 +74,7 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
                    const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[:, ::1] dz):
-    """dz = dy f'(z), of y = f(z);  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
+    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
     dz (rows, n padded) is scratch whose rows hold whole lines."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = dz.shape[1], i, j
     cdef real packed[PANEL]
@@ -174,7 +174,7 @@ def map_forward(real[::1] y, const real[::1] x, int kind, real alpha):
 
 
 def map_derivative(real[::1] dx, const real[::1] dy, const real[::1] y, int kind, real alpha):
-    """dx = dy f'(x), of y = f(x), element by element; dx may be dy or y"""
+    """dx = dy f'(x), of y = f(x) or, for the gated kinds, y = x; element by element; dx may be dy or y"""
     cdef Py_ssize_t n = dy.shape[0]
     if y.shape[0] != n or dx.shape[0] != n:
         return False
@@ -441,6 +441,26 @@ def array_sigmoid(x, *, out=None):
 
 def array_tanh(x, *, out=None):
     return short_map(x, ACT_TANH, 0, out)
+
+
+def array_selu(x, *, out=None):
+    return short_map(x, ACT_SELU, 0, out)
+
+
+def array_softplus(x, *, out=None):
+    return short_map(x, ACT_SOFTPLUS, 0, out)
+
+
+def array_gelu(x, *, out=None):
+    return short_map(x, ACT_GELU, 0, out)
+
+
+def array_gelu_tanh(x, *, out=None):
+    return short_map(x, ACT_GELU_TANH, 0, out)
+
+
+def array_silu(x, *, out=None):
+    return short_map(x, ACT_SILU, 0, out)
 
 
 cdef object short_rows(object x, bint logarithm, object out):
