@@ -234,7 +234,7 @@ class OneCycle(Schedule):
 
     and the last value after that. The large rates in the middle act against overfitting, and the small ones
     at the end settle: networks train in fewer steps, with an lr several times what they bear from the start.
-    lr >= 0, steps >= 2, 0 <= warm_up <= 1, divisors >= 1.
+    lr >= 0, steps >= 2, 0 <= warm_up < 1, divisors >= 1.
 
     Raises TypeError or ValueError for settings that do not fit.
 
@@ -254,7 +254,7 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         _number(self, "lr")
         _integer(self, "steps", low=2)
-        _number(self, "warm_up", high=1.0)
+        object.__setattr__(self, "warm_up", checks.below_one("warm_up", self.warm_up))
         _number(self, "start_divisor", low=1.0)
         _number(self, "end_divisor", low=1.0)
 
