@@ -105,9 +105,9 @@ def test_far_away_steps():
 
 def test_powers_of_multiplications():
     for base in (0.0, 0.5, 0.9, 0.999, 1.0):
-        for n in (0, 1, 2, 3, 10, 1000, 12345):
-            assert schedules.power(base, n) == schedules.powers(base, n, 1)[0]
-            assert schedules.power(base, n) == pytest.approx(base ** n, rel=1e-12)
+        for n in (0, 1, 2, 3, 255, 256, 257, 1000, 12345):
+            assert schedules.power(base, n) == schedules.powers(base, n, 2)[0]
+            assert schedules.power(base, n) == pytest.approx(base ** n, rel=1e-11)
 
 
 # What has been observed -----------------------------------------------------------------------------------
