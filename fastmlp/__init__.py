@@ -5,6 +5,7 @@ from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
 from .config import show_config
+from .files import load
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .model import MLP
@@ -31,6 +32,7 @@ __all__ = [
     "get_num_threads",
     "gradient_check",
     "initializers",
+    "load",
     "metrics",
     "set_backend",
     "set_num_threads",

@@ -375,6 +375,22 @@ class MLP:
             loss = self._engine.gradients(_readable(X, self.dtype), targets, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
+    def save(self, path: str | os.PathLike[str], optimizer: Any = None) -> None:
+        """Write the model to a file in the safetensors format; `fastmlp.load(path)` reads it.
+
+        Holds the parameters, layers, activations, loss, dtype and the state of the random generator; with
+        `optimizer` its state for this model, too, so that training goes on as if it had not been interrupted.
+        A file at `path` is replaced at once, when the new one is complete. No pickle.
+
+        Raises ImportError without the package safetensors (the extra `safetensors`), TypeError for a loss of
+        the caller's own, which is code, and OSError where the file cannot be written.
+
+        >>> MLP([4, 3]).save("net.safetensors")  # doctest: +SKIP
+        """
+        from fastmlp.files import save  # here, since it needs this module
+
+        save(self, path, optimizer)
+
     def workspace_nbytes(self, batch_size: int) -> int:
         """Bytes that training with this batch size holds beside the data and the parameters.
 
