@@ -1,9 +1,11 @@
 """Models in files: the safetensors format, which holds arrays and text, and never code.
 
     weights.0, biases.0, ...    the arrays of the model, (in, out) and (out,), in its dtype, without pads
+    scales.0, running_means.0, running_variances.0, ...     with batch normalisation
     optimizer.*                 the state of an optimizer, by the names of its `get_state`
     metadata                    format "fastmlp"; in JSON: version, layers, activations and loss with their
-                                parameters, dtype, and the state of the random generator
+                                parameters, dropout, batch_norm, dtype; and where training stands: the state
+                                of the random generator, dropout's seed, the number of steps
 
 Numbers are little-endian on every machine, and any program that reads safetensors reads the file.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from fastmlp import activations, checks, losses, state
 from fastmlp.model import MLP
+from fastmlp.normalization import BatchNorm
 
 __all__ = ["load", "save"]
 
@@ -78,9 +81,7 @@ def load(path: Path, optimizer: Any = None) -> MLP:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             settings = _read(path, file.metadata() or {})
-            sizes = settings["layers"]
-            shapes = {f"weights.{i}": [n, m] for i, (n, m) in enumerate(zip(sizes, sizes[1:]))}
-            shapes |= {f"biases.{i}": [m] for i, m in enumerate(sizes[1:])}
+            shapes = _shapes(settings)
             names = [name for name in file.keys() if not name.startswith(OPTIMIZER)]
             found = {name: list(file.get_slice(name).get_shape()) for name in names}
             if found != shapes:                                     # before anything of that size is made
@@ -109,9 +110,23 @@ def _settings(model: MLP) -> dict[str, Any]:
         "layers": list(model.layers),
         "activations": [_described("activation", f, activations.BY_NAME) for f in model.activations[:-1]],
         "loss": _described("loss", model.loss, losses.BY_NAME),
+        "dropout": model.dropout,
+        "batch_norm": [None if norm is None else asdict(norm) for norm in model.batch_norm],
         "dtype": model.dtype.name,
         "generator": model._rng.bit_generator.state,
+        "counters": state.counters(model),
     }
+
+
+def _shapes(settings: Mapping[str, Any]) -> dict[str, list[int]]:
+    """Of the arrays that a model with these settings has."""
+    sizes = settings["layers"]
+    shapes = {f"weights.{i}": [n, m] for i, (n, m) in enumerate(zip(sizes, sizes[1:]))}
+    shapes |= {f"biases.{i}": [m] for i, m in enumerate(sizes[1:])}
+    for i, norm in enumerate(settings["batch_norm"]):
+        if norm is not None:
+            shapes |= {f"{kind}.{i}": [sizes[i + 1]] for kind in state.NORMALISED}
+    return shapes
 
 
 def _build(path: str, settings: Mapping[str, Any]) -> MLP:
@@ -122,8 +137,11 @@ def _build(path: str, settings: Mapping[str, Any]) -> MLP:
             loss=_made("loss", settings["loss"], losses.BY_NAME),
             init="zeros",
             dtype=settings["dtype"],
+            dropout=settings["dropout"],
+            batch_norm=[None if norm is None else BatchNorm(**norm) for norm in settings["batch_norm"]],
         )
         model._rng.bit_generator.state = settings["generator"]
+        state.set_counters(model, settings["counters"])
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(f"path: expected a model of fastmlp in {path}, got {error!r}") from None
     return model
@@ -139,7 +157,10 @@ def _read(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
         version = settings["version"]
         if version == VERSION:
             settings["layers"] = list(checks.layer_sizes("layers", settings["layers"]))
-            settings["activations"], settings["loss"], settings["dtype"], settings["generator"]
+            for name in ("activations", "loss", "dropout", "dtype", "generator", "counters"):
+                settings[name]
+            if len(settings["batch_norm"]) != len(settings["layers"]) - 2:
+                raise ValueError(f"batch_norm of {len(settings['batch_norm'])} layers")
     except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise ValueError(f"path: expected a model of fastmlp in {path}, got {error!r}") from None
     if version != VERSION:

@@ -32,7 +32,8 @@ KINK = 1e-3                                         # how much the slopes to bot
 class LayerCheck:
     """What a gradient check found in one layer.
 
-    layer           its number; its parameters are weights[layer] and biases[layer]
+    layer           its number; its parameters are weights[layer], biases[layer] and, with batch
+                    normalisation, scales[layer]
     shape           (in, out) of the weights
     parameters      how many it has, and how many were `checked`
     kinks           checked parameters at which the loss has no derivative; they do not count
@@ -129,8 +130,8 @@ def gradient_check(
     and one back, and the way back is two matrix products of the same size for each one of the way forward:
     about 3 passes in all, whatever P is. The numerical way is about 2 P / 3 times slower: for 784-256-128-10
     with its 235,146 parameters, minutes for what takes milliseconds. The report says how many times it was.
-    (A pass is `evaluate`. Where training has another loss, as with dropout, it is `loss_and_gradients`, which
-    costs three.)
+    (A pass is `evaluate`. Where training has another loss, with dropout and batch normalisation, it is
+    `loss_and_gradients`, which costs three.)
 
     *The step.* Two errors pull it both ways. The truncation error of the central difference is
     h^2 |L'''| / 6: half the step, a quarter of the error (a one-sided difference has h |L''| / 2, far more).
@@ -151,8 +152,8 @@ def gradient_check(
     X, y    (n, inputs) and targets as in `fit`; a dozen samples do. Inputs should be about 1 in size
     step    h; a parameter moves by h max(1, |p|). None for eps^(1/3), and smaller ones where it is needed;
             a step that is given is the only one: see for yourself what 1e-1 and 1e-12 do
-    limit   parameters to check in a layer, at random, half of them biases as far as there are so many; None
-            for all: a few thousand take a second
+    limit   parameters to check in a layer, at random, half of them biases (and scales) as far as there are
+            so many; None for all: a few thousand take a second
     seed    of that choice
 
     It passes with errors up to 1e-6 (float64) or 1e-3 (float32). floor = r / tolerance, where r is what
@@ -201,8 +202,7 @@ def gradient_check(
     other = not math.isclose(twin.evaluate(X, y)["loss"], trained, rel_tol=SAME_LOSS, abs_tol=SAME_LOSS)
     checker = _Checker(loss, h, step is None, model.dtype.name)
     layers = tuple(
-        checker.layer(i, {kind: getattr(twin, kind)[i] for kind in state.KINDS},
-                      {kind: getattr(gradients, kind)[i] for kind in state.KINDS}, limit, rng)
+        checker.layer(i, _of_layer(twin, i), _of_layer(gradients, i), limit, rng)
         for i in range(len(model.weights)))
     return GradientCheck(layers, model.dtype.name, checker.tolerance, h, best, checker.seconds)
 
@@ -212,11 +212,17 @@ def _twin(model: MLP) -> MLP:
     token = backends.override.set(model.backend)
     try:
         twin = MLP(model.layers, activation=model.activations[:-1], loss=model.loss, init="zeros",
-                   dtype="float64")
+                   dtype="float64", dropout=model.dropout, batch_norm=model.batch_norm)
     finally:
         backends.override.reset(token)
     state.restore(twin, state.arrays(model))
+    state.set_counters(twin, state.counters(model))
     return twin
+
+
+def _of_layer(thing: Any, i: int) -> Arrays:
+    """Weights, biases and, where it has them, scales of a layer: of a model, or of gradients."""
+    return {kind: getattr(thing, kind)[i] for kind in state.TRAINED if getattr(thing, kind)[i] is not None}
 
 
 class _Checker:

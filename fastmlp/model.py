@@ -442,7 +442,7 @@ class MLP:
     def save(self, path: str | os.PathLike[str], optimizer: Any = None) -> None:
         """Write the model to a file in the safetensors format; `fastmlp.load(path)` reads it.
 
-        Holds the parameters, layers, activations, loss, dtype and the state of the random generator; with
+        Holds the parameters and running statistics, the settings, and the state of the random generator; with
         `optimizer` its state for this model, too, so that training goes on as if it had not been interrupted.
         A file at `path` is replaced at once, when the new one is complete. No pickle.
 

@@ -13,6 +13,7 @@ from numpy.testing import assert_array_equal
 
 import fastmlp
 from fastmlp import MLP, SGD, LeakyReLU, activations, backends, files, losses, state
+from fastmlp.normalization import BatchNorm
 
 safetensors = pytest.importorskip("safetensors")
 pytest.importorskip("safetensors.numpy")
@@ -75,6 +76,30 @@ def test_every_loss(loss, path):
     same(model, fastmlp.load(path))
 
 
+REGULARISED = {"dropout": [0.25, 0.0], "batch_norm": [None, BatchNorm(momentum=0.2)]}
+
+
+def test_dropout_and_batch_normalisation(path, backend, dtype, rng):
+    """Running statistics are part of the model; the masks of the next steps, of its training."""
+    X, y = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    model = MLP([4, 8, 6, 3], dtype=dtype, seed=0, **REGULARISED)
+    for _ in range(2):
+        model.fit(X, y, epochs=2, batch_size=16, progress=False)
+        model.save(path)
+        again = fastmlp.load(path)
+        same(model, again)
+        assert (again.dropout, again.batch_norm) == (model.dropout, model.batch_norm)
+        assert {"scales.1", "running_means.1", "running_variances.1"} < state.arrays(again).keys()
+        assert_array_equal(model.forward(X), again.forward(X))
+        loss, gradients = model.loss_and_gradients(X, y)
+        other_loss, other = again.loss_and_gradients(X, y)
+        assert loss == other_loss
+        assert_array_equal(gradients.weights[0], other.weights[0])
+    for m in (model, again):
+        m.fit(X, y, epochs=2, batch_size=16, progress=False)
+    same(model, again)
+
+
 def test_from_one_backend_to_the_other(path, rng):
     with backends.use_backend("numpy"):
         MLP([4, 8, 3], seed=0).save(path)
@@ -112,10 +137,8 @@ def test_training_goes_on(path, backend, dtype, rng):
 
 
 def test_training_goes_on_with_the_optimizer(path, backend, dtype, rng):
-    if not hasattr(SGD, "get_state"):
-        pytest.skip("optimizers have no state to save yet")
     X, y = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
-    for make in (lambda: SGD(0.1, momentum=0.9), lambda: getattr(fastmlp, "Adam", SGD)(0.01)):
+    for make in (lambda: SGD(0.1, momentum=0.9), lambda: fastmlp.Adam(0.01)):
         whole, half = (MLP([4, 8, 3], dtype=dtype, seed=0) for _ in range(2))
         optimizer, other = make(), make()
         for _ in range(2):
@@ -220,6 +243,16 @@ def rewrite(path, change):
     (lambda m, t: m.update(dtype='"float64"'), "float64.*got float32"),
     (lambda m, t: m.update(generator="{}"), ""),
     (lambda m, t: m.update(generator='{"bit_generator": "MT19937"}'), ""),
+    (lambda m, t: m.pop("dropout"), "KeyError.*dropout"),
+    (lambda m, t: m.update(dropout="[1.0]"), "dropout"),
+    (lambda m, t: m.update(dropout="[]"), "dropout"),
+    (lambda m, t: m.update(batch_norm="[]"), "batch_norm of 0 layers"),
+    (lambda m, t: m.update(batch_norm="7"), ""),
+    (lambda m, t: m.update(batch_norm="[7]"), "arrays.*got"),
+    (lambda m, t: m.update(batch_norm='[{"momentum": 0.1}]'), "arrays.*got"),
+    (lambda m, t: m.update(counters="{}"), "KeyError.*steps"),
+    (lambda m, t: m.update(counters='{"steps": -1, "dropout_seed": 0}'), "steps"),
+    (lambda m, t: m.update(counters='{"steps": 0, "dropout_seed": 1e3}'), "dropout_seed"),
     (lambda m, t: t.pop("biases.1"), "arrays.*got"),
     (lambda m, t: t.update({"weights.2": np.zeros(3, np.float32)}), "arrays.*got"),
     (lambda m, t: t.update({"weights.0": t["weights.0"].T.copy()}), "arrays.*got"),

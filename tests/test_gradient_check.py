@@ -95,6 +95,35 @@ def test_any_input(backend, rng):
     assert gradient_check(values, np.eye(2, dtype=">f4"), [0.5, 1]).passed
 
 
+@pytest.mark.parametrize("settings", [
+    {"batch_norm": True}, {"batch_norm": [True, False]}, {"dropout": 0.3}, {"dropout": [0.5, 0.0]},
+    {"dropout": 0.3, "batch_norm": True},
+], ids=str)
+def test_dropout_and_batch_normalisation(settings, backend, dtype, rng):
+    """The loss of a training step, its masks and its statistics as they are; scales are checked as well."""
+    model, X, y = problem(rng, dtype=dtype, activation="tanh", **settings)
+    model.fit(X, y, epochs=3, batch_size=5, progress=False)
+    for array, value in state.arrays(model).items():
+        if array.startswith("scales"):
+            value += rng.uniform(-0.5, 0.5, len(value))
+    before = {name: array.copy() for name, array in state.arrays(model).items()}
+    result = gradient_check(model, X, y)
+    assert result.passed, str(result)
+    assert not any(layer.kinks for layer in result.layers)
+    scales = [0 if scale is None else scale.size for scale in model.scales]
+    assert [layer.checked for layer in result.layers] == [45 + scales[0], 70 + scales[1], 24 + scales[2]]
+    for name, array in state.arrays(model).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_broken_scale(backend, rng, monkeypatch):
+    model, X, y = problem(rng, activation="tanh", batch_norm=True)
+    break_gradients(monkeypatch, lambda gradients: gradients.scales[1].__imul__(1.1))
+    result = gradient_check(model, X, y)
+    assert [layer.largest_error > result.tolerance for layer in result.layers] == [False, True, False]
+    assert result.layers[1].at.startswith("scales[1][")
+
+
 # Broken gradients ------------------------------------------------------------------------------------------
 
 def one_element(gradients):
