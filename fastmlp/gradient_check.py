@@ -22,7 +22,8 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-6}      # largest relative error tha
 EPSILON = float(np.finfo(np.float64).eps)
 STEP = EPSILON ** (1 / 3)                           # where truncation and rounding error are about equal
 LOSS_ROUNDING = 10 * EPSILON                        # of a loss of about 1, with room to spare
-GRADIENT_ROUNDING = 100                             # of a sum, in units of epsilon of the layer's largest
+ERROR_ROUNDING = 10                                 # of outputs minus targets of about 1, in epsilons
+GRADIENT_ROUNDING = 100                             # of a sum, in units of epsilon times the layer's largest
 SMALLER_STEPS = (1, 10, 100)                        # what the step is divided by, until the error is small
 SAME_LOSS = 1e-9                                    # how far losses may differ that are the same function
 KINK = 1e-3                                         # how much the slopes to both sides differ, at a kink
@@ -157,8 +158,9 @@ def gradient_check(
     seed    of that choice
 
     It passes with errors up to 1e-6 (float64) or 1e-3 (float32). floor = r / tolerance, where r is what
-    rounding alone does: 10 eps max(1, |L|) / h to n, with the h of `step=None`, and to a 100 eps of the
-    model's dtype times the layer's largest gradient. A difference below r passes: it is rounding.
+    rounding alone does: 10 eps max(1, |L|) / h to n, with the h of `step=None`, and to a, with the eps
+    of the model's dtype, 100 eps times the layer's largest gradient, and 10 eps: outputs minus targets, about
+    1 each, are no more exact, which shows near a minimum. A difference below r passes: it is rounding.
 
     Raises TypeError for a model that is none, and for arguments of the wrong kind; ValueError for those out
     of range, data that do not fit the model, and a loss that is not finite.
@@ -245,7 +247,7 @@ class _Checker:
         n = np.array([self.slope(arrays[kind], index, self.step) for kind, index in places])
         self.seconds += time.perf_counter() - started
 
-        rounding = GRADIENT_ROUNDING * self.epsilon * np.abs(n).max()
+        rounding = self.epsilon * (ERROR_ROUNDING + GRADIENT_ROUNDING * np.abs(n).max())
         errors = np.array([self.error(x, y, rounding, STEP) for x, y in zip(a, n)])
         kinks = 0
         for j in np.flatnonzero(errors > self.tolerance):
