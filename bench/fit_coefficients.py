@@ -10,6 +10,8 @@ import struct
 from mpmath import (
     atanh,
     cos,
+    erfc,
+    exp,
     expm1,
     floor,
     hyp1f1,
@@ -27,6 +29,7 @@ from mpmath import (
 
 mp.dps = 50
 LN2 = log(2)
+GELU_CUBIC = mpf("0.044715")
 
 
 def remez(f, terms, a, b):
@@ -44,6 +47,9 @@ def remez(f, terms, a, b):
         coefficients = list(lu_solve(system, matrix([f(t) for t in x])))[:terms]
         error = [v - polyval(coefficients, t) for v, t in zip(values, grid)]
         x = extrema(grid, error)
+        if len(x) == n + 1:                         # one more at an end than there need be
+            first, last = (abs(f(t) - polyval(coefficients, t)) for t in (x[0], x[-1]))
+            x = x[1:] if first < last else x[:-1]
         assert len(x) == n, "the error does not alternate: too few digits or a bad start"
     return coefficients
 
@@ -70,7 +76,48 @@ def p(z):
     return hyp2f1(1, 1.5, 2.5, z) * 2 / 3
 
 
-def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms):
+def log1p_p(w):
+    """log(1 + e) = m + m^3 p(m^2) with m = e / (1 + e / 2)"""
+    return p(w / 4) / 8
+
+
+def normal_p(v, c):
+    """exp(a^2 / 2) Phi(-a) = t p(v), t = 1 / (1 + c a), v = 2 c a t - 1; Phi is the normal distribution"""
+    t = (1 - v) / 2
+    a = (1 / t - 1) / c
+    return exp(a * a / 2) * erfc(a / sqrt(2)) / 2 / t
+
+
+def gelu_tail(a):
+    return erfc(a / sqrt(2)) / 2, exp(-a * a / 2) / sqrt(2 * pi)
+
+
+def logistic_tail(v, dv):
+    e = exp(-v)
+    return e / (1 + e), dv * e / (1 + e) ** 2
+
+
+def gelu_tanh_tail(a):
+    return logistic_tail(sqrt(8 / pi) * (a + GELU_CUBIC * a**3), sqrt(8 / pi) * (1 + 3 * GELU_CUBIC * a**2))
+
+
+def silu_tail(a):
+    return logistic_tail(a, 1)
+
+
+def farthest(tail, limit):
+    """Where a F(-a) and F(-a) - a F'(a) are below the limit from there on; `tail` is F(-a), F'(a)."""
+    tenths = 50
+    while True:
+        a = mpf(tenths) / 10
+        below, density = tail(a)
+        if max(a * below, abs(below - a * density)) < limit:
+            return a
+        tenths += 1
+
+
+def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms, log1p_terms, normal_terms,
+          normal_c):
     def rounded(x):
         return mpf(struct.unpack(code, struct.pack(code, float(x)))[0])
 
@@ -93,6 +140,21 @@ def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms):
     grid = linspace(s_max / 2000, s_max, 2000)
     log_error = max(abs(s**3 * (polyval(log_p, s**2) - p(s**2)) / (2 * atanh(s))) for s in grid)
 
+    gelu_max, gelu_tanh_max, silu_max = (
+        farthest(tail, mpf(2) ** (emin - mantissa - 1)) for tail in (gelu_tail, gelu_tanh_tail, silu_tail))
+    v_max = 1 - 2 / (1 + normal_c * gelu_max)
+
+    def normal(v):
+        return normal_p(v, normal_c)
+
+    log1p_coefficients = [rounded(c) for c in remez(log1p_p, log1p_terms, mpf(0), mpf(4) / 9)]
+    normal_coefficients = [rounded(c) for c in remez(normal, normal_terms, mpf(-1), v_max)]
+    grid = linspace(mpf(1) / 2000, mpf(2) / 3, 2000)
+    log1p_error = max(abs(m**3 * (polyval(log1p_coefficients, m**2) - log1p_p(m**2)) / (2 * atanh(m / 2)))
+                      for m in grid)
+    grid = linspace(-1, v_max, 2001)
+    normal_error = max(abs(polyval(normal_coefficients, v) / normal(v) - 1) for v in grid)
+
     half_ulp = mpf(2) ** -(mantissa + 2)            # of 1 - x, where tanh and sigmoid reach 1
     print(f"#define LOG2E {text(1 / LN2)}")
     print(f"#define LN2_HI {text(ln2_hi)}")
@@ -105,16 +167,25 @@ def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms):
     integer = code.replace("f", "i").replace("d", "q")
     bits = struct.unpack(integer, struct.pack(code, float(sqrt(mpf(1) / 2))))[0]
     print(f"#define SQRT_HALF_BITS {bits:#x}")
-    print(f"enum {{ EXP_TERMS = {q_terms}, LOG_TERMS = {p_terms} }};")
+    print(f"#define GELU_MAX {text(gelu_max)}")
+    print(f"#define GELU_TANH_MAX {text(gelu_tanh_max)}")
+    print(f"#define SILU_MAX {text(silu_max)}")
+    print(f"#define NORMAL_C {text(normal_c)}")
+    print(f"enum {{ EXP_TERMS = {q_terms}, LOG_TERMS = {p_terms}, "
+          f"LOG1P_TERMS = {log1p_terms}, NORMAL_TERMS = {normal_terms} }};")
     print(f"/* |r| <= {float(h)}: relative error of expm1(r) 2^{float(log(exp_error, 2)):.1f} */")
     print(array("EXP_Q", exp_q))
     print(f"/* |s| <= {float(s_max):.4f}: relative error of log 2^{float(log(log_error, 2)):.1f} */")
     print(array("LOG_P", log_p))
+    print(f"/* m <= 2/3: relative error of log1p 2^{float(log(log1p_error, 2)):.1f} */")
+    print(array("LOG1P_P", log1p_coefficients))
+    print(f"/* a <= {float(gelu_max)}: relative error of Phi(-a) 2^{float(log(normal_error, 2)):.1f} */")
+    print(array("NORMAL_P", normal_coefficients))
 
 
 if __name__ == "__main__":
     print("#if defined(FASTMLP_REAL_f64)")
-    table("", "<d", 16, 52, 11, -1022, 1023, 11, 7)
+    table("", "<d", 16, 52, 11, -1022, 1023, 11, 7, 12, 23, mpf("0.25"))
     print("#else")
-    table("f", "<f", 8, 23, 8, -126, 127, 6, 3)
+    table("f", "<f", 8, 23, 8, -126, 127, 6, 3, 5, 10, mpf("0.3125"))
     print("#endif")

@@ -254,6 +254,14 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     return result
 
 
+def below_one(name: str, value: Any) -> float:
+    """A real number from 0 to 1, and not 1 itself: the share that an average keeps of what it was."""
+    result = number(name, value, low=0.0)
+    if result >= 1:
+        raise ValueError(f"{name}: expected a finite number from 0 up and below 1, got {result!r}")
+    return result
+
+
 def as_array(name: str, value: Any) -> Array:
     """np.asarray, but never by dropping a mask."""
     if isinstance(value, np.ma.MaskedArray):
@@ -288,9 +296,14 @@ def table(name: str, value: Any, columns: int) -> Array:
     return array
 
 
+def is_readable(array: Array) -> bool:
+    """Whether the engine reads its dtype."""
+    return array.dtype.isnative and array.dtype.char in READABLE
+
+
 def readable(array: Array, dtype: np.dtype[Any]) -> Array:
     """The array itself where the engine reads its dtype, else converted."""
-    return array if array.dtype.isnative and array.dtype.char in READABLE else array.astype(dtype)
+    return array if is_readable(array) else array.astype(dtype)
 
 
 def has_samples(name: str, array: Array) -> None:

@@ -79,6 +79,23 @@ class Loss:
         """
         return _table(name, y, rows, outputs, dtype, self.targets), None
 
+    @property
+    def metric(self) -> str | None:
+        """The name of the usual metric of predictions, in `fastmlp.metrics`."""
+        if self.targets in ("classes", "distributions", "binary", "signs"):
+            return "accuracy"
+        return "r2" if self.targets in ("values", "counts") else None
+
+    def truth(self, targets: Array) -> Array:
+        """Checked targets as `predict` gives predictions: the likeliest class, 0 or 1, -1 or +1, or values."""
+        if targets.ndim == 1:
+            return targets
+        if self.classifies:
+            return targets.argmax(axis=1)
+        if self.targets == "binary":
+            targets = (targets > 0.5).astype(np.intp)
+        return _one_column(targets)
+
     def predict(self, outputs: Array, backend: Any) -> Array:
         """Predictions of outputs (rows, outputs): class labels (rows,); 0 or 1, -1 or +1, or values for every
         output, (rows,) where there is one.

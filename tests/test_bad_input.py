@@ -338,8 +338,8 @@ def test_out_of_dense_backward(backend, dtype):
 def test_unknown_activation(function, backend, dtype):
     args = good(function, dtype)
     for name, nearest in (("rellu", "relu"), ("ReLU", "relu"), ("leakyrelu", "leaky_relu"), ("than", "tanh")):
-        known = "identity, relu, leaky_relu, sigmoid, tanh"
-        check(function, {**args, "activation": name}, ValueError, "activation", f"{known}.*{nearest!r}")
+        known = "identity, relu, leaky_relu, sigmoid, tanh, elu, selu, softplus, gelu, gelu_tanh, silu"
+        check(function, {**args, "activation": name}, ValueError, "activation", f"{nearest!r}.*{known}")
     check(function, {**args, "activation": "?"}, ValueError, "activation", "identity, relu")
     for wrong in (None, 1, np.tanh, ["relu"], int, activations.Activation, activations.Activation()):
         check(function, {**args, "activation": wrong}, TypeError, "activation")

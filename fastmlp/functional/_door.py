@@ -108,11 +108,14 @@ def unary(name: str, x: ArrayLike, *options: Any, out: Array | None) -> Array:
     return result if out is None else out
 
 
-def unary_backward(name: str, dy: ArrayLike, y: ArrayLike, *options: Any, out: Array | None) -> Array:
-    dy, y = checks.operands(dy=dy, y=y)
+def unary_backward(
+    name: str, dy: ArrayLike, y: ArrayLike, *options: Any, out: Array | None, given: str = "y"
+) -> Array:
+    """`given` is what the derivative is computed from, under its public name: "y" or "x"."""
+    dy, y = checks.operands(**{"dy": dy, given: y})
     if "softmax" in name:
         checks.has_rows("dy", dy)
-    checks.same_shape(dy=dy, y=y)
-    checks.output("out", out, dy.shape, dy.dtype, {"dy": dy, "y": y}, may_replace=("dy", "y"))
+    checks.same_shape(**{"dy": dy, given: y})
+    checks.output("out", out, dy.shape, dy.dtype, {"dy": dy, given: y}, may_replace=("dy", given))
     result = run(name, (dy, y), *options, out=out)
     return result if out is None else out

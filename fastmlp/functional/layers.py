@@ -26,8 +26,9 @@ def dense_forward(
     """y = act(x w + b), a fully-connected layer.
 
     Shapes: x (n, inputs), w (inputs, outputs), b (outputs,) -> y (n, outputs). n = 0 gives an empty result.
-    `activation` is a name ("identity", "relu", "leaky_relu", "sigmoid", "tanh") or an object of
-    `fastmlp.activations`. `out` must not share memory with x, w or b.
+    `activation` is a name ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus",
+    "gelu", "gelu_tanh", "silu") or an object of `fastmlp.activations`. `out` must not share memory with x, w
+    or b.
 
     Raises TypeError for a dtype other than float32 or float64, or more than one; ValueError for shapes that
     do not fit, an unknown activation, and an `out` of another shape, read-only or overlapping an input.
@@ -63,13 +64,16 @@ def dense_backward(
     """dz = act'(z) dy;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
 
     The way back through `dense_forward`: from the gradient dy of the loss with respect to its output y to
-    those with respect to x, w and b. act'(z) is computed from y.
+    those with respect to x, w and b. act'(z) is computed from y. For "gelu", "gelu_tanh" and "silu" that
+    cannot be: for them, keep z = dense_forward(x, w, b) and y = gelu(z), and go back in two steps,
+    dense_backward(gelu_backward(dy, z), x, w, z) with the identity.
 
     Shapes: dy and y (n, outputs), x (n, inputs), w (inputs, outputs) -> dx (n, inputs), dw (inputs, outputs),
     db (outputs,). `out` is the tuple (dx, dw, db), apart from the inputs and from each other. The gradients
     are sums over the batch, not means: the mean is in the dy that a loss returns.
 
-    Raises TypeError and ValueError as `dense_forward` does.
+    Raises TypeError and ValueError as `dense_forward` does, and ValueError for an activation whose derivative
+    needs z.
 
     Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating
     errors", Nature 323, 1986.
@@ -92,6 +96,11 @@ def dense_backward(
     checks.shape("w", w, (x.shape[1], outputs), "to fit the columns of x and of dy")
     checks.shape("y", y, dy.shape, "like dy")
     function = resolve(activation)
+    if not function.from_output:
+        name = function.name
+        raise ValueError(
+            f"activation: expected one whose derivative follows from y, got {name!r}; apply "
+            f"dense_backward with 'identity' to {name}_backward(dy, z), where z = x w + b")
     inputs = {"dy": dy, "x": x, "w": w, "y": y}
     if out is not None:
         if not isinstance(out, (tuple, list)) or len(out) != 3:

@@ -74,7 +74,7 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
                    const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[:, ::1] dz):
-    """dz = dy f'(z), of y = f(z);  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
+    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
     dz (rows, n padded) is scratch whose rows hold whole lines."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = dz.shape[1], i, j
     cdef real packed[PANEL]
@@ -134,9 +134,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             gemm(&p)
         if n:
             pack(x_p, row, inputs[1], k, m, k)
-            store.rule = RULE_GRADIENT
-            store.lr = store.weight_decay = store.momentum = 0
-            store.velocity = 0
+            begin(&store, RULE_GRADIENT)
             g.rows = m
             g.k0 = 0
             g.k1 = k
@@ -176,7 +174,7 @@ def map_forward(real[::1] y, const real[::1] x, int kind, real alpha):
 
 
 def map_derivative(real[::1] dx, const real[::1] dy, const real[::1] y, int kind, real alpha):
-    """dx = dy f'(x), of y = f(x), element by element; dx may be dy or y"""
+    """dx = dy f'(x), of y = f(x) or, for the gated kinds, y = x; element by element; dx may be dy or y"""
     cdef Py_ssize_t n = dy.shape[0]
     if y.shape[0] != n or dx.shape[0] != n:
         return False
@@ -294,29 +292,37 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
 
 # Updates -------------------------------------------------------------------------------------------
 
-def sgd_update(real[::1] param, const real[::1] grad, real lr, real momentum, real[::1] velocity,
-               bint nesterov, real weight_decay):
-    """g = grad + weight_decay param;  v = momentum v + g;  param -= lr (v, or g + momentum v with nesterov)"""
+def update_arrays(real[::1] param, const real[::1] grad, real[::1] first, real[::1] second,
+                  rates, settings, bint is_bias):
+    """One step of param with the gradient grad; first and second are the rule's slots, or None. rates is a row of
+    Optimizer.rates, and settings are Optimizer._rule, of fastmlp/optimizers.py."""
     cdef Py_ssize_t n = param.shape[0]
+    cdef double numbers[RATES]
     cdef Optimizer o
+    cdef real* slots[MOST_SLOTS]
+    cdef int i, j
     if grad.shape[0] != n:
         return False
-    o.rule = RULE_SGD
-    o.lr = lr
-    o.momentum = momentum
-    o.weight_decay = weight_decay
-    o.velocity = 0
+    set_rule(&o, settings, is_bias)
+    numbers[:] = [rates[0], rates[1], rates[2]]
+    set_rates(&o, numbers)
+    if slots_of(o.rule) > 0 and (first is None or first.shape[0] != n):
+        return False
+    if slots_of(o.rule) > 1 and (second is None or second.shape[0] != n):
+        return False
     if n == 0:
         return True
+    slots[0] = &first[0] if slots_of(o.rule) > 0 else NULL
+    slots[1] = &second[0] if slots_of(o.rule) > 1 else NULL
     if not apart(&param[0], n, &grad[0], n):
         return False
-    if momentum != 0:
-        if velocity is None or velocity.shape[0] != n:
+    for i in range(slots_of(o.rule)):
+        if not (apart(&param[0], n, slots[i], n) and apart(&grad[0], n, slots[i], n)):
             return False
-        if not (apart(&param[0], n, &velocity[0], n) and apart(&grad[0], n, &velocity[0], n)):
-            return False
-        o.rule = RULE_NESTEROV if nesterov else RULE_MOMENTUM
-        o.velocity = &velocity[0] - &param[0]
+        for j in range(i):
+            if not apart(slots[i], n, slots[j], n):
+                return False
+        o.slot[i] = slots[i] - &param[0]
     with nogil:
         update(&o, &param[0], n, &grad[0], n, 1, n)
     return True
@@ -435,6 +441,26 @@ def array_sigmoid(x, *, out=None):
 
 def array_tanh(x, *, out=None):
     return short_map(x, ACT_TANH, 0, out)
+
+
+def array_selu(x, *, out=None):
+    return short_map(x, ACT_SELU, 0, out)
+
+
+def array_softplus(x, *, out=None):
+    return short_map(x, ACT_SOFTPLUS, 0, out)
+
+
+def array_gelu(x, *, out=None):
+    return short_map(x, ACT_GELU, 0, out)
+
+
+def array_gelu_tanh(x, *, out=None):
+    return short_map(x, ACT_GELU_TANH, 0, out)
+
+
+def array_silu(x, *, out=None):
+    return short_map(x, ACT_SILU, 0, out)
 
 
 cdef object short_rows(object x, bint logarithm, object out):

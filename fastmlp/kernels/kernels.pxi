@@ -1,7 +1,7 @@
 # Every kernel, in the order in which they build on each other.
 
 include "simd.pxi"              # the vector vocabulary
-include "vector_math.pxi"       # exp, log, tanh, sigmoid of a vector
+include "vector_math.pxi"       # exp, log, tanh and their kin, of a vector
 include "transpose.pxi"
 include "activations.pxi"       # formula pairs, on tiles and on arrays
 include "rows.pxi"              # softmax and other functions of a row

@@ -49,14 +49,14 @@ class KernelModule(Protocol):
         pos_weight: Reals | None,
     ) -> float | None: ...
     @staticmethod
-    def sgd_update(
+    def update_arrays(
         param: Reals,
         grad: Reals,
-        lr: float,
-        momentum: float,
-        velocity: Reals | None,
-        nesterov: bool,
-        weight_decay: float,
+        first: Reals | None,
+        second: Reals | None,
+        rates: tuple[float, float, float],
+        settings: tuple[Any, ...],
+        is_bias: bool,
     ) -> bool: ...
 
     # Short ways in: public signatures; NotImplemented, with nothing written, for what does not fit.
@@ -81,6 +81,16 @@ class KernelModule(Protocol):
     def array_sigmoid(x: Any, *, out: Any = None) -> Any: ...
     @staticmethod
     def array_tanh(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_selu(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_softplus(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_gelu(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_gelu_tanh(x: Any, *, out: Any = None) -> Any: ...
+    @staticmethod
+    def array_silu(x: Any, *, out: Any = None) -> Any: ...
     @staticmethod
     def array_softmax(x: Any, *, out: Any = None) -> Any: ...
     @staticmethod

@@ -12,7 +12,11 @@
 #define TANH_MAX 1.9100000000000001e+01
 #define SMALLEST_NORMAL 2.2250738585072014e-308
 #define SQRT_HALF_BITS 0x3fe6a09e667f3bcd
-enum { EXP_TERMS = 11, LOG_TERMS = 7 };
+#define GELU_MAX 3.8700000000000003e+01
+#define GELU_TANH_MAX 2.1600000000000001e+01
+#define SILU_MAX 7.5179999999999995e+02
+#define NORMAL_C 2.5000000000000000e-01
+enum { EXP_TERMS = 11, LOG_TERMS = 7, LOG1P_TERMS = 12, NORMAL_TERMS = 23 };
 /* |r| <= 0.347: relative error of expm1(r) 2^-60.1 */
 static const real EXP_Q[] = {
     2.0921691353014625e-09,
@@ -37,6 +41,47 @@ static const real LOG_P[] = {
     3.9999999999898506e-01,
     6.6666666666666696e-01,
 };
+/* m <= 2/3: relative error of log1p 2^-58.9 */
+static const real LOG1P_P[] = {
+    4.5460529075830535e-09,
+    7.5342783362129093e-09,
+    4.7424747818721107e-08,
+    1.9988733343568925e-07,
+    8.9783083337746852e-07,
+    4.0689617756622022e-06,
+    1.8780054160602720e-05,
+    8.8778408609772113e-05,
+    4.3402777780019087e-04,
+    2.2321428571423184e-03,
+    1.2500000000000006e-02,
+    8.3333333333333329e-02,
+};
+/* a <= 38.7: relative error of Phi(-a) 2^-52.1 */
+static const real NORMAL_P[] = {
+    -2.3941157159306411e-10,
+    2.6388935905107758e-11,
+    3.4852613266147178e-09,
+    3.6218008498716029e-09,
+    -1.9120839527855198e-08,
+    -3.8541079920389590e-08,
+    6.5961637345703460e-08,
+    2.5493917682073486e-07,
+    -1.5631673524431257e-07,
+    -1.4797219085641369e-06,
+    1.7876775652916029e-07,
+    8.7860466432710058e-06,
+    -4.7697151085478122e-07,
+    -5.7773705256672070e-05,
+    3.3336064390764240e-05,
+    4.0770461061047348e-04,
+    -8.6992309065355756e-04,
+    -1.8850472414117087e-03,
+    1.5099143722679859e-02,
+    -4.6630464489922981e-02,
+    9.6784350185554618e-02,
+    -1.5197416049297294e-01,
+    1.8882128260393788e-01,
+};
 #else
 #define LOG2E 1.44269504e+00f
 #define LN2_HI 6.93145752e-01f
@@ -47,7 +92,11 @@ static const real LOG_P[] = {
 #define TANH_MAX 9.10000000e+00f
 #define SMALLEST_NORMAL 1.17549435e-38f
 #define SQRT_HALF_BITS 0x3f3504f3
-enum { EXP_TERMS = 6, LOG_TERMS = 3 };
+#define GELU_MAX 1.46000000e+01f
+#define GELU_TANH_MAX 1.09000000e+01f
+#define SILU_MAX 1.08700000e+02f
+#define NORMAL_C 3.12500000e-01f
+enum { EXP_TERMS = 6, LOG_TERMS = 3, LOG1P_TERMS = 5, NORMAL_TERMS = 10 };
 /* |r| <= 0.347: relative error of expm1(r) 2^-29.1 */
 static const real EXP_Q[] = {
     1.99077374e-04f,
@@ -62,6 +111,27 @@ static const real LOG_P[] = {
     2.95820475e-01f,
     3.99887174e-01f,
     6.66666865e-01f,
+};
+/* m <= 2/3: relative error of log1p 2^-29.9 */
+static const real LOG1P_P[] = {
+    1.13543858e-04f,
+    4.23828926e-04f,
+    2.23381328e-03f,
+    1.24999052e-02f,
+    8.33333358e-02f,
+};
+/* a <= 14.6: relative error of Phi(-a) 2^-25.1 */
+static const real NORMAL_P[] = {
+    3.46900051e-05f,
+    1.89621460e-05f,
+    -3.38063255e-04f,
+    -2.19284702e-04f,
+    2.58363434e-03f,
+    -5.08604979e-04f,
+    -2.31350251e-02f,
+    8.30753669e-02f,
+    -1.66813836e-01f,
+    2.29964957e-01f,
 };
 #endif
 

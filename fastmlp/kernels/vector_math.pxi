@@ -1,7 +1,7 @@
-# exp, log, tanh and the logistic function of a vector.
+# exp, log, tanh, the logistic function and their kin, of a vector.
 #
 # Largest error in units in the last place (float32: all inputs; float64: sampled), with and without FMA:
-#   exp 1.0   log 0.9   tanh 2.0   sigmoid 2.0
+#   exp 1.0   log 0.9   tanh 2.0   sigmoid 2.0   expm1 X   softplus X   normal X
 #
 # Only + - * /, FMA, comparisons and integer operations on the bits: the same bits on every vector width
 # (`portable` has no FMA and rounds differently). There are no branches; the special values come out of
@@ -15,31 +15,47 @@ cdef extern from "vector_math.h" nogil:
     const real EXP_MAX          # exp(x) overflows at and above
     const real SIGMOID_MAX      # sigmoid(x) rounds to 1 at and above
     const real TANH_MAX         # tanh(x) rounds to 1 at and above
+    const real GELU_MAX         # at and above: z F(z) of -x rounds to 0, and its derivative too
+    const real GELU_TANH_MAX
+    const real SILU_MAX
+    const real NORMAL_C
     const real SMALLEST_NORMAL
     const ireal SQRT_HALF_BITS
     const real INFINITY
     const real NAN
     const real* EXP_Q
     const real* LOG_P
+    const real* LOG1P_P
+    const real* NORMAL_P
     enum:
         EXP_TERMS
         LOG_TERMS
+        LOG1P_TERMS
+        NORMAL_TERMS
 
 
-cdef inline vec exp_parts(vec x, int offset, vec* r, ivec* n) noexcept nogil:
-    """x = k ln2 + r with |r| <= ln2 / 2, and q of expm1(r) = r + r^2 q.
+cdef inline vec polynomial(int terms, const real* coefficients, vec x) noexcept nogil:
+    """Highest power first; terms is a constant at every call."""
+    cdef vec y = vset1(coefficients[0])
+    cdef int i
+    for i in range(1, terms):
+        y = vfma(y, x, vset1(coefficients[i]))
+    return y
 
-    The low bits of n hold the integer k + offset."""
+
+cdef inline vec remainder(vec x, int offset, ivec* n) noexcept nogil:
+    """r of x = k ln2 + r with |r| <= ln2 / 2. The low bits of n hold the integer k + offset."""
     cdef vec shift = vset1(ROUND + offset)
     cdef vec shifted = vfma(x, vset1(LOG2E), shift)
     cdef vec k = shifted - shift
-    cdef vec q = vset1(EXP_Q[0])
-    cdef int i
     n[0] = vbits(shifted)
-    r[0] = vfma(k, vset1(-LN2_LO), vfma(k, vset1(-LN2_HI), x))
-    for i in range(1, EXP_TERMS):
-        q = vfma(q, r[0], vset1(EXP_Q[i]))
-    return q
+    return vfma(k, vset1(-LN2_LO), vfma(k, vset1(-LN2_HI), x))
+
+
+cdef inline vec exp_parts(vec x, int offset, vec* r, ivec* n) noexcept nogil:
+    """The remainder r of x, and q of expm1(r) = r + r^2 q."""
+    r[0] = remainder(x, offset, n)
+    return polynomial(EXP_TERMS, EXP_Q, r[0])
 
 
 cdef inline vec expm1_parts(vec x, int offset, ivec* n) noexcept nogil:
@@ -65,12 +81,62 @@ cdef inline vec vexp(vec x) noexcept nogil:
     return vfma(u, scale, scale) * power_of_two(vsub_bits(n, half))
 
 
+cdef inline vec down() noexcept nogil:
+    """2^-(BIAS / 2): the second factor of what is computed too large, to lose no bits before the end."""
+    return power_of_two(vset1_int(BIAS - BIAS // 2))
+
+
+cdef inline vec vexp_up(vec x) noexcept nogil:
+    """exp(x) / down() for x <= 0, not below the exponents of SILU_MAX and EXP_MIN."""
+    cdef ivec n
+    cdef vec u = expm1_parts(x, BIAS + BIAS // 2, &n)
+    cdef vec scale = power_of_two(n)
+    return vfma(u, scale, scale)
+
+
 cdef inline vec vexp_nonpositive(vec x) noexcept nogil:
     """exp(x) for x <= 0, bit for bit, in less time: the second factor is a constant."""
+    return vexp_up(vmax(vset1(EXP_MIN), x)) * down()
+
+
+cdef inline vec vexp_half_square_up(vec a) noexcept nogil:
+    """exp(-a^2 / 2) / down() for 0 <= a <= GELU_MAX.
+
+    a^2 has twice as many bits as a and an error of a^2 would be one of exp: a = h + (a - h), where h has half
+    the bits of a, so that h^2 is exact; (a - h) (a + h) / 2, the rest, joins the remainder."""
     cdef ivec n
-    cdef vec u = expm1_parts(vmax(vset1(EXP_MIN), x), BIAS + BIAS // 2, &n)
+    cdef vec h = vfrom_bits(vbits(a) & vset1_int(-(1LL << (MANTISSA // 2 + 1))))
+    cdef vec shift = vset1(ROUND + BIAS + BIAS // 2), half = vset1(-0.5)
+    cdef vec x = half * (h * h), rest = half * ((a - h) * (a + h))
+    cdef vec shifted = vfma(x + rest, vset1(LOG2E), shift)
+    cdef vec k = shifted - shift
+    cdef vec r = vfma(k, vset1(-LN2_LO), vfma(k, vset1(-LN2_HI), x) + rest)
+    cdef vec scale = power_of_two(vbits(shifted))
+    return vfma(vfma(r * r, polynomial(EXP_TERMS, EXP_Q, r), r), scale, scale)
+
+
+cdef inline vec vexpm1_nonpositive(vec x) noexcept nogil:
+    """exp(x) - 1 = 2^k expm1(r) + (2^k - 1) for x <= 0; -0 becomes 0."""
+    cdef ivec n
+    cdef vec u = expm1_parts(vmax(vset1(-SIGMOID_MAX), x), BIAS, &n)
     cdef vec scale = power_of_two(n)
-    return vfma(u, scale, scale) * power_of_two(vset1_int(BIAS - BIAS // 2))
+    return vfma(u, scale, scale - vset1(1))
+
+
+cdef inline vec vsoftplus(vec x) noexcept nogil:
+    """max(x, 0) + log1p(e) with e = exp(-|x|); log1p(e) = m + m^3 p(m^2), m = e / (1 + e / 2) <= 2/3."""
+    cdef vec e = vexp_nonpositive(-vabs(x))
+    cdef vec m = e / vfma(vset1(0.5), e, vset1(1))
+    cdef vec w = m * m
+    return vmax(vset1(0), x) + vfma(m * w, polynomial(LOG1P_TERMS, LOG1P_P, w), m)
+
+
+cdef inline vec vnormal_ratio(vec a) noexcept nogil:
+    """exp(a^2 / 2) F(-a) for 0 <= a <= GELU_MAX, F the distribution function of the standard normal; a polynomial
+    in (c - 1) / (c + 1) with c = NORMAL_C a, after Shepherd and Laframboise, Mathematics of Computation 36, 1981."""
+    cdef vec one = vset1(1), c = vset1(NORMAL_C) * a
+    cdef vec t = one / (one + c)
+    return t * polynomial(NORMAL_TERMS, NORMAL_P, vfma(vset1(2), c * t, -one))
 
 
 cdef inline vec vsigmoid(vec x) noexcept nogil:
@@ -117,10 +183,7 @@ cdef inline vec vlog(vec x) noexcept nogil:
     cdef vec s = f / (f + vset1(2))
     cdef vec z = s * s
     cdef vec h = vset1(0.5) * f * f
-    cdef vec p = vset1(LOG_P[0])
-    cdef int i
-    for i in range(1, LOG_TERMS):
-        p = vfma(p, z, vset1(LOG_P[i]))
+    cdef vec p = polynomial(LOG_TERMS, LOG_P, z)
     y = vfma(k, vset1(LN2_HI), f - (h - vfma(s, vfma(z, p, h), k * vset1(LN2_LO))))
     y = vselect(vless(zero, x), y, vset1(-INFINITY))
     y = vselect(vless(x, zero), vset1(NAN), y)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import LeakyReLU, ReLU, Sigmoid, Tanh
+from fastmlp.activations import ELU, GELU, SELU, GELUTanh, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 
 from ._kernels import DECLINE, KERNELS, SHORT, Array, contiguous, plain, slope
 
@@ -14,6 +14,11 @@ log = SHORT.array_log
 relu = SHORT.array_relu
 sigmoid = SHORT.array_sigmoid
 tanh = SHORT.array_tanh
+selu = SHORT.array_selu
+softplus = SHORT.array_softplus
+gelu = SHORT.array_gelu
+gelu_tanh = SHORT.array_gelu_tanh
+silu = SHORT.array_silu
 
 
 def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
@@ -46,6 +51,34 @@ def sigmoid_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
 
 def tanh_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
     return _map_backward(dy, y, Tanh.code, 0.0, out)
+
+
+def elu(x: Any, alpha: Any = 1.0, *, out: Any = None) -> Any:
+    return SHORT.array_map(x, ELU.code, alpha, out) if slope(alpha) else NotImplemented
+
+
+def elu_backward(dy: Any, y: Any, alpha: Any = 1.0, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, ELU.code, alpha, out) if slope(alpha) else NotImplemented
+
+
+def selu_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, SELU.code, 0.0, out)
+
+
+def softplus_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, y, Softplus.code, 0.0, out)
+
+
+def gelu_backward(dy: Any, x: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, x, GELU.code, 0.0, out)
+
+
+def gelu_tanh_backward(dy: Any, x: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, x, GELUTanh.code, 0.0, out)
+
+
+def silu_backward(dy: Any, x: Any, *, out: Any = None) -> Any:
+    return _map_backward(dy, x, SiLU.code, 0.0, out)
 
 
 # Along the last axis -----------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ dense_forward = SHORT.array_dense_forward
 def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None) -> Any:
     try:
         f = resolve(activation)
+        if not f.from_output:
+            return NotImplemented
         if out is None:
             out = np.empty(x.shape, x.dtype), np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
         dx, dw, db = out

@@ -1,6 +1,8 @@
-"""Functions element by element and along the last axis; derivatives are in terms of the output y."""
+"""Functions element by element and along the last axis; derivatives are in terms of the output y, those of
+GELU and SiLU in terms of the input x."""
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,108 @@ def tanh_backward(dy, y, *, out=None):
     return np.multiply(dy, 1 - y * y, out=or_new(out, dy.shape, dy.dtype))
 
 
+@quiet
+def elu(x, alpha=1.0, *, out=None):
+    return assign(out, np.where(x > 0, x, x.dtype.type(alpha) * np.expm1(x)))
+
+
+@quiet
+def elu_backward(dy, y, alpha=1.0, *, out=None):
+    return assign(out, np.where(y > 0, dy, dy * (y + y.dtype.type(alpha))))
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+
+@quiet
+def selu(x, *, out=None):
+    return assign(out, np.where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * np.expm1(x)))
+
+
+@quiet
+def selu_backward(dy, y, *, out=None):
+    return np.multiply(dy, np.where(y > 0, y.dtype.type(SELU_SCALE), y + SELU_SCALE * SELU_ALPHA),
+                       out=or_new(out, dy.shape, dy.dtype))
+
+
+@quiet
+def softplus(x, *, out=None):
+    return np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=or_new(out, x.shape, x.dtype))
+
+
+@quiet
+def softplus_backward(dy, y, *, out=None):
+    return np.multiply(dy, -np.expm1(-y), out=or_new(out, dy.shape, dy.dtype))
+
+
+# x F(x), where F is a distribution function with F(-x) = 1 - F(x) ------------------------------------------
+#
+# From a = |x| and F(-a), which keeps its bits where F(a) is nearly 1:
+# x F(x) = max(x, 0) - a F(-a); the derivative F(x) + x F'(x) is F(-a) - a F'(a) below 0, and 1 - that above.
+
+_ERFC = np.vectorize(math.erfc, otypes="d")     # one element at a time: NumPy has no erf
+_FAR = 1000.0                                   # where all F(-a) are 0, and 0 times it is 0
+
+
+def normal(a):
+    """F(-a) and F'(a) of the standard normal distribution."""
+    return _ERFC(a / math.sqrt(2)).astype(a.dtype) / 2, np.exp(-a * a / 2) / math.sqrt(2 * math.pi)
+
+
+def logistic(a):
+    """F(-a) and F'(a) for F(a) = 1 / (1 + exp(-a)) = (1 + tanh(a / 2)) / 2."""
+    e = np.exp(-a)
+    return e / (1 + e), e / ((1 + e) * (1 + e))
+
+
+def logistic_of_cubic(a):
+    """F(-a) and F'(a) for F(a) = (1 + tanh u) / 2, u = sqrt(2 / pi) (a + 0.044715 a^3)."""
+    below, density = logistic(math.sqrt(8 / math.pi) * (a + 0.044715 * a * a * a))
+    return below, density * (math.sqrt(8 / math.pi) * (1 + 3 * 0.044715 * a * a))
+
+
+def gated(x, distribution, out):
+    a = np.minimum(np.abs(x), x.dtype.type(_FAR))
+    return np.subtract(np.maximum(x, 0), a * distribution(a)[0], out=or_new(out, x.shape, x.dtype))
+
+
+def gated_slope(x, distribution):
+    a = np.minimum(np.abs(x), x.dtype.type(_FAR))
+    below, density = distribution(a)
+    slope = below - a * density
+    return np.where(x < 0, slope, 1 - slope)
+
+
+@quiet
+def gelu(x, *, out=None):
+    return gated(x, normal, out)
+
+
+@quiet
+def gelu_backward(dy, x, *, out=None):
+    return np.multiply(dy, gated_slope(x, normal), out=or_new(out, dy.shape, dy.dtype))
+
+
+@quiet
+def gelu_tanh(x, *, out=None):
+    return gated(x, logistic_of_cubic, out)
+
+
+@quiet
+def gelu_tanh_backward(dy, x, *, out=None):
+    return np.multiply(dy, gated_slope(x, logistic_of_cubic), out=or_new(out, dy.shape, dy.dtype))
+
+
+@quiet
+def silu(x, *, out=None):
+    return gated(x, logistic, out)
+
+
+@quiet
+def silu_backward(dy, x, *, out=None):
+    return np.multiply(dy, gated_slope(x, logistic), out=or_new(out, dy.shape, dy.dtype))
+
+
 # Along the last axis -----------------------------------------------------------------------------------
 
 @quiet
@@ -101,6 +205,12 @@ _FORWARD: dict[str, Any] = {
     "leaky_relu": lambda z, alpha: leaky_relu(z, alpha, out=z),
     "sigmoid": lambda z, alpha: sigmoid(z, out=z),
     "tanh": lambda z, alpha: tanh(z, out=z),
+    "elu": lambda z, alpha: elu(z, alpha, out=z),
+    "selu": lambda z, alpha: selu(z, out=z),
+    "softplus": lambda z, alpha: softplus(z, out=z),
+    "gelu": lambda z, alpha: gelu(z, out=z),
+    "gelu_tanh": lambda z, alpha: gelu_tanh(z, out=z),
+    "silu": lambda z, alpha: silu(z, out=z),
 }
 _BACKWARD: dict[str, Any] = {
     "identity": lambda dy, y, alpha: dy,
@@ -108,6 +218,12 @@ _BACKWARD: dict[str, Any] = {
     "leaky_relu": lambda dy, y, alpha: leaky_relu_backward(dy, y, alpha),
     "sigmoid": lambda dy, y, alpha: sigmoid_backward(dy, y),
     "tanh": lambda dy, y, alpha: tanh_backward(dy, y),
+    "elu": lambda dy, y, alpha: elu_backward(dy, y, alpha),
+    "selu": lambda dy, y, alpha: selu_backward(dy, y),
+    "softplus": lambda dy, y, alpha: softplus_backward(dy, y),
+    "gelu": lambda dy, y, alpha: gelu_backward(dy, y),
+    "gelu_tanh": lambda dy, y, alpha: gelu_tanh_backward(dy, y),
+    "silu": lambda dy, y, alpha: silu_backward(dy, y),
 }
 
 
@@ -117,5 +233,12 @@ def activate(z, activation):
 
 
 def derivative(dy, y, activation):
-    """act'(z) dy; dy itself for the identity."""
+    """act'(z) dy, of y = act(z), or y = z where the activation is not `from_output`; dy itself for the
+    identity."""
     return _BACKWARD[activation.name](dy, y, activation.alpha)
+
+
+def slope(z, activation):
+    """act'(z), a new array."""
+    given = activate(z.copy(), activation) if activation.from_output else z
+    return np.array(derivative(np.ones_like(z), given, activation))
