@@ -52,8 +52,8 @@ class History(dict[str, "list[float]"]):
 
 
 class Gradients:
-    """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,), scales[i]
-    (out,) or None.
+    """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,),
+    scales[i] (out,) or None.
 
     >>> model = MLP([2, 3, 2], seed=0)
     >>> loss, gradients = model.loss_and_gradients(np.zeros((1, 2), np.float32), [1])
@@ -368,7 +368,8 @@ class MLP:
         def callback(iteration: int, loss: float) -> bool:
             nonlocal started
             seconds = time.perf_counter() - started
-            stop = after_epoch(iteration, {"loss": loss, "samples_per_second": len(samples) / max(seconds, 1e-9)})
+            logs = {"loss": loss, "samples_per_second": len(samples) / max(seconds, 1e-9)}
+            stop = after_epoch(iteration, logs)
             started = time.perf_counter()
             return stop
 

@@ -31,7 +31,15 @@ def good(function, dtype):
         "dense_backward": {"dy": real(6, 3), "x": real(6, 4), "w": real(4, 3), "y": real(6, 3),
                            "activation": "relu"},
         "softmax_cross_entropy": {"logits": real(6, 4), "targets": np.array([0, 1, 2, 3, 0, 1])},
+        "kl_divergence": {"logits": real(6, 4), "targets": rng.dirichlet(np.ones(4), 6).astype(dtype)},
+        "multiclass_hinge": {"logits": real(6, 4), "targets": np.array([0, 1, 2, 3, 0, 1])},
         "mean_squared_error": {"predictions": real(6, 4), "targets": real(6, 4)},
+        "mean_absolute_error": {"predictions": real(6, 4), "targets": real(6, 4)},
+        "huber": {"predictions": real(6, 4), "targets": real(6, 4), "delta": 0.5},
+        "poisson": {"logits": real(6, 4), "targets": rng.poisson(2, (6, 4)).astype(dtype)},
+        "binary_cross_entropy": {"logits": real(6, 4), "targets": rng.integers(0, 2, (6, 4)).astype(dtype)},
+        "hinge": {"logits": real(6, 4), "targets": np.copysign(1, real(6, 4))},
+        "squared_hinge": {"logits": real(6, 4), "targets": np.copysign(1, real(6, 4))},
         "sgd_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "momentum": 0.9,
                        "velocity": real(6, 4), "nesterov": False, "weight_decay": 0.1},
         "adagrad_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "squares": abs(real(6, 4)),
@@ -64,8 +72,11 @@ def operands(*functions):
 
 UPDATES = ["sgd_update", "adagrad_update", "rmsprop_update", "adam_update"]
 SLOTS = ["velocity", "squares", "first_moment", "second_moment"]
-ALL = [*UNARY, *UNARY_BACKWARD, "dense_forward", "dense_backward", "softmax_cross_entropy",
-       "mean_squared_error", *UPDATES]
+LOSSES_OF_CLASSES = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge"]
+LOSSES_OF_ELEMENTS = ["mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy",
+                      "hinge", "squared_hinge"]
+ALL = [*UNARY, *UNARY_BACKWARD, "dense_forward", "dense_backward", *LOSSES_OF_CLASSES, *LOSSES_OF_ELEMENTS,
+       *UPDATES]
 
 
 def test_no_function_is_forgotten():
@@ -136,7 +147,9 @@ def test_softmax_of_a_scalar(function, backend, dtype):
     ("dense_backward", "y", [(5, 3), (6, 4), (18,), (6, 1), ()]),
     ("softmax_cross_entropy", "logits", [(4,), (6, 4, 1), ()]),
     ("softmax_cross_entropy", "targets", [(5,), (7,), (1,), (6, 1), (0,), ()]),
-    ("mean_squared_error", "targets", [(6, 1), (1, 4), (6,), (24,), (4, 6), ()]),
+    *[(f, name, shapes) for f in ("kl_divergence", "multiclass_hinge")
+      for name, shapes in (("logits", [(4,), (6, 4, 1), ()]), ("targets", [(5,), (7,), (1,), (0,), ()]))],
+    *[(f, "targets", [(6, 1), (1, 4), (6,), (24,), (4, 6), ()]) for f in LOSSES_OF_ELEMENTS],
     ("sgd_update", "grad", [(6, 1), (24,), (4, 6), ()]),
     ("sgd_update", "velocity", [(6, 1), (24,), (4, 6), ()]),
     ("adagrad_update", "grad", [(6, 1), (24,), (4, 6), ()]),
@@ -166,11 +179,14 @@ def test_shape_of_probabilities(shape, backend, dtype):
 def test_empty_batch(shape, backend, dtype):
     empty = np.empty(shape, dtype)
     labels = np.zeros(shape[0], int)
-    for targets in (empty, labels):
-        args = {"logits": empty, "targets": targets}
-        check("softmax_cross_entropy", args, ValueError, "logits", "at least one")
-    args = {"predictions": empty, "targets": empty.copy()}
-    check("mean_squared_error", args, ValueError, "predictions", "at least one")
+    for function in LOSSES_OF_CLASSES:
+        for targets in (empty, labels):
+            args = {"logits": empty, "targets": targets}
+            check(function, args, ValueError, "logits", "at least one")
+    for function in LOSSES_OF_ELEMENTS:
+        name = next(iter(good(function, dtype)))
+        args = {name: empty, "targets": empty.copy()}
+        check(function, args, ValueError, name, "at least one")
 
 
 def test_sizes_that_overflow(backend, dtype):
@@ -243,6 +259,25 @@ def test_nan_in_regression_targets(place, backend, dtype):
     check("mean_squared_error", args, ValueError, "targets", re.escape(f"NaN at [{place[0]}, {place[1]}]"))
 
 
+@pytest.mark.parametrize("name, wrong, error", [
+    ("label_smoothing", -0.1, ValueError), ("label_smoothing", 1.5, ValueError),
+    ("label_smoothing", np.nan, ValueError), ("label_smoothing", None, TypeError),
+    ("ignore_index", 1.0, TypeError), ("ignore_index", "1", TypeError),
+    ("delta", 0, ValueError), ("delta", -1.0, ValueError), ("delta", np.inf, ValueError),
+    ("delta", "1", TypeError),
+    ("pos_weight", -1.0, ValueError), ("pos_weight", np.nan, ValueError), ("pos_weight", "1", TypeError),
+    ("pos_weight", [1.0, 2.0], ValueError), ("pos_weight", [1.0, 2.0, 3.0, -1.0], ValueError),
+])
+def test_parameter_of_a_loss(name, wrong, error, backend, dtype):
+    function = {"delta": "huber", "pos_weight": "binary_cross_entropy"}.get(name, "softmax_cross_entropy")
+    check(function, {**good(function, dtype), name: wrong}, error, name)
+
+
+def test_pos_weight_without_columns(backend, dtype):
+    args = {"logits": np.ones(3, dtype), "targets": np.ones(3, dtype), "pos_weight": [1.0, 1.0, 1.0]}
+    check("binary_cross_entropy", args, ValueError, "pos_weight", "one number")
+
+
 # out ------------------------------------------------------------------------------------------------------
 
 WITH_OUT = [f for f in ALL if f not in (*UPDATES, "dense_backward")]
@@ -277,6 +312,7 @@ def test_out_that_overlaps_an_input_in_part(function, name, backend, dtype):
     out = fitting_out(args, function, dtype)
     buffer = np.full(100, 77, dtype)
     size = args[name].size
+    buffer[:size] = args[name].reshape(-1)
     args[name] = buffer[:size].reshape(args[name].shape)
     for start in (1, size - 1):
         overlapping = buffer[start:start + out.size].reshape(out.shape)

@@ -357,7 +357,7 @@ cdef void train(void* argument, int thread) noexcept nogil:
             set_rates(&bias_rule, run.rates + RATES * (step - run.first))
         if thread == 0 and run.loss_function == NULL:
             for i in range(rows):
-                run.loss_sum += run.losses[i] if run.weights == NULL else run.w[i] * run.losses[i]
+                run.loss_sum += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
             run.weight_sum += total_weight(run, step * run.batch_size, rows)
         if run.clip_norm > 0:
             clipped_phase(run, rows, &weight_rule, &bias_rule, thread)
