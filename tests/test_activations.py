@@ -165,6 +165,6 @@ def test_against_torch(name, dtype, rng):
     t = torch.tensor(x, requires_grad=True)
     y = getattr(functional, "gelu" if options else name)(t, **options)
     y.sum().backward()
-    tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-9, "atol": 1e-6 if dtype == np.float32 else 1e-9}
+    tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-9, "atol": 1e-5 if dtype == np.float32 else 1e-9}
     assert_allclose(getattr(F, name)(x), y.detach().numpy(), **tolerance)
     assert_allclose(backward(name, np.ones_like(x), x), t.grad.numpy(), **tolerance)
