@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
+READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
 ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
 
 
@@ -147,7 +148,7 @@ def class_targets(name: str, value: Any, logits: Array) -> Array:
     array = operands(logits=logits, **{name: array})[1]
     shape(name, array, logits.shape, "(one probability for each logit) or class indices "
           f"of shape ({rows},)")
-    probabilities(name, array)
+    targets(name, array, "distributions")
     return array
 
 
@@ -166,13 +167,39 @@ def labels(name: str, value: Any, rows: int, classes: int) -> Array:
     return array.astype(np.intp, copy=False)
 
 
-def probabilities(name: str, array: Array) -> None:
-    """Every row of a (rows, classes) array must be a distribution: no NaN, nothing negative, sum 1."""
-    no_nan(name, array)
+def targets(name: str, array: Array, kind: str, first: int = 0) -> None:
+    """Targets must be numbers, and what their `kind` (of `Loss`) says; `first` is the number of row 0."""
+    no_nan(name, array, first)
+    if kind == "distributions":
+        probabilities(name, array, first)
+    elif kind == "binary":
+        right = (array >= 0) & (array <= 1)
+        _everywhere(name, array, right, "labels 0 or 1, or probabilities between them", first)
+    elif kind == "signs":
+        _everywhere(name, array, np.abs(array) == 1, "labels -1 or +1 (of 0 and 1: 2 y - 1)", first)
+    elif kind == "counts":
+        right = (array >= 0) & (array < np.inf)
+        _everywhere(name, array, right, "counts, finite and not negative,", first)
+
+
+def _everywhere(name: str, array: Array, right: Array, what: str, first: int) -> None:
+    if not right.all():
+        place = np.argwhere(~right)[0]
+        raise ValueError(f"{name}: expected {what}, got {array[tuple(place)]} at {_place(place, first)}")
+
+
+def _place(index: Array, first: int) -> str:
+    index = index.copy()
+    index[:1] += first
+    return f"[{', '.join(map(str, index))}]"
+
+
+def probabilities(name: str, array: Array, first: int = 0) -> None:
+    """Every row of a (rows, classes) array must be a distribution: nothing negative, sum 1."""
     if (array < 0).any():
         row, column = np.argwhere(array < 0)[0]
         raise ValueError(
-            f"{name}: expected probabilities, got {array[row, column]} in row {row}, column {column}"
+            f"{name}: expected probabilities, got {array[row, column]} in row {first + row}, column {column}"
         )
     tolerance = ROW_SUM_TOLERANCE[array.dtype.name]
     sums = array.sum(axis=1, dtype=np.float64)
@@ -180,16 +207,35 @@ def probabilities(name: str, array: Array) -> None:
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"{name}: expected rows that sum to 1 within {tolerance:g}, got {sums[row]:.9g} in row {row}"
+            f"{name}: expected rows that sum to 1 within {tolerance:g}, got {sums[row]:.9g} in row "
+            f"{first + row}"
         )
 
 
-def no_nan(name: str, array: Array) -> None:
+def no_nan(name: str, array: Array, first: int = 0) -> None:
     """Targets that are not numbers would turn every weight into NaN."""
     wrong = np.isnan(array)
     if wrong.any():
-        where = ", ".join(str(i) for i in np.argwhere(wrong)[0])
-        raise ValueError(f"{name}: expected numbers, got NaN at [{where}]")
+        raise ValueError(f"{name}: expected numbers, got NaN at {_place(np.argwhere(wrong)[0], first)}")
+
+
+def sample_weights(name: str, value: Any, rows: int) -> Array:
+    """What every sample weighs in the mean: float64 (rows,), contiguous, not negative, finite, not all 0."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
+    shape(name, array, (rows,), "(one weight for each row)")
+    weights = np.ascontiguousarray(array, np.float64)
+    right = (weights >= 0) & (weights < np.inf)
+    if not right.all():
+        row = int(right.argmin())
+        raise ValueError(
+            f"{name}: expected weights that are finite and not negative, got {array[row]} in row {row}")
+    total = float(weights.sum())
+    if not 0 < total < math.inf:
+        what = "a weight above 0, got weights that are all 0" if total == 0 else "a finite sum, got inf"
+        raise ValueError(f"{name}: expected {what}")
+    return weights
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -204,6 +250,14 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         if low > -math.inf:
             wanted += f" from {low:g}" + (f" to {high:g}" if high < math.inf else " up")
         raise ValueError(f"{name}: expected {wanted}, got {result!r}")
+    return result
+
+
+def below_one(name: str, value: Any) -> float:
+    """A real number from 0 to 1, and not 1 itself: the share that an average keeps of what it was."""
+    result = number(name, value, low=0.0)
+    if result >= 1:
+        raise ValueError(f"{name}: expected a finite number from 0 up and below 1, got {result!r}")
     return result
 
 
@@ -241,19 +295,30 @@ def table(name: str, value: Any, columns: int) -> Array:
     return array
 
 
+def is_readable(array: Array) -> bool:
+    """Whether the engine reads its dtype."""
+    return array.dtype.isnative and array.dtype.char in READABLE
+
+
+def readable(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array itself where the engine reads its dtype, else converted."""
+    return array if is_readable(array) else array.astype(dtype)
+
+
 def has_samples(name: str, array: Array) -> None:
     if len(array) == 0:
         raise ValueError(f"{name}: expected at least one row, got shape {array.shape}")
 
 
-def integer(name: str, value: Any, low: int, high: float = math.inf) -> int:
+def integer(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> int:
     """An integer from `low` to `high`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
-    if not low <= value <= high:
+    result = int(value)
+    if not low <= result <= high:
         wanted = f"from {low} up" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"{name}: expected an integer {wanted}, got {value}")
-    return int(value)
+        raise ValueError(f"{name}: expected an integer {wanted}, got {result}")
+    return result
 
 
 def known_name(name: str, value: str, known: Iterable[str]) -> None:

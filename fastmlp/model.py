@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import activations, checks, initializers, losses
+from fastmlp import activations, checks, initializers, losses, metrics, normalization
 from fastmlp.backends import active
-from fastmlp.layout import LINE, Parameters, padded_row
-from fastmlp.optimizers import SGD
+from fastmlp.layout import LINE, Parameters, Statistics, padded_row
+from fastmlp.network import Layer, Samples
+from fastmlp.optimizers import LBFGS, SGD, Optimizer
 from fastmlp.threads import get_num_threads
 
 __all__ = ["MLP", "Gradients", "History"]
@@ -26,15 +27,17 @@ Callback = Callable[["MLP", int, "dict[str, float]"], Any]
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
 CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
-READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
 
 
 class History(dict[str, "list[float]"]):
     """What `fit` recorded, a list with one number per epoch for every name; also as attributes.
 
     loss, val_loss      the mean loss over the samples, of training (while it learned) and of validation
-    val_accuracy        share of right labels (classification), with validation data
+    val_accuracy        share of right labels (classification), with validation data; or
+    val_r2              the coefficient of determination (regression)
     samples_per_second  of training alone
+
+    With `metrics` given to `fit`, these take the place of the last two, also without val_: on the training data.
 
     >>> History(loss=[0.5, 0.25]).loss[-1]
     0.25
@@ -48,7 +51,7 @@ class History(dict[str, "list[float]"]):
 
 
 class Gradients:
-    """Gradients of the loss: weights[i] (in, out) and biases[i] (out,), like the model's own.
+    """Gradients of the loss: weights[i] (in, out), biases[i] (out,) and scales[i] (out,) or None, like the model's.
 
     >>> model = MLP([2, 3, 2], seed=0)
     >>> loss, gradients = model.loss_and_gradients(np.zeros((1, 2), np.float32), [1])
@@ -59,6 +62,7 @@ class Gradients:
     def __init__(self, parameters: Parameters) -> None:
         self.weights = parameters.weights
         self.biases = parameters.biases
+        self.scales = parameters.scales
 
 
 class MLP:
@@ -66,20 +70,28 @@ class MLP:
 
     layers      units of every layer, inputs first: [784, 256, 128, 10] has two hidden layers
     activation  f of the hidden layers: a name or an object of `fastmlp.activations`, or a list with one for
-                each. The last layer is linear; its output function (softmax, or none) belongs to the loss.
-    loss        "cross_entropy" (classes) or "mean_squared_error" (values), see `fastmlp.losses`
-    init        "auto", or a name of `fastmlp.initializers`; biases start at 0
+                each. The last layer is linear; its output function (softmax, ...) belongs to the loss.
+    loss        a name or an object of `fastmlp.losses`, or a function of your own, loss(logits, targets) ->
+                (mean loss, its gradient over the logits)
+    init        of the weights: "auto", a name or an object of `fastmlp.initializers`, or a function
+                (rng, fan_in, fan_out) -> (fan_in, fan_out)
     dtype       "float32" or "float64", of parameters and computation
-    seed        of the initial weights and of the shuffling; None for a fresh one
+    seed        of the initial weights, of shuffling and of dropout; None for a fresh one
+    bias_init   of the biases: a name, or a function (rng, n) -> (n,)
+    dropout     share of the outputs of hidden layers that each training step leaves out, 0 <= dropout < 1; the
+                others are scaled by 1 / (1 - dropout), so that their sum is expected to stay. Or a list.
+    batch_norm  True, or a `fastmlp.BatchNorm` with settings, for hidden layers; or a list
 
-    weights[i] (in, out) and biases[i] (out,) are live: what is written there is what the network uses. They
-    are views of one flat buffer whose rows are padded to whole cache lines.
+    weights[i] (in, out), biases[i] (out,) and scales[i] (out,) (None without batch normalisation) are live:
+    what is written there is what the network uses. They are views of one flat buffer whose rows are padded
+    to whole cache lines. running_means[i] and running_variances[i] (out,) are those of batch normalisation.
 
     Raises TypeError for a dtype or setting of the wrong kind; ValueError for fewer than two layers, a layer
-    without units, unknown names, or too few activations.
+    without units, unknown names, too few activations, or a dropout out of range.
 
     Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323,
-    1986; Goodfellow, Bengio, Courville, "Deep Learning", 2016, chapter 6.
+    1986; Goodfellow, Bengio, Courville, "Deep Learning", 2016, chapters 6 and 7; Srivastava et al., "Dropout:
+    A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, 2014.
 
     >>> model = MLP([2, 8, 2], activation="tanh", seed=0)
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
@@ -93,41 +105,58 @@ class MLP:
         layers: Sequence[int],
         activation: Any = "relu",
         loss: Any = "cross_entropy",
-        init: str = "auto",
+        init: Any = "auto",
         dtype: Any = "float32",
         seed: int | None = None,
+        *,
+        bias_init: Any = "zeros",
+        dropout: float | Sequence[float] = 0.0,
+        batch_norm: Any = False,
     ) -> None:
         self.layers = checks.layer_sizes("layers", layers)
         hidden = len(self.layers) - 2
-        if isinstance(activation, (list, tuple)):
-            if len(activation) != hidden:
-                raise ValueError(
-                    f"activation: expected one for each of {hidden} hidden layers, got {len(activation)}")
-            self.activations = [activations.resolve(f) for f in activation]
-        else:
-            self.activations = [activations.resolve(activation)] * hidden
+        self.activations = _for_each("activation", activation, hidden, activations.resolve)
         self.activations.append(activations.Identity())
+        self.dropout = _for_each("dropout", dropout, hidden, _dropout)
+        self.batch_norm = _for_each("batch_norm", batch_norm, hidden, normalization.resolve)
         self.loss = losses.resolve(loss)
         initializers.check(init)
+        initializers.check_biases(bias_init)
         self.dtype = checks.float_dtype("dtype", dtype)
         self.backend = active()
-        size = sum((a + 1) * padded_row(b, self.dtype.itemsize) for a, b in zip(self.layers, self.layers[1:]))
+        size = sum((a + 2) * padded_row(b, self.dtype.itemsize) for a, b in zip(self.layers, self.layers[1:]))
         checks.addressable("layers", (size + LINE,), self.dtype)
 
         self._rng = np.random.default_rng(checks.seed("seed", seed))
-        self._parameters = Parameters(self.layers, self.dtype)
+        normalised = [norm is not None for norm in (*self.batch_norm, None)]
+        self._parameters = Parameters(self.layers, self.dtype, normalised)
+        self._statistics = Statistics(self.layers, self.dtype, normalised)
         self.weights = self._parameters.weights
         self.biases = self._parameters.biases
+        self.scales = self._parameters.scales
+        self.running_means = self._statistics.means
+        self.running_variances = self._statistics.variances
         for w, f in zip(self.weights, self.activations):
             w[...] = initializers.initial_weights(init, self._rng, *w.shape, f)
-        self._engine = self.backend.Engine(self._parameters, self.activations, self.loss)
+        for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
+            b[...] = initializers.initial_biases(bias_init, self._rng, *w.shape)
+        for scale in self.scales:
+            if scale is not None:
+                scale[...] = 1
+        self._steps = 0             # that the model was trained for
+        self._engine = self.backend.Engine(
+            self._parameters, self._statistics,
+            [Layer(*settings) for settings in zip(self.activations, (*self.dropout, 0.0), (*self.batch_norm, None))],
+            self.loss, int(self._rng.spawn(1)[0].integers(2**63)))
         self._forward = self._engine.forward
         self._trainer: tuple[int, int] | None = None        # process and thread that train this model
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations[:-1]]
+        more = "".join(f", {name}={value}" for name, value in (
+            ("dropout", self.dropout), ("batch_norm", [norm is not None for norm in self.batch_norm])) if any(value))
         return (f"MLP({list(self.layers)}, activation={names}, loss={self.loss.name!r}, "
-                f"dtype={self.dtype.name!r})")
+                f"dtype={self.dtype.name!r}{more})")
 
     # Inference ---------------------------------------------------------------------------------------
 
@@ -159,62 +188,71 @@ class MLP:
         checks.output("out", out, shape, self.dtype, {"X": X})
         result = np.empty(shape, self.dtype)
         for rows in _blocks(len(X)):
-            self._forward(_readable(X[rows], self.dtype), result[rows], get_num_threads())
+            self._forward(checks.readable(X[rows], self.dtype), result[rows], get_num_threads())
         if out is None:
             return result
         out[...] = result
         return out
 
     def predict(self, X: ArrayLike) -> Array:
-        """Class labels (n,), the largest logit's; or values (n, outputs), (n,) where there is one output.
+        """What the loss takes the outputs for: class labels (n,), those of the largest logit; 0 or 1 for every
+        label of a binary loss, -1 or 1 for a hinge; values (n, outputs). One output gives (n,).
 
         Raises as `forward` does.
 
         >>> MLP([3, 4, 2], seed=0).predict(np.zeros((5, 3)))
         array([0, 0, 0, 0, 0])
         """
-        outputs = self.forward(X)
-        if self.loss.classifies:
-            return outputs.argmax(axis=1)
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        return self.loss.predict(self.forward(X), self.backend)
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Class probabilities (n, C): softmax of the logits.
+        """Class probabilities (n, C): softmax of the logits; or sigmoid, for every label of a binary loss.
 
-        Raises as `forward` does, and AttributeError for a loss that is not about classes.
+        Raises as `forward` does, and AttributeError for a loss that knows no probabilities.
 
         >>> MLP([3, 4, 2], seed=0).predict_proba(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        if not self.loss.classifies:
-            raise AttributeError(f"predict_proba: the outputs of {self.loss.name!r} are values, not classes")
-        logits = self.forward(X)
-        return self.backend.softmax(logits, out=logits)
+        return self.loss.predict_proba(self.forward(X), self.backend)
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike) -> dict[str, float]:
-        """The mean loss over the samples, and the accuracy where the loss is about classes.
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        metrics: Any = None,
+    ) -> dict[str, float]:
+        """The mean loss over the samples (weighted by `sample_weight` (n,)), and metrics: names of
+        `fastmlp.metrics` or functions (y_true, y_pred) -> number; accuracy for classes, or R2 for values, if
+        not given.
 
-        Raises as `forward` does, and for targets that do not fit the loss.
+        Raises as `forward` does, and for targets and weights that do not fit.
 
         >>> MLP([3, 4, 2], seed=0).evaluate(np.zeros((5, 3)), [0, 0, 0, 0, 1])["accuracy"]
         0.8
         """
-        X = checks.table("X", X, self.layers[0])
-        checks.has_samples("X", X)
-        targets = self._targets("y", y, len(X))
-        loss = self.backend.softmax_cross_entropy if self.loss.classifies else self.backend.mean_squared_error
-        total, right = 0.0, 0
+        X, targets, weights = self._samples("X", X, "y", y, sample_weight, None)
+        functions = self._metrics(metrics)
+        loss, weight, predicted = 0.0, 0.0, []
         for rows in _blocks(len(X)):
             outputs = self.forward(X[rows])
-            t = targets[rows]
-            if t.ndim == 2:
-                t = np.ascontiguousarray(t, self.dtype)
-            total += loss(outputs, t)[0] * len(outputs)
-            if self.loss.classifies:
-                right += int((outputs.argmax(axis=1) == (t if t.ndim == 1 else t.argmax(axis=1))).sum())
-        result = {"loss": total / len(X)}
-        if self.loss.classifies:
-            result["accuracy"] = right / len(X)
+            w = None if weights is None else weights[rows]
+            here = float(len(outputs) if w is None else w.sum())
+            if here:
+                t = targets[rows]
+                if t.ndim == 2 and not isinstance(self.loss, losses.CallableLoss):
+                    t = np.ascontiguousarray(t, self.dtype)
+                loss += self.backend.loss_and_gradient(self.loss, outputs, t, w)[0] * here
+                weight += here
+            if functions:
+                predicted.append(self.loss.predict(outputs, self.backend))
+        result = {"loss": loss / weight}
+        if functions:
+            truth, predictions = self.loss.truth(targets), np.concatenate(predicted)
+            if weights is not None:             # what weighs nothing does not count
+                truth, predictions = truth[weights > 0], predictions[weights > 0]
+            result.update((name, float(f(truth, predictions))) for name, f in functions.items())
         return result
 
     # Training ----------------------------------------------------------------------------------------
@@ -224,21 +262,31 @@ class MLP:
         X: ArrayLike,
         y: ArrayLike,
         epochs: int = 10,
-        batch_size: int = 128,
-        optimizer: SGD | None = None,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        batch_size: int | None = 128,
+        optimizer: Optimizer | None = None,
+        validation_data: tuple[ArrayLike, ...] | None = None,
         shuffle: bool = True,
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        metrics: Any = None,
     ) -> History:
         """Minibatch training: `epochs` passes over the samples, `batch_size` of them at a step.
 
         X (n, inputs) of any numeric dtype (images in uint8, tables in float64, a memory map), converted
-        batch by batch. y: class indices (n,) or probabilities (n, C); values (n, outputs) or (n,).
-        The last batch of an epoch may be smaller. `optimizer` is SGD(0.01) if not given; its state goes on
-        from the last call. `shuffle` draws a new order for every epoch. `callbacks` are called as
+        batch by batch. y: what the loss takes, such as class indices (n,) or values (n, outputs). batch_size
+        None takes all samples at once: gradient descent. The last batch of an epoch may be smaller.
+        `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
+        or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
         f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True
         ends the training. `progress` shows a bar with loss and samples per second.
+
+        sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
+        classes times the samples of the class), weigh the samples in the mean of a batch,
+        sum_i w_i l_i / sum_i w_i. metrics: names of `fastmlp.metrics` or functions (y_true, y_pred) -> number,
+        computed after every epoch on the training data and, with val_ before the name, on the validation data.
 
         Ctrl-C ends training between two steps, with KeyboardInterrupt: the model is usable and has learned
         what it has. A loss that is no longer finite warns (RuntimeWarning) once.
@@ -253,85 +301,100 @@ class MLP:
         >>> history.loss[-1] < 1e-6
         True
         """
-        X = checks.table("X", X, self.layers[0])
-        checks.has_samples("X", X)
-        targets = self._targets("y", y, len(X))
+        X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         epochs = checks.integer("epochs", epochs, low=0)
-        batch_size = min(checks.integer("batch_size", batch_size, low=1), len(X))
+        batch_size = len(X) if batch_size is None else min(checks.integer("batch_size", batch_size, low=1), len(X))
         optimizer = _optimizer(optimizer)
         callbacks = checks.functions("callbacks", callbacks)
+        self._metrics(metrics)
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise TypeError(f"validation_data: expected (X, y), got {type(validation_data).__name__}")
-            validation_X = checks.table("validation_data X", validation_data[0], self.layers[0])
-            checks.has_samples("validation_data X", validation_X)
-            self._targets("validation_data y", validation_data[1], len(validation_X))
-
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
+                                f"{type(validation_data).__name__}")
+            validation_data = (*validation_data, None)[:3]
+            self._samples("validation_data X", validation_data[0], "validation_data y", *validation_data[1:], None)
+        order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
+        samples = Samples(X, targets, weights, order, batch_size)
         with self._training():
-            return self._fit(X, targets, epochs, batch_size, optimizer, validation_data, shuffle, callbacks,
-                             progress)
+            return self._fit(samples, y, epochs, optimizer, validation_data, callbacks, progress, metrics)
 
-    def _fit(self, X: Array, targets: Array, epochs: int, batch_size: int, optimizer: SGD,
-             validation_data: Any, shuffle: bool, callbacks: tuple[Callback, ...], progress: bool) -> History:
+    def _fit(self, samples: Samples, y: ArrayLike, epochs: int, optimizer: Optimizer, validation_data: Any,
+             callbacks: tuple[Callback, ...], progress: bool, metrics: Any) -> History:
         history = History(loss=[], samples_per_second=[])
-        steps = -(-len(X) // batch_size)
-        order = np.arange(len(X)) if shuffle else None
         for epoch in range(epochs):
-            if order is not None:
-                self._rng.shuffle(order)
-            with _bar(len(X), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
-                logs = self._epoch(X, targets, order, batch_size, steps, optimizer, bar)
+            if samples.order is not None:
+                self._rng.shuffle(samples.order)
+            with _bar(len(samples), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
+                logs = self._epoch(samples, optimizer, bar)
+                if metrics is not None:
+                    measured = self.evaluate(samples.x, y, metrics=metrics)
+                    logs.update((name, value) for name, value in measured.items() if name != "loss")
                 if validation_data is not None:
-                    for name, value in self.evaluate(*validation_data).items():
+                    X, y, weights = validation_data
+                    for name, value in self.evaluate(X, y, sample_weight=weights, metrics=metrics).items():
                         logs[f"val_{name}"] = value
                 if bar is not None:
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items() if "loss" in name
-                                     or "accuracy" in name})
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()
+                                     if name != "samples_per_second"})
             if not np.isfinite(logs["loss"]) and np.isfinite(history["loss"]).all():
                 warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
                               "holds values that are not finite", RuntimeWarning, stacklevel=3)
             for name, value in logs.items():
                 history.setdefault(name, []).append(value)
+            optimizer.observe(logs.get("val_loss", logs["loss"]))
             stop = [callback(self, epoch, dict(logs)) is True for callback in callbacks]
             if any(stop):
                 break
         return history
 
-    def _epoch(self, X: Array, targets: Array, order: Array | None, batch_size: int, steps: int,
-               optimizer: SGD, bar: Any) -> dict[str, float]:
+    def _epoch(self, samples: Samples, optimizer: Optimizer, bar: Any) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
-        n = len(X)
-        readable = X.dtype.isnative and X.dtype.char in READABLE
-        total, step, run, most, seconds = 0.0, 0, 1, steps, 0.0
+        n, batch_size = len(samples), samples.batch_size
+        steps = -(-n // batch_size)
+        readable = checks.is_readable(samples.x)
+        totals, step, run, most, seconds = (0.0, 0.0), 0, 1, steps, 0.0
         if not readable:
             most = max(1, CONVERTED_ROWS // batch_size)
         while step < steps:
             stop = min(step + min(run, most), steps)
-            start_sample, stop_sample = step * batch_size, min(stop * batch_size, n)
+            seen = min(stop * batch_size, n)
             started = time.perf_counter()
             if readable:
-                total = self._train(X, targets, order, batch_size, step, stop, optimizer, total)
+                totals = self._train(samples, step, stop, optimizer, totals)
             else:
-                rows = slice(start_sample, stop_sample) if order is None else order[start_sample:stop_sample]
-                total = self._train(_readable(X[rows], self.dtype), targets[rows], None, batch_size, 0,
-                                    stop - step, optimizer, total)
+                totals = self._train(self._part(samples, step * batch_size, seen), 0, stop - step, optimizer, totals)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
-            step = stop
             if bar is not None:
-                bar.set_postfix_str(f"loss {total / stop_sample:.4g}", refresh=False)
-                bar.update(stop_sample - start_sample)
-        return {"loss": total / n, "samples_per_second": n / max(seconds, 1e-9)}
+                bar.set_postfix_str(f"loss {totals[0] / max(totals[1], 1e-30):.4g}", refresh=False)
+                bar.update(seen - step * batch_size)
+            step = stop
+        return {"loss": totals[0] / totals[1], "samples_per_second": n / max(seconds, 1e-9)}
 
-    def _train(self, X: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
-               optimizer: SGD, total: float = 0.0) -> float:
-        """`total` plus the losses of all samples of these steps, added one by one: how the epoch is cut into
-        runs leaves no trace in its last bit."""
-        return self._engine.train(X, targets, order, batch_size, first, last, optimizer,
-                                  optimizer.velocity(self._parameters), total, get_num_threads())
+    def _part(self, samples: Samples, start: int, stop: int) -> Samples:
+        """Some samples in their order, converted."""
+        rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
+        return Samples(checks.readable(samples.x[rows], self.dtype), samples.targets[rows],
+                       None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
 
-    def train_step(self, X: ArrayLike, y: ArrayLike, optimizer: SGD) -> float:
+    def _train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
+               totals: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
+        """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch is
+        cut into runs leaves no trace in its last bit."""
+        totals = self._engine.train(samples, first, last, optimizer, self._steps, totals, get_num_threads())
+        self._steps += last - first
+        return totals
+
+    def train_step(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        optimizer: Optimizer,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+    ) -> float:
         """One step on one minibatch, all rows of X; the mean loss before the step.
 
         Raises as `fit` does.
@@ -341,15 +404,24 @@ class MLP:
         >>> model.train_step(X, y, optimizer) > model.train_step(X, y, optimizer)
         True
         """
-        X = checks.table("X", X, self.layers[0])
-        checks.has_samples("X", X)
-        targets = self._targets("y", y, len(X))
+        X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
         with self._training():
-            return self._train(_readable(X, self.dtype), targets, None, len(X), 0, 1, optimizer) / len(X)
+            loss, weight = self._train(Samples(checks.readable(X, self.dtype), targets, weights, None, len(X)), 0, 1, optimizer)
+        return loss / weight
 
-    def loss_and_gradients(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]:
+    def loss_and_gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+    ) -> tuple[float, Gradients]:
         """The mean loss over the rows of X and its gradients, by backpropagation; the model stays as it is.
+
+        As in a training step: with dropout, some outputs are left out (the same ones until the next step), and
+        batch normalisation takes its statistics from these rows.
 
         Raises as `fit` does.
 
@@ -360,16 +432,16 @@ class MLP:
         >>> loss, float(abs(gradients.weights[0]).max())
         (0.0, 0.0)
         """
-        X = checks.table("X", X, self.layers[0])
-        checks.has_samples("X", X)
-        targets = self._targets("y", y, len(X))
-        gradients = Parameters(self.layers, self.dtype)
+        X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
+        gradients = self._parameters.like()
+        samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._training():
-            loss = self._engine.gradients(_readable(X, self.dtype), targets, gradients, get_num_threads())
+            loss = self._engine.gradients(samples, gradients, self._steps, get_num_threads())
         return loss, Gradients(gradients)
 
-    def workspace_nbytes(self, batch_size: int) -> int:
-        """Bytes that training with this batch size holds beside the data and the parameters.
+    def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
+        """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds beside
+        the data, the parameters and the optimizer's state.
 
         >>> MLP([4, 16, 3]).workspace_nbytes(16) > 16 * (4 + 16 + 3) * 4
         True
@@ -377,7 +449,8 @@ class MLP:
         batch_size = checks.integer("batch_size", batch_size, low=1)
         width = sum(padded_row(n, 4) for n in self.layers)
         checks.addressable("batch_size", (batch_size, 8 * width), self.dtype)
-        return self._engine.workspace_nbytes(batch_size)
+        slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
+        return self._engine.workspace_nbytes(batch_size, slots)
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -391,24 +464,35 @@ class MLP:
         finally:
             self._trainer = other
 
-    def _targets(self, name: str, y: ArrayLike, n: int) -> Array:
-        """Class indices (n,) as intp, or rows (n, outputs) of a readable dtype; looked through by blocks."""
-        outputs = self.layers[-1]
-        y = checks.as_array(name, y)
-        if self.loss.classifies and (y.ndim != 2 or y.shape == (n, 1) and y.dtype.kind in "iu"):
-            return np.ascontiguousarray(checks.labels(name, y.reshape(-1) if y.ndim == 2 else y, n, outputs))
-        if y.ndim == 1 and outputs == 1:
-            y = y[:, None]
-        y = checks.table(name, y, outputs)
-        if len(y) != n:
-            raise ValueError(f"{name}: expected {n} rows, one for each row of X, got {len(y)}")
-        for rows in _blocks(n):
-            block = y[rows].astype(self.dtype, copy=False)
-            if self.loss.classifies:
-                checks.probabilities(name, block)
-            else:
-                checks.no_nan(name, block)
-        return _readable(y, self.dtype)
+    def _samples(self, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike, sample_weight: Any,
+                 class_weight: Any) -> tuple[Array, Array, Array | None]:
+        """X, targets and weights as the engine takes them; raises for what does not fit."""
+        X = checks.table(name_X, X, self.layers[0])
+        checks.has_samples(name_X, X)
+        return X, *losses.targets_and_weights(self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight,
+                                              class_weight)
+
+    def _metrics(self, names: Any) -> dict[str, Callable[[Array, Array], float]]:
+        """Functions by name; what fits the loss, if none are given."""
+        if names is None:
+            names = (self.loss.metric,) if self.loss.metric else ()
+        return metrics.resolve(names)
+
+
+def _for_each(name: str, value: Any, hidden: int, resolve: Callable[[Any], Any]) -> list[Any]:
+    """What is meant for every hidden layer."""
+    if not isinstance(value, (list, tuple)):
+        return [resolve(value)] * hidden
+    if len(value) != hidden:
+        raise ValueError(f"{name}: expected one for each of {hidden} hidden layers, got {len(value)}")
+    return [resolve(item) for item in value]
+
+
+def _dropout(rate: Any) -> float:
+    rate = checks.number("dropout", rate, low=0.0, high=1.0)
+    if rate == 1:
+        raise ValueError("dropout: expected a share below 1, got 1.0")
+    return rate
 
 
 def _bar(total: int, description: str) -> Any:
@@ -421,14 +505,10 @@ def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
 
 
-def _readable(X: Array, dtype: np.dtype[Any]) -> Array:
-    """X itself where the engine reads its dtype, else converted."""
-    return X if X.dtype.isnative and X.dtype.char in READABLE else X.astype(dtype)
 
-
-def _optimizer(optimizer: Any) -> SGD:
+def _optimizer(optimizer: Any) -> Optimizer:
     if optimizer is None:
         return SGD()
-    if not isinstance(optimizer, SGD):
+    if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     return optimizer

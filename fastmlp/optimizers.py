@@ -1,32 +1,275 @@
-"""Optimizers: how a gradient becomes a step. A small object of settings, and its state for every model."""
+"""Optimizers: how a gradient becomes a step. A small object of settings, and its state for every model.
+
+All of them but `LBFGS` take one step for every minibatch, and treat each parameter for itself. For a
+parameter p with the gradient dp, a step begins with
+
+    g = dp                                  scaled down where the norm of all gradients exceeds clip_norm
+    g = min(max(g, -clip_value), clip_value)
+    g = g + weight_decay p + l1 sign(p)     on weights, and on biases with decay_biases
+
+and ends with the rule of the class. Steps are counted from 0, for each model.
+
+The formulas in NumPy are in `fastmlp.backends.numpy.updates`, the kernels in
+`fastmlp/kernels/optimizers.pxi`. Another rule is another class here, another formula there, and nothing
+else.
+"""
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import checks
 from fastmlp.layout import Parameters
+from fastmlp.schedules import Schedule, power, powers
 
-__all__ = ["SGD", "Optimizer"]
+if TYPE_CHECKING:
+    from fastmlp.model import MLP
+
+__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "LBFGS", "Optimizer", "RMSprop"]
+
+Array = NDArray[Any]
+Rate = float | Schedule | Callable[[int], float]
+
+SMALLEST = 1e-37            # of eps: float32 has it, and 0 / eps is 0
+
+
+class Formula(IntEnum):
+    """The formulas of the classes below, by their numbers in optimizers.pxi."""
+
+    GRADIENT = 0            # no step: keep the gradient
+    SGD = 1
+    MOMENTUM = 2
+    NESTEROV = 3
+    ADAGRAD = 4
+    RMSPROP = 5
+    ADAM = 6
+
+
+class Settings(NamedTuple):
+    """What the backends are told of an optimizer, in the order of `set_rule` in optimizers.pxi."""
+
+    formula: Formula = Formula.GRADIENT
+    beta1: float = 0.0
+    beta2: float = 0.0
+    eps: float = 1.0
+    weight_decay: float = 0.0
+    l1: float = 0.0
+    clip: float = math.inf
+    decoupled: bool = False
+    decay_biases: bool = False
+
+
+@dataclass
+class State:
+    """What an optimizer knows of one model: the steps taken, and slots, laid out like the parameters."""
+
+    step: int
+    slots: dict[str, Parameters]
 
 
 class Optimizer:
-    """What every optimizer has: a learning rate `lr`, and state that belongs to one model."""
+    """What every optimizer has: a learning rate, penalties and limits, and state that belongs to one model.
 
-    lr: float
+    lr              a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0 on
+    weight_decay    >= 0, the factor of an L2 penalty of weight_decay/2 |w|^2
+    l1              >= 0, the factor of an L1 penalty of l1 |w|, which draws weights towards exactly 0
+    clip_value      > 0, the largest absolute value of a gradient; None for any
+    clip_norm       > 0, the largest norm of all gradients of a step taken together; None for any
+    decay_biases    whether the penalties act on biases too
+
+    The same object can train several models, and goes on where it was with each. `slots` are the names of its
+    state: for each of them there is one array like each parameter.
+
+    Raises TypeError for settings of the wrong kind, ValueError for settings out of range.
+
+    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
+    (clipping); Krogh, Hertz, "A simple weight decay can improve generalization", NIPS 1991.
+    """
+
+    slots: ClassVar[tuple[str, ...]] = ()
+    full_batch: ClassVar[bool] = False      # takes no steps, but minimises (LBFGS)
+    decoupled: ClassVar[bool] = False       # weight decay acts on the weights and not on the gradient
+    beta1 = beta2 = 0.0
+    eps = 1.0
+
+    def __init__(
+        self,
+        lr: Rate,
+        *,
+        weight_decay: float = 0.0,
+        l1: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        decay_biases: bool = False,
+    ) -> None:
+        self.lr: Rate = lr if callable(lr) else checks.number("lr", lr, low=0.0)
+        self.weight_decay = checks.number("weight_decay", weight_decay, low=0.0)
+        self.l1 = checks.number("l1", l1, low=0.0)
+        self.clip_value = _limit("clip_value", clip_value)
+        self.clip_norm = _limit("clip_norm", clip_norm)
+        self.decay_biases = bool(decay_biases)
+        self._states: WeakKeyDictionary[Parameters, State] = WeakKeyDictionary()
+
+    def _shown(self) -> dict[str, Any]:
+        """The settings of the class itself, by their names."""
+        return {}
+
+    def __repr__(self) -> str:
+        rate = {} if self.full_batch else {"lr": self.lr}
+        shown = {**rate, **self._shown(), "weight_decay": self.weight_decay}
+        for name, usual in (("l1", 0.0), ("clip_value", None), ("clip_norm", None), ("decay_biases", False)):
+            if getattr(self, name) != usual:
+                shown[name] = getattr(self, name)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    # For the engines ---------------------------------------------------------------------------------
+
+    def _formula(self) -> Formula:
+        """Of a step; not with LBFGS."""
+        raise TypeError(f"optimizer: {type(self).__name__} has no rule for a minibatch")
+
+    def _rule(self) -> Settings:
+        """All that does not change from step to step."""
+        return Settings(self._formula(), self.beta1, self.beta2, self.eps, self.weight_decay, self.l1,
+                        math.inf if self.clip_value is None else self.clip_value, self.decoupled,
+                        self.decay_biases)
+
+    def _state(self, parameters: Parameters) -> State:
+        """The state of these parameters, live; zeros at first."""
+        state = self._states.get(parameters)
+        if state is None:
+            state = self._states[parameters] = State(0, {})
+        for name in self.slots:
+            if name not in state.slots:
+                state.slots[name] = parameters.like()
+        return state
+
+    def learning_rates(self, first: int, count: int) -> Array:
+        """The learning rates of steps first, first + 1, ...: (count,) in float64.
+
+        Raises TypeError or ValueError where a schedule gives anything but a finite number >= 0.
+
+        >>> SGD(lr=lambda step: 1 / (step + 1)).learning_rates(0, 3)
+        array([1.        , 0.5       , 0.33333333])
+        """
+        if isinstance(self.lr, Schedule):
+            rates = self.lr.values(first, count)
+        elif callable(self.lr):
+            rates = np.array([checks.number(f"lr({step})", self.lr(step), low=0.0)
+                              for step in range(first, first + count)])
+        else:
+            return np.full(count, checks.number("lr", self.lr, low=0.0))
+        wrong = ~((rates >= 0) & np.isfinite(rates))
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise ValueError(f"lr({first + at}): expected a finite number from 0 up, got {rates[at]}")
+        return rates
+
+    def rates(self, first: int, count: int) -> Array:
+        """What changes from step to step, of steps first, first + 1, ...: (count, 3) in float64.
+
+        The learning rate, divided by the bias correction of the first moment; 1 over the root of the bias
+        correction of the second moment (1 where a rule has none); the share that decoupled weight decay takes
+        from a weight (0 where it is not).
+        Each depends on the step alone and is computed with + - * / and square roots: however a run is cut,
+        and on whatever machine, these are the same bits.
+
+        >>> Adam(lr=0.1).rates(0, 2).round(3)
+        array([[ 1.   , 31.623,  0.   ],
+               [ 0.526, 22.366,  0.   ]])
+        """
+        result = np.ones((count, 3))
+        result[:, 0] = self.learning_rates(first, count)
+        result[:, 2] = result[:, 0] * self.weight_decay if self.decoupled else 0.0
+        return result
+
+    def observe(self, value: float) -> None:
+        """Tells a schedule that waits for it (`ReduceOnPlateau`) the loss of an epoch."""
+        if isinstance(self.lr, Schedule):
+            self.lr.observe(value)
+
+    # State, read and written -------------------------------------------------------------------------
+
+    def get_state(self, model: MLP) -> dict[str, Array]:
+        """Copies of all that the optimizer knows of a model, by flat names; `np.savez(file, **state)` saves
+        them.
+
+        "step" counts the steps taken; "velocity.weights.0" is the slot "velocity" of model.weights[0]; and
+        "schedule.lr" and the like come from a schedule that has state.
+
+        >>> from fastmlp import MLP
+        >>> list(SGD(0.1, momentum=0.9).get_state(MLP([4, 3])))
+        ['step', 'velocity.weights.0', 'velocity.biases.0']
+        """
+        state = self._state(model._parameters)
+        result: dict[str, Array] = {"step": np.array(state.step)}
+        for slot, arrays in state.slots.items():
+            for name, array in _named(arrays):
+                result[f"{slot}.{name}"] = array.copy()
+        if isinstance(self.lr, Schedule):
+            result |= {f"schedule.{name}": np.array(value) for name, value in self.lr.get_state().items()}
+        return result
+
+    def set_state(self, model: MLP, state: Mapping[str, Any]) -> None:
+        """Makes `get_state` of the same model, or of one of the same sizes, the state of this one.
+
+        Raises TypeError or ValueError, with nothing changed, for names that are missing or unknown, and for
+        arrays of another shape or dtype.
+
+        >>> from fastmlp import MLP
+        >>> one, two = MLP([4, 3]), MLP([4, 3])
+        >>> optimizer = Adam()
+        >>> optimizer.set_state(two, optimizer.get_state(one))
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a dict of arrays, got {type(state).__name__}")
+        own = self._state(model._parameters)
+        wanted = {f"{slot}.{name}": (slot, array) for slot, arrays in own.slots.items()
+                  for name, array in _named(arrays)}
+        of_schedule = self.lr.get_state() if isinstance(self.lr, Schedule) else {}
+        names = ["step", *wanted, *(f"schedule.{name}" for name in of_schedule)]
+        for name in names:
+            if name not in state:
+                raise ValueError(f"state: expected an entry {name!r}, got {', '.join(state) or 'none'}")
+        for name in state:
+            if name not in names:
+                raise ValueError(f"state: unknown entry {name!r}, expected {', '.join(names)}")
+        step = checks.integer("state['step']", _scalar(state["step"]), low=0)
+        values = {}
+        for name, (slot, array) in wanted.items():
+            label = f"state[{name!r}]"
+            value = checks.floating(label, state[name])
+            if value.dtype != array.dtype:
+                raise TypeError(f"{label}: expected dtype {array.dtype}, the model's, got {value.dtype}")
+            checks.shape(label, value, array.shape)
+            if slot in ("squares", "second_moment") and (value < 0).any():
+                raise ValueError(f"{label}: expected sums of squares, got {value.min()}")
+            values[name] = value
+        if isinstance(self.lr, Schedule):
+            self.lr.set_state({name: float(_scalar(state[f"schedule.{name}"])) for name in of_schedule})
+        own.step = step
+        for name, value in values.items():
+            wanted[name][1][...] = value
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum, Nesterov's momentum and weight decay (L2).
+    """Stochastic gradient descent, with momentum, Nesterov's momentum and penalties.
 
-        g = gradient + weight_decay w
+        p = p - lr g                            without momentum; g as at the top of this module
         v = momentum v + g                      (v = 0 at first)
-        w = w - lr v                            or w - lr (g + momentum v) with nesterov
+        p = p - lr v                            or p - lr (g + momentum v) with nesterov
 
-    lr >= 0 and momentum from 0 to 1; weight_decay >= 0 acts on weights, never on biases. The gradient of one
-    minibatch is a noisy estimate of that of the whole set: it costs a fraction, and its noise helps out of
-    saddles and shallow local minima. Momentum averages it over the last 1 / (1 - momentum) steps.
-
-    The velocity v belongs to a model: the same object can train several, and goes on where it was.
+    lr >= 0 (or a schedule) and 0 <= momentum < 1. The gradient of one minibatch is a noisy estimate of that
+    of the whole set: it costs a fraction, and its noise helps out of saddles and shallow local minima.
+    Momentum averages it over the last 1 / (1 - momentum) steps. `fit(batch_size=None)` makes it gradient
+    descent on the full batch.
 
     Raises TypeError for settings that are no numbers, ValueError for settings out of range or
     nesterov without momentum.
@@ -39,25 +282,374 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self, lr: float = 0.01, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+        self,
+        lr: Rate = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        *,
+        l1: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        decay_biases: bool = False,
     ) -> None:
-        self.lr = checks.number("lr", lr, low=0.0)
-        self.momentum = checks.number("momentum", momentum, low=0.0, high=1.0)
-        self.weight_decay = checks.number("weight_decay", weight_decay, low=0.0)
+        super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
+                         decay_biases=decay_biases)
+        self.momentum = checks.below_one("momentum", momentum)
         self.nesterov = bool(nesterov)
-        if nesterov and not momentum:
+        if nesterov and not self.momentum:
             raise ValueError("nesterov: needs a momentum above 0, got momentum 0")
-        self._velocities: WeakKeyDictionary[Parameters, Parameters] = WeakKeyDictionary()
 
-    def __repr__(self) -> str:
-        return (f"SGD(lr={self.lr}, momentum={self.momentum}, nesterov={self.nesterov}, "
-                f"weight_decay={self.weight_decay})")
+    @property
+    def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("velocity",) if self.momentum else ()
+
+    @property
+    def beta1(self) -> float:  # type: ignore[override]
+        return self.momentum
+
+    def _shown(self) -> dict[str, Any]:
+        return {"momentum": self.momentum, "nesterov": self.nesterov}
+
+    def _formula(self) -> Formula:
+        return Formula.SGD if not self.momentum else Formula.NESTEROV if self.nesterov else Formula.MOMENTUM
 
     def velocity(self, parameters: Parameters) -> Parameters | None:
         """The velocity of these parameters, live; None without momentum."""
-        if not self.momentum:
-            return None
-        velocity = self._velocities.get(parameters)
-        if velocity is None:
-            velocity = self._velocities[parameters] = Parameters(parameters.sizes, parameters.dtype)
-        return velocity
+        return self._state(parameters).slots.get("velocity")
+
+
+class AdaGrad(Optimizer):
+    """A learning rate for every parameter, that falls with the gradients it has seen.
+
+        s = s + g^2                             (s = 0 at first)
+        p = p - lr g / (sqrt(s) + eps)
+
+    Parameters with small or rare gradients take larger steps: made for sparse inputs. The sum never forgets,
+    so that steps shrink like 1 / sqrt(steps) and may die before the minimum; `RMSprop` forgets. eps > 0.
+
+    Raises TypeError and ValueError for settings that do not fit.
+
+    Source: Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
+    Optimization", JMLR 12, 2011, in the form of torch.optim.Adagrad.
+
+    >>> AdaGrad(lr=0.1)
+    AdaGrad(lr=0.1, eps=1e-10, weight_decay=0.0)
+    """
+
+    slots = ("squares",)
+
+    def __init__(
+        self,
+        lr: Rate = 0.01,
+        eps: float = 1e-10,
+        *,
+        weight_decay: float = 0.0,
+        l1: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        decay_biases: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
+                         decay_biases=decay_biases)
+        self.eps = checks.number("eps", eps, low=SMALLEST)
+
+    def _shown(self) -> dict[str, Any]:
+        return {"eps": self.eps}
+
+    def _formula(self) -> Formula:
+        return Formula.ADAGRAD
+
+
+class RMSprop(Optimizer):
+    """AdaGrad that forgets: gradients over the root of their mean square.
+
+        s = rho s + (1 - rho) g^2               (s = 0 at first)
+        p = p - lr g / (sqrt(s) + eps)
+
+    The mean goes over the last 1 / (1 - rho) steps. A step is about lr for every parameter, whatever the
+    scale of its gradient; the first ones are larger, 1 / sqrt(1 - rho) times lr, for s starts at 0 and is
+    not corrected as in `Adam`. 0 <= rho < 1, eps > 0.
+
+    Raises TypeError and ValueError for settings that do not fit.
+
+    Source: Tieleman, Hinton, "Lecture 6.5: rmsprop", Coursera: Neural Networks for Machine Learning, 2012,
+    in the form of torch.optim.RMSprop.
+
+    >>> RMSprop(lr=0.001)
+    RMSprop(lr=0.001, rho=0.99, eps=1e-08, weight_decay=0.0)
+    """
+
+    slots = ("squares",)
+
+    def __init__(
+        self,
+        lr: Rate = 0.01,
+        rho: float = 0.99,
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        l1: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        decay_biases: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
+                         decay_biases=decay_biases)
+        self.rho = checks.below_one("rho", rho)
+        self.eps = checks.number("eps", eps, low=SMALLEST)
+
+    @property
+    def beta2(self) -> float:  # type: ignore[override]
+        return self.rho
+
+    def _shown(self) -> dict[str, Any]:
+        return {"rho": self.rho, "eps": self.eps}
+
+    def _formula(self) -> Formula:
+        return Formula.RMSPROP
+
+
+class Adam(Optimizer):
+    """Momentum over the root of the mean square: adaptive moments, both corrected for starting at 0.
+
+        m = beta1 m + (1 - beta1) g             (m = v = 0 at first)
+        v = beta2 v + (1 - beta2) g^2
+        p = p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)      t = 1, 2, ...
+
+    A step is at most about lr for every parameter, and less where the sign of its gradient changes. Works
+    over a wide range of problems with the settings as they are. Weight decay acts on the gradient here, and
+    the root divides it away where gradients are large: use `AdamW`. 0 <= beta1, beta2 < 1, eps > 0.
+
+    Raises TypeError and ValueError for settings that do not fit.
+
+    Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, in the form of
+    torch.optim.Adam.
+
+    >>> Adam()
+    Adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0)
+    """
+
+    slots = ("first_moment", "second_moment")
+
+    def __init__(
+        self,
+        lr: Rate = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
+        l1: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        decay_biases: bool = False,
+    ) -> None:
+        super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
+                         decay_biases=decay_biases)
+        self.beta1 = checks.below_one("beta1", beta1)
+        self.beta2 = checks.below_one("beta2", beta2)
+        self.eps = checks.number("eps", eps, low=SMALLEST)
+
+    def _shown(self) -> dict[str, Any]:
+        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+
+    def _formula(self) -> Formula:
+        return Formula.ADAM
+
+    def rates(self, first: int, count: int) -> Array:
+        result = super().rates(first, count)
+        result[:, 0] /= 1 - powers(self.beta1, first + 1, count)
+        result[:, 1] = 1 / np.sqrt(1 - powers(self.beta2, first + 1, count))
+        return result
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: it draws weights towards 0 past the gradient, by lr weight_decay a
+    step.
+
+        p = p - lr weight_decay p               on weights, and on biases with decay_biases
+        p = p - (Adam's step, of g without weight decay)
+
+    All weights decay at one pace, however large their gradients, and with the learning rate of a schedule.
+
+    Raises TypeError and ValueError for settings that do not fit.
+
+    Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, in the form of
+    torch.optim.AdamW.
+
+    >>> AdamW()
+    AdamW(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.01)
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        lr: Rate = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        *,
+        weight_decay: float = 0.01,
+        l1: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        decay_biases: bool = False,
+    ) -> None:
+        super().__init__(lr, beta1, beta2, eps, weight_decay=weight_decay, l1=l1, clip_value=clip_value,
+                         clip_norm=clip_norm, decay_biases=decay_biases)
+
+
+class Minimum(NamedTuple):
+    """What `LBFGS.minimize` reports: the loss after each iteration, and how it ended."""
+
+    losses: list[float]
+    converged: bool
+    message: str
+
+
+class LBFGS(Optimizer):
+    """Limited-memory BFGS on the full batch: a quasi-Newton method, for small data and smooth losses.
+
+    The last `memory` steps and changes of the gradient stand for the curvature of the loss, and a line
+    search finds how far to go: no learning rate, and far fewer passes over the data than gradient descent,
+    each over all samples. Ends after max_iter iterations, or where no element of the gradient is above
+    `tolerance`, or where the loss falls by less than its dtype can tell; float64 models go further than
+    float32 ones. Penalties are part of what is minimised; L1 is not smooth, and not offered.
+
+    `fit` calls `minimize`. The work is SciPy's, which the extra `lbfgs` installs.
+
+    Raises TypeError and ValueError for settings that do not fit.
+
+    Source: Liu, Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization", Mathematical
+    Programming 45, 1989; Zhu, Byrd, Lu, Nocedal, "Algorithm 778: L-BFGS-B", 1997 (SciPy's).
+
+    >>> LBFGS(memory=20)
+    LBFGS(max_iter=200, memory=20, tolerance=1e-05, weight_decay=0.0)
+    """
+
+    full_batch = True
+
+    def __init__(
+        self,
+        max_iter: int = 200,
+        memory: int = 10,
+        tolerance: float = 1e-5,
+        *,
+        weight_decay: float = 0.0,
+        decay_biases: bool = False,
+    ) -> None:
+        super().__init__(1.0, weight_decay=weight_decay, decay_biases=decay_biases)
+        self.max_iter = checks.integer("max_iter", max_iter, low=1)
+        self.memory = checks.integer("memory", memory, low=1)
+        self.tolerance = checks.number("tolerance", tolerance, low=0.0)
+
+    def _shown(self) -> dict[str, Any]:
+        return {"max_iter": self.max_iter, "memory": self.memory, "tolerance": self.tolerance}
+
+    def minimize(
+        self,
+        model: MLP,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Any = None,
+        callback: Callable[[int, float], Any] | None = None,
+    ) -> Minimum:
+        """Changes the model's weights and biases to where the mean loss over X, y, with the penalties, is
+        least.
+
+        X (n, inputs), y and the weights are as in `fit`. callback(iteration, loss), from 0 on and with the
+        loss without penalties, is called after every iteration; True ends the search. When anything
+        interrupts it, Ctrl-C too, the model keeps the last iteration's parameters.
+
+        Raises ImportError without SciPy, and as `MLP.loss_and_gradients` does.
+
+        >>> from fastmlp import MLP
+        >>> x = np.linspace(-1, 1, 20)[:, None]
+        >>> model = MLP([1, 1], loss="mean_squared_error", dtype="float64", seed=0)
+        >>> LBFGS().minimize(model, x, 3 * x + 1).converged
+        True
+        >>> model.weights[0].round(4)
+        array([[3.]])
+        """
+        try:
+            from scipy.optimize import minimize
+        except ImportError:
+            raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
+        options = {"sample_weight": sample_weight, "class_weight": class_weight}
+        options = {name: value for name, value in options.items() if value is not None}
+        arrays = dict(_named(model._parameters))
+        decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
+                                        or self.decay_biases else 0.0) for name, array in arrays.items()])
+        best = _flat(arrays.values())
+        state = self._state(model._parameters)
+        last = 0.0
+        losses: list[float] = []
+
+        def put(x: Array) -> None:
+            start = 0
+            for array in arrays.values():
+                array[...] = x[start:start + array.size].reshape(array.shape)
+                start += array.size
+
+        def loss_and_gradient(x: Array) -> tuple[float, Array]:
+            nonlocal last
+            put(x)
+            last, gradients = model.loss_and_gradients(X, y, **options)
+            found = dict(_named(gradients))
+            return last + float(decay @ (x * x)) / 2, _flat(found[name] for name in arrays) + decay * x
+
+        def after_iteration(x: Array) -> None:
+            nonlocal best
+            best = x.copy()
+            losses.append(last)         # x is the point that was evaluated last
+            state.step += 1
+            if callback is not None and callback(len(losses) - 1, last) is True:
+                raise _Enough
+
+        limits = {"maxiter": self.max_iter, "maxcor": self.memory, "maxfun": 20 * self.max_iter + 20,
+                  "gtol": self.tolerance, "ftol": max(2e-9, 2 * float(np.finfo(model.dtype).eps))}
+        try:
+            with model._training():
+                found = minimize(loss_and_gradient, best, method="L-BFGS-B", jac=True,
+                                 callback=after_iteration, options=limits)
+        except _Enough:
+            return Minimum(losses, False, "the callback asked to stop")
+        finally:
+            put(best)
+        return Minimum(losses, bool(found.success), str(found.message))
+
+
+class _Enough(Exception):
+    """The callback of `LBFGS.minimize` has seen enough."""
+
+
+def adam_rates(lr: float, beta1: float, beta2: float, step: int, shrink: float) -> tuple[float, float, float]:
+    """A row of `Adam.rates`, of step 1, 2, ..."""
+    return lr / (1 - power(beta1, step)), 1 / math.sqrt(1 - power(beta2, step)), shrink
+
+
+def _named(parameters: Any) -> Iterator[tuple[str, Array]]:
+    """Every array of parameters, gradients or slots: "weights.0", "biases.0", "scales.0", "weights.1", ..."""
+    kinds = {kind: getattr(parameters, kind, ()) for kind in ("weights", "biases", "scales")}
+    for i in range(len(parameters.weights)):
+        for kind, arrays in kinds.items():
+            if i < len(arrays) and arrays[i] is not None:
+                yield f"{kind}.{i}", arrays[i]
+
+
+def _limit(name: str, value: Any) -> float | None:
+    return None if value is None else checks.number(name, value, low=SMALLEST)
+
+
+def _flat(arrays: Iterable[Array]) -> Array:
+    return np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
+
+
+def _scalar(value: Any) -> Any:
+    """A number that came in an array without dimensions."""
+    array = np.asarray(value)
+    return array[()] if array.ndim == 0 else value

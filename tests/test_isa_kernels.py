@@ -26,7 +26,7 @@ DTYPES = ["float32", "float64"]
 ACTIVATIONS = {cls.code: name for name, cls in BY_NAME.items()}
 FUNCTIONS = {**ACTIVATIONS, 12: "exp", 13: "log"}
 ALPHA = 0.2
-CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MEAN_SQUARED_ERROR = range(3)
+CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MEAN_SQUARED_ERROR = 0, 0, 3
 
 # (rows, inputs, outputs): empty, single, around every vector length, and across the blocking constants
 # (MC = 96 rows; KC = 256, 512 or 1024 inputs; 48 rows for packing; KG = 512 rows and MG = 96 inputs of a

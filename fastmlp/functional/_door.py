@@ -53,21 +53,24 @@ def first_chance(careful: Function) -> Function:
     return call_unary if unary else call  # type: ignore[return-value]
 
 
-def run(name: str, inputs: tuple[Array, ...], *options: Any, out: Any = None) -> Any:
-    """The backend's function on checked arguments. `out` (None, an array, a tuple of arrays) is filled.
+def run(name: str, inputs: tuple[Array, ...], *options: Any, before: tuple[Any, ...] = (),
+        out: Any = None) -> Any:
+    """The backend's function on checked arguments: `before`, inputs, options. `out` (None, an array, a tuple
+    of arrays) is filled.
 
     A compiled backend gets plain copies of the inputs, and temporaries for results, where they are not plain.
     """
     backend = backends.active()
     function = getattr(backend, name)
     if not backend.COMPILED:
-        return function(*inputs, *options, out=out)
+        return function(*before, *inputs, *options, out=out)
     inputs = tuple(plain(array) for array in inputs)
     if out is None:
-        return done(name, function(*inputs, *options))
+        return done(name, function(*before, *inputs, *options))
     outs = out if isinstance(out, tuple) else (out,)
     targets = tuple(_target(array, inputs) for array in outs)
-    result = done(name, function(*inputs, *options, out=targets if isinstance(out, tuple) else targets[0]))
+    into = targets if isinstance(out, tuple) else targets[0]
+    result = done(name, function(*before, *inputs, *options, out=into))
     for array, target in zip(outs, targets, strict=True):
         if target is not array:
             array[...] = target

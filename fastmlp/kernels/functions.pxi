@@ -134,9 +134,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             gemm(&p)
         if n:
             pack(x_p, row, inputs[1], k, m, k)
-            store.rule = RULE_GRADIENT
-            store.lr = store.weight_decay = store.momentum = 0
-            store.velocity = 0
+            begin(&store, RULE_GRADIENT)
             g.rows = m
             g.k0 = 0
             g.k1 = k
@@ -229,60 +227,102 @@ def softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, const real[:, ::1] 
     return True
 
 
-def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels, int loss):
+def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels,
+                 const double[::1] weights, int loss, real parameter, const real[::1] pos_weight):
     """The mean loss of the rows of z against `rows` or `labels` (the other one None), and its gradient d.
-    None, with nothing written, where shapes or targets do not fit."""
-    cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i
+    `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. None, with nothing written, where shapes,
+    targets or weights do not fit."""
+    cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i, j
     cdef Targets targets
-    cdef double total = 0
-    if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n:
+    cdef LossRule rule
+    cdef real losses[64]
+    cdef const double* w = NULL
+    cdef double total = 0, total_weight = 0
+    if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n or (rows is None) == (labels is None):
         return None
+    rule.code = loss
+    rule.parameter = parameter
+    rule.pos_weight = NULL
     targets.labels = NULL
     targets.rows = NULL
     targets.row = n
-    if loss == LOSS_CROSS_ENTROPY:
-        if labels is None or labels.shape[0] != m:
+    if labels is not None:
+        if loss != LOSS_CROSS_ENTROPY and loss != LOSS_MULTICLASS_HINGE or labels.shape[0] != m:
             return None
         targets.labels = &labels[0]
     else:
-        if rows is None or rows.shape[0] != m or rows.shape[1] != n:
+        if loss == LOSS_MULTICLASS_HINGE or rows.shape[0] != m or rows.shape[1] != n:
             return None
         targets.rows = &rows[0, 0]
         if not apart(&d[0, 0], m * n, targets.rows, m * n):
             return None
     if not apart(&d[0, 0], m * n, &z[0, 0], m * n) or not targets_fit(loss, &targets, m, n):
         return None
-    with nogil:
+    if pos_weight is not None:
+        if pos_weight.shape[0] != n:
+            return None
+        rule.pos_weight = &pos_weight[0]
+    if weights is not None:
+        if weights.shape[0] != m:
+            return None
+        w = &weights[0]
+        if not apart(&d[0, 0], m * n, <const real*>w, m * <Py_ssize_t>(sizeof(double) // sizeof(real))):
+            return None
         for i in range(m):
-            total += loss_row(loss, &d[i, 0], &z[i, 0], &targets, i, n, <real>1 / m)
-    return total / m
+            if not 0 <= w[i] < INFINITY:
+                return None
+            total_weight += w[i]
+        if not 0 < total_weight < INFINITY:
+            return None
+    else:
+        total_weight = m
+    with nogil:
+        for i from 0 <= i < m by 64:
+            loss_rows(&rule, &d[i, 0], &z[i, 0], n, &targets, losses, 0, min(64, m - i), n, w, 1 / total_weight)
+            for j in range(min(64, m - i)):
+                total += losses[j] if w == NULL else w[j] * losses[j]
+            if w != NULL:
+                w += 64
+            if targets.labels != NULL:
+                targets.labels += 64
+            else:
+                targets.rows += 64 * n
+    return total / total_weight
 
 
 # Updates -------------------------------------------------------------------------------------------
 
-def sgd_update(real[::1] param, const real[::1] grad, real lr, real momentum, real[::1] velocity,
-               bint nesterov, real weight_decay):
-    """g = grad + weight_decay param;  v = momentum v + g;  param -= lr (v, or g + momentum v with nesterov)"""
+def update_arrays(real[::1] param, const real[::1] grad, real[::1] first, real[::1] second,
+                  rates, settings, bint is_bias):
+    """One step of param with the gradient grad; first and second are the rule's slots, or None. rates is a row of
+    Optimizer.rates, and settings are Optimizer._rule, of fastmlp/optimizers.py."""
     cdef Py_ssize_t n = param.shape[0]
+    cdef double numbers[RATES]
     cdef Optimizer o
+    cdef real* slots[MOST_SLOTS]
+    cdef int i, j
     if grad.shape[0] != n:
         return False
-    o.rule = RULE_SGD
-    o.lr = lr
-    o.momentum = momentum
-    o.weight_decay = weight_decay
-    o.velocity = 0
+    set_rule(&o, settings, is_bias)
+    numbers[:] = [rates[0], rates[1], rates[2]]
+    set_rates(&o, numbers)
+    if slots_of(o.rule) > 0 and (first is None or first.shape[0] != n):
+        return False
+    if slots_of(o.rule) > 1 and (second is None or second.shape[0] != n):
+        return False
     if n == 0:
         return True
+    slots[0] = &first[0] if slots_of(o.rule) > 0 else NULL
+    slots[1] = &second[0] if slots_of(o.rule) > 1 else NULL
     if not apart(&param[0], n, &grad[0], n):
         return False
-    if momentum != 0:
-        if velocity is None or velocity.shape[0] != n:
+    for i in range(slots_of(o.rule)):
+        if not (apart(&param[0], n, slots[i], n) and apart(&grad[0], n, slots[i], n)):
             return False
-        if not (apart(&param[0], n, &velocity[0], n) and apart(&grad[0], n, &velocity[0], n)):
-            return False
-        o.rule = RULE_NESTEROV if nesterov else RULE_MOMENTUM
-        o.velocity = &velocity[0] - &param[0]
+        for j in range(i):
+            if not apart(slots[i], n, slots[j], n):
+                return False
+        o.slot[i] = slots[i] - &param[0]
     with nogil:
         update(&o, &param[0], n, &grad[0], n, 1, n)
     return True

@@ -53,8 +53,10 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
     cdef vec b[8]
     cdef vec a, zero = vset1(0), step, decay
     cdef const real* pa[4]      # one pointer for three rows: what an x86 address can reach
+    cdef const real* qa[4]
     cdef const real* pb = t.b
-    cdef Py_ssize_t a_row = t.a_row, a_k = t.a_k, b_row = t.b_row, c_row = t.c_row, left = t.k, run, k
+    cdef const real* stop
+    cdef Py_ssize_t a_row = t.a_row, a_k = t.a_k, b_row = t.b_row, c_row = t.c_row, left = t.k, run
     cdef real* c = t.c
     cdef int i, j
 
@@ -79,18 +81,20 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
         left -= run
         for i in range(mr):             # the next run begins on other pages, where no hardware looks ahead
             vprefetch_soon(pa[i // 3] + i % 3 * a_row + t.a_panel)
-        for k in range(run):
+        for i in range((mr + 2) // 3):
+            qa[i] = pa[i]
+            pa[i] += t.a_panel
+        stop = pb + run * b_row
+        while pb != stop:
             for j in range(nv):
                 b[j] = vload(pb + j * VL)
             for i in range(mr):
-                a = vset1(pa[i // 3][i % 3 * a_row])
+                a = vset1(qa[i // 3][i % 3 * a_row])
                 for j in range(nv):
                     acc[i][j] = vfma(a, b[j], acc[i][j])
             for i in range((mr + 2) // 3):
-                pa[i] += a_k
+                qa[i] += a_k
             pb += b_row
-        for i in range((mr + 2) // 3):
-            pa[i] += t.a_panel - run * a_k
 
     if t.finish == STORE:
         for i in range(mr):
@@ -354,7 +358,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
     cdef int nv
-    cdef bint in_registers = r_blocks == 1 and optimizer.rule <= RULE_SGD, direct
+    cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
     t.y = t.next = NULL
     t.y_row = t.next_step = 0
     t.a_row = 1
@@ -371,7 +375,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
         while n < p.n:
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
-            direct = in_registers and (p.g_padded or width == nv * VL)
+            direct = fused and (p.g_padded or width == nv * VL)
             for rb in range(r_blocks):
                 r0 = share(p.rows, rb, r_blocks)
                 t.k = share(p.rows, rb + 1, r_blocks) - r0

@@ -39,17 +39,24 @@ class KernelModule(Protocol):
     def softmax_backward(dx: Reals, dy: Reals, y: Reals, logarithm: bool) -> bool: ...
     @staticmethod
     def loss_of_rows(
-        d: Reals, z: Reals, rows: Reals | None, labels: NDArray[Any] | None, loss: int
+        d: Reals,
+        z: Reals,
+        rows: Reals | None,
+        labels: NDArray[Any] | None,
+        weights: NDArray[Any] | None,
+        loss: int,
+        parameter: float,
+        pos_weight: Reals | None,
     ) -> float | None: ...
     @staticmethod
-    def sgd_update(
+    def update_arrays(
         param: Reals,
         grad: Reals,
-        lr: float,
-        momentum: float,
-        velocity: Reals | None,
-        nesterov: bool,
-        weight_decay: float,
+        first: Reals | None,
+        second: Reals | None,
+        rates: tuple[float, float, float],
+        settings: tuple[Any, ...],
+        is_bias: bool,
     ) -> bool: ...
 
     # Short ways in: public signatures; NotImplemented, with nothing written, for what does not fit.

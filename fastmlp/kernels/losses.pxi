@@ -1,99 +1,186 @@
 # Losses: of one row its loss and its gradient, the gradient written over the logits or beside them.
 #
-# `scale` is the weight of the row in the mean: 1 / rows of the batch.
-# To add one: a name in Loss (the `code` of its class in fastmlp/losses.py) and its row in `loss_row`.
+# A row has a weight in the mean, 1 without weights; its gradient is scaled by weight times `scale`, which is
+# 1 over the sum of the weights. A row of weight 0 has loss 0 and gradient 0, whatever stands in it.
+# To add one that sums over the elements of a row: a name in Loss (the `code` of its class in
+# fastmlp/losses.py), its formula pair in `element_loss` and a line in `loss_rows`.
 
 cdef enum Loss:
-    LOSS_CROSS_ENTROPY          # class indices
-    LOSS_CROSS_ENTROPY_ROWS     # rows of probabilities
-    LOSS_MEAN_SQUARED_ERROR
+    LOSS_CROSS_ENTROPY          # of class indices, or of rows of probabilities
+    LOSS_KL_DIVERGENCE
+    LOSS_MULTICLASS_HINGE
+    LOSS_SQUARED_ERROR          # from here on element by element
+    LOSS_ABSOLUTE_ERROR
+    LOSS_HUBER
+    LOSS_POISSON
+    LOSS_BINARY_CROSS_ENTROPY
+    LOSS_HINGE
+    LOSS_SQUARED_HINGE
+
+cdef enum:
+    FEW = 16                    # up to so many classes or outputs every row has a lane
 
 cdef double ROW_SUM_TOLERANCE = 1e-3 if sizeof(real) == 4 else 1e-6      # as in fastmlp/checks.py
 
+cdef struct LossRule:
+    int code
+    real parameter              # label smoothing of cross-entropy, delta of Huber
+    const real* pos_weight      # (n,) of binary cross-entropy, or NULL: 1 everywhere
+
 cdef struct Targets:
-    const Py_ssize_t* labels    # (rows,) class indices, or
+    const Py_ssize_t* labels    # (rows,) class indices, or NULL
     const real* rows            # (rows, n) values
     Py_ssize_t row
 
 
+# What targets must be --------------------------------------------------------------------------------
+
+cdef bint target_fits(int loss, real t) noexcept nogil:
+    """Not NaN, and where the loss says so a probability, a sign, a count."""
+    if loss == LOSS_CROSS_ENTROPY or loss == LOSS_KL_DIVERGENCE:
+        return t >= 0           # the sum of the row says the rest
+    if loss == LOSS_POISSON:
+        return 0 <= t < INFINITY
+    if loss == LOSS_BINARY_CROSS_ENTROPY:
+        return 0 <= t <= 1
+    if loss == LOSS_HINGE or loss == LOSS_SQUARED_HINGE:
+        return t == 1 or t == -1
+    return t == t
+
+
 cdef bint targets_fit(int loss, const Targets* t, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """Labels are in range; probabilities are not negative and sum to 1 in every row; nothing is NaN."""
+    """Labels are in range; values are what `target_fits` asks for; probabilities sum to 1 in every row."""
     cdef Py_ssize_t i, c
-    cdef real value
     cdef double total
     for i in range(rows):
-        if loss == LOSS_CROSS_ENTROPY:
+        if t.labels != NULL:
             if not 0 <= t.labels[i] < n:
                 return False
             continue
         total = 0
         for c in range(n):
-            value = t.rows[i * t.row + c]
-            if value != value or loss == LOSS_CROSS_ENTROPY_ROWS and value < 0:
+            if not target_fits(loss, t.rows[i * t.row + c]):
                 return False
-            total += value
-        if loss == LOSS_CROSS_ENTROPY_ROWS and not -ROW_SUM_TOLERANCE <= total - 1 <= ROW_SUM_TOLERANCE:
+            total += t.rows[i * t.row + c]
+        if loss <= LOSS_KL_DIVERGENCE and not -ROW_SUM_TOLERANCE <= total - 1 <= ROW_SUM_TOLERANCE:
             return False
     return True
 
 
-cdef real cross_entropy_row(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real scale) noexcept nogil:
-    """log sum_k exp z_k - z_label;  d = (softmax(z) - onehot(label)) scale"""
+# Classes ---------------------------------------------------------------------------------------------
+
+cdef inline real shifted_sum(const real* z, real shift, Py_ssize_t n) noexcept nogil:
+    """sum_c (z_c - shift)"""
+    cdef vec lanes[TREE]
+    cdef Py_ssize_t c = 0
+    cdef int j
+    clear(lanes)
+    while c < n:
+        for j in range(TREE):
+            if c < n:
+                lanes[j] = lanes[j] + (vload_part(z + c, n - c, shift) - vset1(shift))
+                c += VL
+    return tree_sum(lanes)
+
+
+cdef real cross_entropy_row(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real smoothing,
+                            real scale) noexcept nogil:
+    """log sum_k exp z_k - sum_c t_c z_c;  d = (softmax(z) - t) scale,  where
+    t = (1 - smoothing) onehot(label) + smoothing / n"""
     cdef real shift = row_max(z, n)
-    cdef real chosen = z[label] - shift
-    cdef real total = exp_row(d, z, shift, n, True)
+    cdef real chosen = z[label] - shift, share = smoothing / n
+    cdef real total
+    cdef Py_ssize_t c
+    if smoothing != 0:
+        chosen = (1 - smoothing) * chosen + share * shifted_sum(z, shift, n)
+    total = exp_row(d, z, shift, n, True)
     scale_row(d, scale / total, n)
-    d[label] -= scale
+    if smoothing != 0:
+        for c in range(n):
+            d[c] -= share * scale
+    d[label] -= (1 - smoothing) * scale
     return log_of(total) - chosen
 
 
+cdef inline vec lane_tree(vec* s, Py_ssize_t n) noexcept nogil:
+    """The sums of at most 16 vectors, added as `tree_sum` adds lanes; they are used up."""
+    cdef Py_ssize_t c, half = FEW
+    while half > 1:
+        half //= 2
+        for c in range(half, min(2 * half, n)):
+            s[c - half] = s[c - half] + s[c]
+    return s[0]
+
+
+cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
+                        const real* factors) noexcept nogil:
+    """Column by column, a lane for every row; zeros for no row, and for rows whose factor is 0."""
+    cdef Py_ssize_t i, c
+    for i in range(VL):
+        if i < rows and factors[i] != 0:
+            for c in range(n):
+                tile[c * VL + i] = x[i * row + c]
+        else:
+            for c in range(n):
+                tile[c * VL + i] = 0
+
+
+cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
+                         real* losses, vec loss, const real* factors) noexcept nogil:
+    """And back; with the losses of the rows."""
+    cdef real lane[VL]
+    cdef Py_ssize_t i, c
+    vstore(lane, loss)
+    for i in range(rows):
+        losses[i] = lane[i] if factors[i] != 0 else 0
+        for c in range(n):
+            d[i * row + c] = tile[c * VL + i]
+
+
 cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssize_t* labels, real* losses,
-                            Py_ssize_t rows, Py_ssize_t n, real scale) noexcept nogil:
+                            Py_ssize_t rows, Py_ssize_t n, real smoothing, const real* factors) noexcept nogil:
     """cross_entropy_row for at most VL rows of at most 16 classes, bit for bit: a lane for every row, so that
     a few classes do not waste a vector, nor their sum a walk across lanes."""
-    cdef real tile[16 * VL]             # class by class
+    cdef real tile[FEW * VL]            # class by class
     cdef real lane[VL]
-    cdef vec e[16]
-    cdef vec s[16]
-    cdef vec shift, factor
-    cdef Py_ssize_t i, c, half
-    for i in range(rows):
-        for c in range(n):
-            tile[c * VL + i] = z[i * row + c]
-    for i in range(rows, VL):
-        for c in range(n):
-            tile[c * VL + i] = 0
+    cdef vec e[FEW]
+    cdef vec s[FEW]
+    cdef vec shift, chosen, total, factor
+    cdef real share = smoothing / n
+    cdef Py_ssize_t i, c
+    gather(tile, z, row, rows, n, factors)
     shift = vload(tile)
     for c in range(1, n):
         shift = vmax(shift, vload(tile + c * VL))
     for i in range(rows):
         lane[i] = tile[labels[i] * VL + i]
-    factor = vload(lane) - shift        # the chosen logits
+    for i in range(rows, VL):
+        lane[i] = 0
+    chosen = vload(lane) - shift
+    if smoothing != 0:
+        for c in range(n):
+            s[c] = vload(tile + c * VL) - shift
+        chosen = vset1(1 - smoothing) * chosen + vset1(share) * lane_tree(s, n)
     for c in range(n):
         e[c] = s[c] = vexp_nonpositive(vload(tile + c * VL) - shift)
-    half = 16
-    while half > 1:
-        half //= 2
-        for c in range(half, min(2 * half, n)):
-            s[c - half] = s[c - half] + s[c]
-    vstore(lane, vlog(s[0]) - factor)
-    for i in range(rows):
-        losses[i] = lane[i]
-    factor = vset1(scale) / s[0]
+    total = lane_tree(s, n)
+    factor = vload(factors) / total
     for c in range(n):
         vstore(tile + c * VL, e[c] * factor)
-    for i in range(rows):
+    if smoothing != 0:
         for c in range(n):
-            d[i * row + c] = tile[c * VL + i]
-        d[i * row + labels[i]] -= scale
+            vstore(tile + c * VL, vload(tile + c * VL) - vset1(share) * vload(factors))
+    for i in range(rows):
+        tile[labels[i] * VL + i] -= (1 - smoothing) * factors[i]
+    scatter(d, row, tile, rows, n, losses, vlog(total) - chosen, factors)
 
 
-cdef real cross_entropy_probabilities_row(real* d, const real* z, const real* t,
-                                          Py_ssize_t n, real scale) noexcept nogil:
-    """sum_c t_c (log sum_k exp z_k - z_c);  d = (softmax(z) - t) scale.  A class with t = 0 costs nothing,
-    even where z = -inf."""
+cdef inline real distribution_row(bint divergence, real* d, const real* z, const real* t, Py_ssize_t n,
+                                  real smoothing, real scale) noexcept nogil:
+    """sum_c t_c (log sum_k exp z_k - z_c), with t smoothed, or as a divergence sum_c t_c (log t_c - log p_c);
+    d = (softmax(z) - t) scale.  A class with t = 0 costs nothing, even where z = -inf."""
     cdef vec lanes[TREE]
-    cdef vec target, log_p
+    cdef vec target, log_p, cost, zero = vset1(0)
     cdef real shift = row_max(z, n)
     cdef real total = exp_row(NULL, z, shift, n, False)
     cdef real log_total = log_of(total)
@@ -103,49 +190,193 @@ cdef real cross_entropy_probabilities_row(real* d, const real* z, const real* t,
     while c < n:
         for j in range(TREE):
             if c < n:
-                target = vload_part(t + c, n - c, 0)
+                target = vload_part(t + c, n - c, -1)           # -1 beyond the last class
+                if smoothing != 0:
+                    cost = vfma(target, vset1(1 - smoothing), vset1(smoothing / n))
+                    target = vselect(vless(target, zero), target, cost)
                 log_p = vload_part(z + c, n - c, 0) - vset1(shift)
+                cost = vset1(log_total) - log_p
+                if divergence:
+                    cost = cost + vlog(target)
+                lanes[j] = vselect(vless(zero, target), vfma(target, cost, lanes[j]), lanes[j])
                 vstore_part(d + c, vfma(vexp_nonpositive(log_p), vset1(1 / total), -target) * vset1(scale), n - c)
-                lanes[j] = vselect(vless(vset1(0), target), vfma(target, vset1(log_total) - log_p, lanes[j]), lanes[j])
                 c += VL
     return tree_sum(lanes)
 
 
-cdef real squared_error_row(real* d, const real* p, const real* t, Py_ssize_t n, real scale) noexcept nogil:
-    """mean_c (p_c - t_c)^2;  d = 2 (p - t) scale / n"""
+cdef real multiclass_hinge_row(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real scale) noexcept nogil:
+    """max(0, 1 + (max of z_k over k != label) - z_label);  d = scale at the first such k, -scale at the label,
+    0 elsewhere, and everywhere where the loss is 0"""
+    cdef Py_ssize_t rival = -1, c
+    cdef real margin
+    for c in range(n):          # the first NaN stays
+        if c != label and (rival < 0 or z[c] > z[rival] or z[c] != z[c] and z[rival] == z[rival]):
+            rival = c
+    margin = 1 + (z[rival] - z[label]) if rival >= 0 else z[label] if z[label] != z[label] else 0
+    for c in range(n):
+        d[c] = 0
+    if margin > 0:
+        d[rival] = scale
+        d[label] = -scale
+    elif margin != margin:
+        for c in range(n):
+            d[c] = margin
+    return margin if not margin <= 0 else 0
+
+
+# Element by element ----------------------------------------------------------------------------------
+
+cdef inline vec log_one_plus(vec x) noexcept nogil:
+    """log(1 + x) for 0 <= x <= 1: of the rounded sum, and what rounding took away"""
+    cdef vec u = vset1(1) + x
+    return vlog(u) + (x - (u - vset1(1))) / u
+
+
+cdef inline vec element_loss(int kind, vec z, vec t, vec parameter, vec pos_weight, vec* gradient) noexcept nogil:
+    """The loss of one element and its gradient, of output z and target t; kind is a constant at every call."""
+    cdef vec zero = vset1(0), one = vset1(1), e, p, q
+    if kind == LOSS_SQUARED_ERROR:
+        e = z - t
+        gradient[0] = e + e
+        return e * e
+    elif kind == LOSS_ABSOLUTE_ERROR:
+        e = z - t
+        gradient[0] = vselect(vless(zero, e), one, vselect(vless(e, zero), -one, e))
+        return vabs(e)
+    elif kind == LOSS_HUBER:            # e^2 / 2 inside, delta (|e| - delta / 2) outside
+        e = z - t
+        p = vmin(parameter, vmax(-parameter, e))
+        gradient[0] = p
+        return p * (e - vset1(0.5) * p)
+    elif kind == LOSS_POISSON:          # a count of 0 costs exp z, even where z = -inf
+        e = vexp(z)
+        gradient[0] = e - t
+        return vselect(vless(zero, t), e - t * z, e)
+    elif kind == LOSS_BINARY_CROSS_ENTROPY:
+        # w t softplus(-z) + (1 - t) softplus(z), each left out where its factor is 0: infinite logits
+        e = vexp_nonpositive(-vabs(z))
+        q = one / (one + e)             # the larger of sigmoid(z) and sigmoid(-z); e q is the other
+        p = vselect(vless(z, zero), e * q, q)
+        q = vselect(vless(z, zero), q, e * q)
+        e = log_one_plus(e)
+        pos_weight = pos_weight * t
+        gradient[0] = (one - t) * p - pos_weight * q
+        return (vselect(vless(zero, t), pos_weight * (vmax(zero, -z) + e), zero)
+                + vselect(vless(t, one), (one - t) * (vmax(zero, z) + e), zero))
+    elif kind == LOSS_HINGE:
+        e = vmax(zero, one - t * z)
+        gradient[0] = vselect(vless(zero, e), -t, e)            # 0 or NaN
+        return e
+    e = vmax(zero, one - t * z)         # squared hinge
+    gradient[0] = vset1(-2) * t * e
+    return e * e
+
+
+cdef inline real element_row(int kind, const LossRule* rule, real* d, const real* z, const real* t,
+                             Py_ssize_t n, real scale) noexcept nogil:
+    """The mean over the elements of a row; scale is that of an element."""
     cdef vec lanes[TREE]
-    cdef vec difference
+    cdef vec gradient, loss, pos_weight = vset1(1)
+    cdef real lane[VL]
     cdef Py_ssize_t c = 0
     cdef int j
     clear(lanes)
     while c < n:
         for j in range(TREE):
             if c < n:
-                difference = vload_part(p + c, n - c, 0) - vload_part(t + c, n - c, 0)
-                lanes[j] = vfma(difference, difference, lanes[j])
-                vstore_part(d + c, difference * vset1(2 * scale / n), n - c)
+                if kind == LOSS_BINARY_CROSS_ENTROPY and rule.pos_weight != NULL:
+                    pos_weight = vload_part(rule.pos_weight + c, n - c, 1)
+                loss = element_loss(kind, vload_part(z + c, n - c, 0), vload_part(t + c, n - c, 0),
+                                    vset1(rule.parameter), pos_weight, &gradient)
+                if c + VL > n:          # the elements that are none
+                    vstore(lane, loss)
+                    loss = vload_part(lane, n - c, 0)
+                lanes[j] = lanes[j] + loss
+                vstore_part(d + c, gradient * vset1(scale), n - c)
                 c += VL
     return tree_sum(lanes) / n
 
 
-cdef inline real loss_row(int loss, real* d, const real* z, const Targets* targets, Py_ssize_t i,
-                          Py_ssize_t n, real scale) noexcept nogil:
-    """The loss of row i, and its gradient d; d may be z."""
-    if loss == LOSS_CROSS_ENTROPY:
-        return cross_entropy_row(d, z, targets.labels[i], n, scale)
-    elif loss == LOSS_CROSS_ENTROPY_ROWS:
-        return cross_entropy_probabilities_row(d, z, targets.rows + i * targets.row, n, scale)
-    return squared_error_row(d, z, targets.rows + i * targets.row, n, scale)
+cdef inline void element_few(int kind, const LossRule* rule, real* d, const real* z, Py_ssize_t row, const real* t,
+                             Py_ssize_t t_row, real* losses, Py_ssize_t rows, Py_ssize_t n,
+                             const real* factors) noexcept nogil:
+    """element_row for at most VL rows of at most 16 elements, bit for bit, a lane for every row."""
+    cdef real tile[FEW * VL]            # element by element
+    cdef real targets[FEW * VL]
+    cdef vec s[FEW]
+    cdef vec gradient, pos_weight = vset1(1)
+    cdef Py_ssize_t c
+    gather(tile, z, row, rows, n, factors)
+    gather(targets, t, t_row, rows, n, factors)
+    for c in range(n):
+        if kind == LOSS_BINARY_CROSS_ENTROPY and rule.pos_weight != NULL:
+            pos_weight = vset1(rule.pos_weight[c])
+        s[c] = element_loss(kind, vload(tile + c * VL), vload(targets + c * VL), vset1(rule.parameter),
+                            pos_weight, &gradient)
+        vstore(tile + c * VL, gradient * vload(factors))
+    scatter(d, row, tile, rows, n, losses, lane_tree(s, n) / vset1(n), factors)
 
 
-cdef void loss_rows(int loss, real* d, const real* z, Py_ssize_t row, const Targets* targets, real* losses,
-                    Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t n, real scale) noexcept nogil:
-    """The losses of rows r0..r1, and their gradients d; d may be z."""
-    cdef Py_ssize_t i, rows
-    if loss == LOSS_CROSS_ENTROPY and n <= 16:
-        for i from r0 <= i < r1 by VL:
-            rows = min(r1 - i, <Py_ssize_t>VL)
-            cross_entropy_few(d + i * row, z + i * row, row, targets.labels + i, losses + i, rows, n, scale)
-        return
-    for i in range(r0, r1):
-        losses[i] = loss_row(loss, d + i * row, z + i * row, targets, i, n, scale)
+# Rows of a batch -------------------------------------------------------------------------------------
+
+cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const real* z, Py_ssize_t row,
+                              const Targets* targets, real* losses, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t n,
+                              const double* weights, double scale) noexcept nogil:
+    """loss_rows of one kind; kind is a constant at every call."""
+    cdef bint elements = kind >= LOSS_SQUARED_ERROR
+    cdef bint few = n <= FEW and (elements or kind == LOSS_CROSS_ENTROPY and targets.labels != NULL)
+    cdef real factors[VL]
+    cdef Py_ssize_t i, j, c, rows, step = VL if few else 1
+    cdef const real* t
+    if elements:
+        scale /= n
+    for i from r0 <= i < r1 by step:
+        rows = min(r1 - i, step)
+        for j in range(step):
+            factors[j] = 0 if j >= rows else <real>scale if weights == NULL else <real>(weights[i + j] * scale)
+        t = targets.rows + i * targets.row if targets.labels == NULL else NULL
+        if few and elements:
+            element_few(kind, rule, d + i * row, z + i * row, row, t, targets.row, losses + i, rows, n, factors)
+        elif few:
+            cross_entropy_few(d + i * row, z + i * row, row, targets.labels + i, losses + i, rows, n,
+                              rule.parameter, factors)
+        elif factors[0] == 0:
+            losses[i] = 0
+            for c in range(n):
+                d[i * row + c] = 0
+        elif elements:
+            losses[i] = element_row(kind, rule, d + i * row, z + i * row, t, n, factors[0])
+        elif kind == LOSS_MULTICLASS_HINGE:
+            losses[i] = multiclass_hinge_row(d + i * row, z + i * row, targets.labels[i], n, factors[0])
+        elif kind == LOSS_CROSS_ENTROPY and targets.labels != NULL:
+            losses[i] = cross_entropy_row(d + i * row, z + i * row, targets.labels[i], n, rule.parameter, factors[0])
+        else:
+            losses[i] = distribution_row(kind == LOSS_KL_DIVERGENCE, d + i * row, z + i * row, t, n,
+                                         rule.parameter, factors[0])
+
+
+cdef void loss_rows(const LossRule* rule, real* d, const real* z, Py_ssize_t row, const Targets* targets,
+                    real* losses, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t n, const double* weights,
+                    double scale) noexcept nogil:
+    """The losses of rows r0..r1, without weights, and their gradients d, scaled by weight times scale; d may be z.
+    `weights` of the rows may be NULL: 1 everywhere."""
+    if rule.code == LOSS_CROSS_ENTROPY:
+        loss_rows_as(LOSS_CROSS_ENTROPY, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_KL_DIVERGENCE:
+        loss_rows_as(LOSS_KL_DIVERGENCE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_MULTICLASS_HINGE:
+        loss_rows_as(LOSS_MULTICLASS_HINGE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_SQUARED_ERROR:
+        loss_rows_as(LOSS_SQUARED_ERROR, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_ABSOLUTE_ERROR:
+        loss_rows_as(LOSS_ABSOLUTE_ERROR, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_HUBER:
+        loss_rows_as(LOSS_HUBER, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_POISSON:
+        loss_rows_as(LOSS_POISSON, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_BINARY_CROSS_ENTROPY:
+        loss_rows_as(LOSS_BINARY_CROSS_ENTROPY, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    elif rule.code == LOSS_HINGE:
+        loss_rows_as(LOSS_HINGE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+    else:
+        loss_rows_as(LOSS_SQUARED_HINGE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)

@@ -4,49 +4,99 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastmlp.activations import Activation
-from fastmlp.layout import Parameters
-from fastmlp.losses import Loss
-from fastmlp.optimizers import SGD
+import numpy as np
+
+from fastmlp.layout import Parameters, Statistics
+from fastmlp.losses import CallableLoss, Loss
+from fastmlp.network import Layer, Samples
+from fastmlp.optimizers import Optimizer, Settings
 
 from ._kernels import KERNELS, Array
-from .losses import _CROSS_ENTROPY, _CROSS_ENTROPY_ROWS
 
-_GRADIENT, _SGD, _MOMENTUM, _NESTEROV = 0, 1, 2, 3
+_STORE = Settings()         # the rule that only writes gradients down
 
 
 class Engine:
     """A network over a buffer of parameters; `fastmlp.backends.numpy.Engine` is its specification."""
 
-    def __init__(self, parameters: Parameters, activations: Sequence[Activation], loss: Loss) -> None:
+    def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
+                 seed: int) -> None:
+        self._parameters = parameters
         self._address = parameters.buffer.ctypes.data
-        self._itemsize = parameters.dtype.itemsize
-        self._loss = loss.code
+        self._loss = loss
+        self._loss_rule = loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)
+        self._seed = seed
+        self._gradients: Parameters | None = None       # where a limit on their norm writes them down
+        specifications = [
+            (f.activation.code, f.activation.alpha, f.dropout, f.keeps_slope,
+             f.batch_norm.momentum if f.batch_norm else 0.0, f.batch_norm.epsilon if f.batch_norm else 0.0)
+            for f in layers]
         self._engine = KERNELS[parameters.dtype.char].Engine(
-            parameters.sizes, [(f.code, f.alpha) for f in activations], parameters.buffer, parameters.offsets)
+            parameters.sizes, specifications, parameters.buffer, parameters.offsets, statistics.buffer,
+            statistics.places)
         self.workspace_nbytes = self._engine.workspace_nbytes
         self.forward = self._engine.forward
 
-    def train(self, x: Array, targets: Array, order: Array | None, batch_size: int, first: int, last: int,
-              optimizer: SGD, velocity: Parameters | None, total: float, threads: int) -> float:
-        rule = _SGD if velocity is None else _NESTEROV if optimizer.nesterov else _MOMENTUM
-        away = 0 if velocity is None else self._distance(velocity)
-        return self._run(x, targets, order, batch_size, first, last, rule, optimizer.lr, optimizer.momentum,
-                         optimizer.weight_decay, 0, away, total, threads)
+    def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer, count: int,
+              totals: tuple[float, float], threads: int) -> tuple[float, float]:
+        state = optimizer._state(self._parameters)
+        slots = tuple(self._distance(slot) for slot in state.slots.values())
+        destination, clip_norm = 0, optimizer.clip_norm or 0.0
+        if clip_norm:
+            if self._gradients is None:
+                self._gradients = self._parameters.like()
+            destination = self._distance(self._gradients)
+        rates = optimizer.rates(state.step, last - first)
+        steps = self._run(samples, first, last, optimizer._rule(), rates, clip_norm, destination, slots, count,
+                          totals, threads)
+        state.step += last - first
+        return steps
 
-    def gradients(self, x: Array, targets: Array, gradients: Parameters, threads: int) -> float:
-        return self._run(x, targets, None, len(x), 0, 1, _GRADIENT, 0.0, 0.0, 0.0, self._distance(gradients),
-                         0, 0.0, threads) / len(x)
+    def gradients(self, samples: Samples, gradients: Parameters, count: int, threads: int) -> float:
+        loss, weight = self._run(samples, 0, 1, _STORE, None, 0.0, self._distance(gradients), (), count,
+                                 (0.0, 0.0), threads)
+        return loss / weight if weight else 0.0
 
-    def _run(self, x: Array, targets: Array, *rest: Any) -> float:
-        labels, rows, loss = None, targets, self._loss
-        if loss == _CROSS_ENTROPY:
-            if targets.ndim == 1:
-                labels, rows = targets, None
-            else:
-                loss = _CROSS_ENTROPY_ROWS
-        return float(self._engine.train(loss, x, labels, rows, *rest))
+    def _run(self, samples: Samples, first: int, last: int, rule: Any, rates: Any, clip_norm: float,
+             destination: int, slots: tuple[int, ...], count: int, totals: tuple[float, float],
+             threads: int) -> Any:
+        labels, rows, own = None, samples.targets, None
+        if isinstance(self._loss, CallableLoss):
+            rows, own = None, OwnLoss(self._loss, samples, self._parameters.sizes[-1])
+        elif rows.ndim == 1:
+            labels, rows = rows, None
+        totals = self._engine.train(
+            samples.x, labels, rows, samples.weights, samples.order, samples.batch_size, first, last,
+            (*self._loss_rule, own), rule, rates, clip_norm,
+            destination, slots, self._seed, count, totals, threads)
+        if own is not None and own.error is not None:
+            raise own.error
+        return totals
 
     def _distance(self, other: Parameters) -> int:
         """From the parameters to another buffer laid out like them, in elements."""
-        return int(other.buffer.ctypes.data - self._address) // self._itemsize
+        return int(other.buffer.ctypes.data - self._address) // self._parameters.dtype.itemsize
+
+
+class OwnLoss:
+    """A loss of the caller's own, as the engine calls it between the forward pass and the way back."""
+
+    def __init__(self, loss: CallableLoss, samples: Samples, outputs: int) -> None:
+        self.loss = loss
+        self.samples = samples
+        self.outputs = outputs
+        self.error: BaseException | None = None
+
+    def __call__(self, buffer: Any, start: int, rows: int) -> float | None:
+        """Writes the gradient over the logits in the buffer; None, with the error kept, where it failed."""
+        try:
+            z: Array = np.asarray(buffer)[:, :self.outputs]
+            places: Any = slice(start, start + rows)
+            if self.samples.order is not None:
+                places = self.samples.order[places]
+            loss, gradient = self.loss(z.copy(), self.samples.targets[places])
+            z[...] = gradient
+            return loss
+        except BaseException as error:      # KeyboardInterrupt too: it goes on in the caller's frame
+            self.error = error
+            return None

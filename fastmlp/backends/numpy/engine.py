@@ -4,74 +4,130 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastmlp.activations import Activation
-from fastmlp.layout import Parameters
-from fastmlp.losses import Loss
-from fastmlp.optimizers import SGD
+import numpy as np
 
-from .layers import dense_backward, dense_forward
-from .losses import mean_squared_error, softmax_cross_entropy
-from .updates import sgd_update
+from fastmlp.layout import Parameters, Statistics
+from fastmlp.losses import CallableLoss, Loss
+from fastmlp.network import Layer, Samples
+from fastmlp.optimizers import Optimizer
+
+from ._common import quiet
+from .activations import activate, slope
+from .dropout import dropout_mask
+from .losses import loss_and_gradient
+from .normalisation import normalise, normalise_backward
+from .updates import apply, norm_scale
 
 
 class Engine:
     """A network over a buffer of parameters: the forward pass, gradients, and runs of minibatches.
 
-    x is a table (n, inputs) of any numeric dtype, converted to the parameters' dtype batch by batch; targets
-    are class indices (n,) as intp, or rows (n, outputs) of any numeric dtype. Arguments have been checked.
-    `threads` is for compiled backends.
+    Arguments have been checked. `threads` is for compiled backends. `seed` is that of dropout; `count` tells
+    how many steps the model has taken: the mask depends on it.
     """
 
-    def __init__(self, parameters: Parameters, activations: Sequence[Activation], loss: Loss) -> None:
+    def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
+                 seed: int) -> None:
         self._parameters = parameters
-        self._activations = activations
-        self._loss = softmax_cross_entropy if loss.classifies else mean_squared_error
+        self._statistics = statistics
+        self._layers = layers
+        self._loss = loss
+        loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
+        self._seed = seed
 
-    def workspace_nbytes(self, batch_size: int) -> int:
+    def workspace_nbytes(self, batch_size: int, slots: int) -> int:
         """Bytes of one step's arrays: activations, deltas and gradients, roughly."""
         itemsize = self._parameters.dtype.itemsize
         return itemsize * 2 * batch_size * sum(self._parameters.sizes) + self._parameters.buffer.nbytes
 
+    @quiet
     def forward(self, x: Any, out: Any, threads: int = 1) -> bool:
         """out = the last layer's values of every row."""
         for start in range(0, len(x), 1024):
             rows = slice(start, start + 1024)
-            out[rows] = self._forward(x[rows].astype(self._parameters.dtype, copy=False))[-1]
+            y = x[rows].astype(self._parameters.dtype, copy=False)
+            for i, layer in enumerate(self._layers):
+                y = y @ self._parameters.weights[i]
+                if layer.batch_norm is None:
+                    y += self._parameters.biases[i]
+                else:
+                    y, _ = normalise(y, self._statistics.means[i], self._statistics.variances[i],
+                                     layer.batch_norm.epsilon, self._parameters.scales[i],
+                                     self._parameters.biases[i])
+                y = activate(y, layer.activation)
+            out[rows] = y
         return True
 
-    def gradients(self, x: Any, targets: Any, gradients: Parameters, threads: int = 1) -> float:
-        """The mean loss, and its gradients in a buffer laid out like the parameters."""
-        dtype = self._parameters.dtype
-        y = self._forward(x.astype(dtype, copy=False))
-        loss, dy = self._loss(y[-1], targets if targets.ndim == 1 else targets.astype(dtype, copy=False))
-        weights = self._parameters.weights
-        for i in reversed(range(len(weights))):
-            dy, gradients.weights[i][...], gradients.biases[i][...] = dense_backward(
-                dy, y[i], weights[i], y[i + 1], self._activations[i])
+    def gradients(self, samples: Samples, gradients: Parameters, count: int, threads: int = 1) -> float:
+        """The mean loss of all samples, and its gradients in a buffer laid out like the parameters; as in a
+        training step, but nothing is learned."""
+        return self._backpropagate(samples, slice(None), gradients, count, remember=False)
+
+    def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer, count: int,
+              totals: tuple[float, float], threads: int = 1) -> tuple[float, float]:
+        """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight, and
+        the weights of all samples seen."""
+        parameters = self._parameters
+        gradients = parameters.like()
+        state = optimizer._state(parameters)
+        for step in range(first, last):
+            rows = samples.batch(step)
+            loss = self._backpropagate(samples, rows, gradients, count + step - first, remember=True)
+            weight = float(len(samples.x[rows]) if samples.weights is None else samples.weights[rows].sum())
+            totals = totals[0] + loss * weight, totals[1] + weight
+            scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
+            rates = optimizer.rates(state.step, 1)[0]
+            for kind in ("weights", "biases", "scales"):
+                for i, p in enumerate(getattr(parameters, kind)):
+                    if p is not None:
+                        slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
+                        apply(optimizer, p, getattr(gradients, kind)[i], slots, rates, kind != "weights", scale)
+            state.step += 1
+        return totals
+
+    @quiet
+    def _backpropagate(self, samples: Samples, rows: Any, gradients: Parameters, count: int,
+                       remember: bool) -> float:
+        """The mean loss of one batch, and its gradients."""
+        parameters, dtype = self._parameters, self._parameters.dtype
+        x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
+        weights = None if samples.weights is None else samples.weights[rows]
+        if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
+            targets = targets.astype(dtype, copy=False)
+        inputs, slopes, normalised = [], [], []         # of every layer, for the way back
+        for i, layer in enumerate(self._layers):
+            inputs.append(x)
+            z = x @ parameters.weights[i]
+            if layer.batch_norm is None:
+                z += parameters.biases[i]
+                normalised.append(None)
+            else:
+                mean, variance = z.mean(axis=0), z.var(axis=0)
+                if remember:
+                    self._remember(i, mean, variance * (len(z) / max(len(z) - 1, 1)), layer.batch_norm.momentum)
+                z, x_hat = normalise(z, mean, variance, layer.batch_norm.epsilon, parameters.scales[i],
+                                     parameters.biases[i])
+                normalised.append((x_hat, variance))
+            slopes.append(slope(z, layer.activation))
+            x = activate(z, layer.activation)
+            if layer.dropout:
+                mask = dropout_mask(layer.dropout, self._seed, count, i, *x.shape, dtype)
+                x, slopes[i] = x * mask, slopes[i] * mask
+        loss, d = loss_and_gradient(self._loss, x, targets, weights)
+        for i in reversed(range(len(self._layers))):
+            d = d * slopes[i]
+            if normalised[i] is None:
+                gradients.biases[i][...] = d.sum(axis=0)
+            else:
+                d, gradients.scales[i][...], gradients.biases[i][...] = normalise_backward(
+                    d, *normalised[i], self._layers[i].batch_norm.epsilon, parameters.scales[i])
+            np.matmul(inputs[i].T, d, out=gradients.weights[i])
+            d = d @ parameters.weights[i].T
         return loss
 
-    def train(self, x: Any, targets: Any, order: Any, batch_size: int, first: int, last: int,
-              optimizer: SGD, velocity: Parameters | None, total: float = 0.0, threads: int = 1) -> float:
-        """Steps first..last - 1 over the samples in `order` (None: as they come), batch_size samples each.
-        Returns `total` plus the losses of all samples seen."""
-        n = len(x) if order is None else len(order)
-        gradients = Parameters(self._parameters.sizes, self._parameters.dtype)
-        for step in range(first, last):
-            rows: Any = slice(step * batch_size, min((step + 1) * batch_size, n))
-            size = rows.stop - rows.start
-            if order is not None:
-                rows = order[rows]
-            total += self.gradients(x[rows], targets[rows], gradients) * size
-            for i in range(len(gradients.weights)):
-                for kind, decay in (("weights", optimizer.weight_decay), ("biases", 0.0)):
-                    sgd_update(getattr(self._parameters, kind)[i], getattr(gradients, kind)[i], optimizer.lr,
-                               optimizer.momentum, getattr(velocity, kind)[i] if velocity else None,
-                               optimizer.nesterov, decay)
-        return total
+    def _remember(self, i: int, mean: Any, variance: Any, momentum: float) -> None:
+        """The running statistics follow those of the batch."""
+        means, variances = self._statistics.means[i], self._statistics.variances[i]
+        means += means.dtype.type(momentum) * (mean - means)
+        variances += variances.dtype.type(momentum) * (variance - variances)
 
-    def _forward(self, x: Any) -> list[Any]:
-        """x and the outputs of all layers."""
-        y = [x]
-        for w, b, activation in zip(self._parameters.weights, self._parameters.biases, self._activations):
-            y.append(dense_forward(y[-1], w, b, activation))
-        return y

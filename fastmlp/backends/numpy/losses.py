@@ -1,33 +1,177 @@
-"""Losses: the mean over the batch, and its gradient."""
+"""Losses: the weighted mean over the batch, and its gradient. z are outputs (n, m), t their targets."""
 from __future__ import annotations
 
 import numpy as np
 
-from ._common import or_new, quiet
-from .activations import log_softmax
+from fastmlp.losses import (
+    BinaryCrossEntropy,
+    CallableLoss,
+    CrossEntropy,
+    Hinge,
+    Huber,
+    KLDivergence,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    MultiClassHinge,
+    Poisson,
+    SquaredHinge,
+)
+
+from ._common import assign, or_new, quiet
+from .activations import log_softmax, sigmoid
 
 
 @quiet
-def softmax_cross_entropy(logits, targets, *, out=None):
-    """loss = -1/n sum of t log softmax(z);  dz = (softmax(z) - t) / n"""
-    n = len(logits)
-    log_p = log_softmax(logits)
-    dlogits = np.exp(log_p, out=or_new(out, logits.shape, logits.dtype))
-    if targets.ndim == 1:                       # class indices: t is 1 there and 0 elsewhere
-        rows = np.arange(n)
-        losses = -log_p[rows, targets]
-        dlogits[rows, targets] -= 1
-    else:                                       # a class of probability 0 costs 0, even where log p = -inf
-        losses = -np.where(targets > 0, targets * log_p, 0).sum(axis=1)
-        dlogits -= targets
-    dlogits /= n
-    return float(losses.mean()), dlogits
+def loss_and_gradient(loss, outputs, targets, weights=None, *, out=None):
+    """L = sum_i w_i l_i / sum_i w_i over the rows, and dL/dz"""
+    if isinstance(loss, CallableLoss):
+        value, gradient = loss(outputs, targets)
+        return value, assign(out, gradient)
+    n = len(outputs) if outputs.ndim else 1
+    if loss.name in _OF_CLASSES:
+        values, gradient = _OF_CLASSES[loss.name](loss, outputs, targets)
+    else:
+        values, gradient = _OF_ELEMENTS[loss.name](loss, outputs, targets)
+        values = values.reshape(n, -1).mean(axis=1)
+        gradient /= outputs.size // n
+    if weights is None:
+        return float(values.mean()), np.divide(gradient, n, out=or_new(out, outputs.shape, outputs.dtype))
+    share = weights / weights.sum()
+    column = share.astype(outputs.dtype).reshape(n, *(1,) * (outputs.ndim - 1))
+    gradient = np.where(column != 0, gradient * column, column)     # weight 0 is 0, whatever the row holds
+    return float(np.where(weights != 0, values * share, 0).sum()), assign(out, gradient)
 
 
-@quiet
-def mean_squared_error(predictions, targets, *, out=None):
-    """loss = mean of (p - t)^2 over all elements;  dp = 2 (p - t) / size"""
-    d = np.subtract(predictions, targets, out=or_new(out, predictions.shape, predictions.dtype))
-    loss = float(np.square(d).mean())
-    d *= 2 / d.size
-    return loss, d
+# Of classes: the losses of the rows (n,), and their gradients (n, C) -----------------------------------
+
+def _cross_entropy(loss, z, t):
+    s, classes = loss.label_smoothing, z.shape[1]
+    log_p = log_softmax(z)
+    if t.ndim == 1:                             # class indices: t is 1 there and 0 elsewhere
+        rows = np.arange(len(z))
+        values, gradient = -(1 - s) * log_p[rows, t], np.exp(log_p)
+        gradient[rows, t] -= 1 - s
+        if s:
+            values -= s * log_p.mean(axis=1)
+            gradient -= s / classes
+        return values, gradient
+    t = (1 - s) * t + s / classes if s else t
+    return _sum_of(t, -log_p), np.exp(log_p) - t
+
+
+def _kl_divergence(loss, z, t):
+    log_p = log_softmax(z)
+    return _sum_of(t, np.log(t) - log_p), np.exp(log_p) - t
+
+
+def _sum_of(t, cost):
+    """sum_c t_c cost_c; a class of probability 0 costs 0, even where log p = -inf"""
+    return np.where(t > 0, t * cost, 0).sum(axis=1)
+
+
+def _multiclass_hinge(loss, z, t):
+    rows = np.arange(len(z))
+    others = z.copy()
+    others[rows, t] = -np.inf
+    rival = others.argmax(axis=1)
+    margin = 1 + (others[rows, rival] - z[rows, t])
+    gradient = np.zeros_like(z)
+    missed = margin > 0
+    gradient[rows[missed], rival[missed]] = 1
+    gradient[rows[missed], t[missed]] = -1
+    gradient[np.isnan(margin)] = np.nan
+    return np.maximum(margin, 0), gradient
+
+
+# Element by element: the losses and their gradients, both like z ---------------------------------------
+
+def _squared_error(loss, z, t):
+    return np.square(z - t), 2 * (z - t)
+
+
+def _absolute_error(loss, z, t):
+    return np.abs(z - t), np.sign(z - t)
+
+
+def _huber(loss, z, t):
+    e = z - t
+    inside = np.clip(e, -loss.delta, loss.delta)
+    return inside * (e - 0.5 * inside), inside
+
+
+def _poisson(loss, z, t):
+    mean = np.exp(z)
+    return np.where(t > 0, mean - t * z, mean), mean - t
+
+
+def _binary_cross_entropy(loss, z, t):
+    p = loss.pos_weights(z.shape[-1], z.dtype) if z.ndim == 2 else loss.pos_weight
+    w = t if p is None else p * t
+    cost = np.log1p(np.exp(-np.abs(z)))         # -log s(z) = cost + max(-z, 0)
+    values = (np.where(t > 0, w * (cost + np.maximum(-z, 0)), 0)
+              + np.where(t < 1, (1 - t) * (cost + np.maximum(z, 0)), 0))
+    return values, (1 - t) * sigmoid(z) - w * sigmoid(-z)
+
+
+def _hinge(loss, z, t):
+    missing = np.maximum(1 - t * z, 0)
+    return missing, np.where(missing > 0, -t, missing)
+
+
+def _squared_hinge(loss, z, t):
+    missing = np.maximum(1 - t * z, 0)
+    return np.square(missing), -2 * t * missing
+
+
+_OF_CLASSES = {"cross_entropy": _cross_entropy, "kl_divergence": _kl_divergence,
+               "multiclass_hinge": _multiclass_hinge}
+_OF_ELEMENTS = {"mean_squared_error": _squared_error, "mean_absolute_error": _absolute_error, "huber": _huber,
+                "poisson": _poisson, "binary_cross_entropy": _binary_cross_entropy, "hinge": _hinge,
+                "squared_hinge": _squared_hinge}
+
+
+# Array functions ---------------------------------------------------------------------------------------
+
+def softmax_cross_entropy(logits, targets, *, label_smoothing=0.0, ignore_index=None, weights=None, out=None):
+    loss = CrossEntropy(label_smoothing, ignore_index)
+    if targets.ndim == 1:
+        targets, counted = loss.split(targets)
+        if counted is not None:
+            weights = np.where(counted, 1.0 if weights is None else weights, 0.0)
+    return loss_and_gradient(loss, logits, targets, weights, out=out)
+
+
+def kl_divergence(logits, targets, *, weights=None, out=None):
+    return loss_and_gradient(KLDivergence(), logits, targets, weights, out=out)
+
+
+def multiclass_hinge(logits, targets, *, weights=None, out=None):
+    return loss_and_gradient(MultiClassHinge(), logits, targets, weights, out=out)
+
+
+def mean_squared_error(predictions, targets, *, weights=None, out=None):
+    return loss_and_gradient(MeanSquaredError(), predictions, targets, weights, out=out)
+
+
+def mean_absolute_error(predictions, targets, *, weights=None, out=None):
+    return loss_and_gradient(MeanAbsoluteError(), predictions, targets, weights, out=out)
+
+
+def huber(predictions, targets, *, delta=1.0, weights=None, out=None):
+    return loss_and_gradient(Huber(delta), predictions, targets, weights, out=out)
+
+
+def poisson(logits, targets, *, weights=None, out=None):
+    return loss_and_gradient(Poisson(), logits, targets, weights, out=out)
+
+
+def binary_cross_entropy(logits, targets, *, pos_weight=None, weights=None, out=None):
+    return loss_and_gradient(BinaryCrossEntropy(pos_weight), logits, targets, weights, out=out)
+
+
+def hinge(logits, targets, *, weights=None, out=None):
+    return loss_and_gradient(Hinge(), logits, targets, weights, out=out)
+
+
+def squared_hinge(logits, targets, *, weights=None, out=None):
+    return loss_and_gradient(SquaredHinge(), logits, targets, weights, out=out)

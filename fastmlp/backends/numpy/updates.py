@@ -1,16 +1,93 @@
 """Steps of the optimizers, in place."""
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
+from fastmlp.optimizers import Formula, Settings, adam_rates
+
 from ._common import quiet
 
 
-@quiet
 def sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=False, weight_decay=0.0):
-    step = grad
-    if weight_decay:
-        step = step + weight_decay * param
-    if momentum:
-        velocity *= momentum
-        velocity += step
-        step = step + momentum * velocity if nesterov else velocity
-    param -= lr * step
+    formula = Formula.SGD if not momentum else Formula.NESTEROV if nesterov else Formula.MOMENTUM
+    _step(Settings(formula, beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,),
+          (lr, 1.0, 0.0))
+
+
+def adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
+    _step(Settings(Formula.ADAGRAD, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+          (lr, 1.0, 0.0))
+
+
+def rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_decay=0.0):
+    _step(Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+          (lr, 1.0, 0.0))
+
+
+def adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, beta2=0.999, eps=1e-8,
+                weight_decay=0.0, decoupled=False):
+    rates = adam_rates(lr, beta1, beta2, step, lr * weight_decay if decoupled else 0.0)
+    _step(Settings(Formula.ADAM, beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
+          param, grad, (first_moment, second_moment), rates)
+
+
+def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=1.0):
+    """One step of any optimizer on one array, in place: the specification.
+
+    slots       {name: array like param}, of `optimizer.slots`
+    rates       a row of `optimizer.rates`
+    is_bias     penalties are for weights, unless the optimizer says otherwise
+    scale       of the gradient, see `norm_scale`
+    """
+    _step(optimizer._rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
+
+
+def norm_scale(limit, gradients):
+    """min(1, limit / norm of all gradients together); 1 where limit is None."""
+    if limit is None:
+        return 1.0
+    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
+    return limit / norm if norm > limit else 1.0
+
+
+@quiet
+def _step(settings, param, grad, slots, rates, is_bias=False, scale=1.0):
+    """The formulas at the top of fastmlp/optimizers.py, and those of its classes."""
+    formula, beta1, beta2, eps = settings[:4]
+    lr, correction, shrink = map(float, rates)      # numbers of Python: they do not widen float32
+    g = grad
+    if scale != 1:
+        g = g * scale
+    if settings.clip < math.inf:
+        g = np.clip(g, -settings.clip, settings.clip)
+    if not is_bias or settings.decay_biases:
+        if settings.weight_decay and not settings.decoupled:
+            g = g + settings.weight_decay * param
+        if settings.l1:
+            g = g + settings.l1 * np.sign(param)
+        if settings.decoupled:
+            param -= shrink * param
+    if formula in (Formula.MOMENTUM, Formula.NESTEROV):
+        velocity, = slots
+        velocity *= beta1
+        velocity += g
+        g = g + beta1 * velocity if formula == Formula.NESTEROV else velocity
+    elif formula == Formula.ADAGRAD:
+        squares, = slots
+        squares += g * g
+        g = g / (np.sqrt(squares) + eps)
+    elif formula == Formula.RMSPROP:
+        squares, = slots
+        squares *= beta2
+        squares += (1 - beta2) * g * g
+        g = g / (np.sqrt(squares) + eps)
+    elif formula == Formula.ADAM:
+        first_moment, second_moment = slots
+        first_moment *= beta1
+        first_moment += (1 - beta1) * g
+        second_moment *= beta2
+        second_moment += (1 - beta2) * g * g
+        g = first_moment / (np.sqrt(second_moment) * correction + eps)
+    param -= lr * g

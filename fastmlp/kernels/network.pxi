@@ -1,0 +1,92 @@
+# A network in memory, and its layers one by one.
+
+cdef struct Layer:
+    Py_ssize_t n_in
+    Py_ssize_t n_out
+    Py_ssize_t row_out          # padded n_out: rows of w
+    int activation
+    real alpha
+    double dropout              # share of the outputs that training drops
+    # the caller's
+    real* w                     # (n_in, n_out), plain
+    real* b                     # (n_out,)
+    real* scale                 # (n_out,) of batch normalisation, or NULL
+    real* running_mean          # (n_out,)
+    real* running_variance      # (n_out,)
+    double statistics_rate      # how fast these two follow the batches
+    double epsilon
+    # the workspace's, for training
+    real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them
+    real* w_t                   # (n_out, n_in) in panels, for every layer but the first
+    real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
+    real* s                     # (batch, n_out) in panels: slopes dy/dz, where y does not tell them, or NULL
+    real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
+    real* x_hat                 # (batch, n_out) in panels: normalised, or NULL
+    real* mean                  # (n_out,) of the batch
+    real* deviation             # (n_out,) 1 / its standard deviation
+    real* d_scale               # (n_out,) gradients of scale
+    real* d_shift               # (n_out,) and of b where it is the shift
+
+
+cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
+    """As fastmlp/layout.py has it."""
+    cdef Py_ssize_t lines = (n + LINE - 1) // LINE
+    if lines >= 4:
+        lines |= 1
+    return lines * LINE
+
+
+cdef inline bint finished_apart(const Layer* layer) noexcept nogil:
+    """Its matrix product leaves z, and finish_rows makes y of it."""
+    return layer.scale != NULL or layer.s != NULL
+
+
+cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel,
+                real* y, Py_ssize_t y_row, Py_ssize_t y_panel,
+                const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows) noexcept nogil:
+    """y = f(x w + b), or the pre-activations alone; each matrix plain or in panels"""
+    cdef Product p
+    p.m = rows
+    p.n = layer.n_out
+    p.k = layer.n_in
+    p.a = x
+    p.a_row = x_row
+    p.a_run = x_run
+    p.a_panel = x_panel
+    p.b = w
+    p.b_row = w_row
+    p.b_panel = w_panel
+    p.c = y
+    p.c_row = y_row
+    p.c_panel = y_panel
+    p.bias = layer.b if layer.scale == NULL else NULL       # else it is the shift
+    p.activation = ACT_IDENTITY if apart else layer.activation
+    p.alpha = layer.alpha
+    p.y = NULL
+    p.packed = NULL
+    gemm(&p)
+
+
+cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t panel,
+                              Py_ssize_t r0, Py_ssize_t rows) noexcept nogil:
+    """below.d = (layer.d w^T) f'(z), of y = f(z) below"""
+    cdef Product p
+    p.m = rows
+    p.n = layer.n_in
+    p.k = layer.n_out
+    p.a = layer.d + r0 * NR
+    p.a_row = NR
+    p.a_run = NR
+    p.a_panel = panel
+    p.b = layer.w_t
+    p.b_row = NR
+    p.b_panel = layer.n_out * NR
+    p.c = below.d + r0 * NR
+    p.c_row = NR
+    p.c_panel = panel
+    p.bias = NULL
+    p.activation = ACT_SLOPE if below.s != NULL else below.activation
+    p.alpha = below.alpha
+    p.y = (below.s if below.s != NULL else below.y) + r0 * NR
+    p.packed = NULL
+    gemm(&p)

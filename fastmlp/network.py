@@ -1,0 +1,51 @@
+"""What the backends' engines are given: the layers of a network, and the samples of a run."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fastmlp.activations import Activation, Identity
+from fastmlp.normalization import BatchNorm
+
+__all__ = ["Layer", "Samples"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """x w + b, normalised over the batch if asked for, through the activation, with some outputs dropped."""
+
+    activation: Activation = Identity()
+    dropout: float = 0.0
+    batch_norm: BatchNorm | None = None
+
+    @property
+    def keeps_slope(self) -> bool:
+        """Whether the output y does not tell dy/dz, so that it must be kept for the way back."""
+        return self.dropout > 0 or not self.activation.from_output
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run trains on; it has been checked.
+
+    x           (n, inputs) of any numeric dtype, converted batch by batch
+    targets     class indices (n,) as intp, or rows (n, outputs) of any numeric dtype; for a loss of the
+                caller's own, whatever it takes
+    weights     (n,) of the model's dtype, or None
+    order       sample at each place, or None: as they come
+    batch_size  samples of a step; the last one may have fewer
+    """
+
+    x: Any
+    targets: Any
+    weights: Any = None
+    order: Any = None
+    batch_size: int = 1
+
+    def __len__(self) -> int:
+        return len(self.x) if self.order is None else len(self.order)
+
+    def batch(self, step: int) -> Any:
+        """Where the samples of a step are: a slice, or an array of indices."""
+        rows = slice(step * self.batch_size, min((step + 1) * self.batch_size, len(self)))
+        return rows if self.order is None else self.order[rows]

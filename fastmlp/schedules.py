@@ -1,0 +1,438 @@
+"""Schedules: the learning rate of every step.
+
+    model.fit(X, y, optimizer=SGD(lr=schedules.Cosine(0.1, steps=2000), momentum=0.9))
+
+A schedule stands in the place of a number. A step is one update of the weights, counted from 0 for each
+model: an epoch has rows / batch_size of them, rounded up. Large rates travel far and small ones settle: with
+a constant rate SGD ends up wandering around the minimum at a distance that grows with the rate.
+
+Any function of the step will do as well: `SGD(lr=lambda step: 0.1 / (1 + step / 100))`.
+
+Rates are computed in float64 with + - * / and square roots, so that they are the same bits on every machine;
+where a power with a fraction is asked for, it comes from the C library (the docstring says so).
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import checks
+
+__all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "ReduceOnPlateau", "Schedule",
+           "Step", "WarmUp"]
+
+Array = NDArray[Any]
+
+
+class Schedule:
+    """What every schedule does: schedule(step) is the learning rate of a step, counted from 0.
+
+    A schedule of your own is a function of the step, or a subclass with a method `at`, and with the last
+    three where it has state.
+    """
+
+    def __call__(self, step: int) -> float:
+        return float(self.values(checks.integer("step", step, low=0), 1)[0])
+
+    def values(self, first: int, count: int) -> Array:
+        """The learning rates of steps first, first + 1, ...: (count,) in float64."""
+        return self.at(np.arange(first, first + count))
+
+    def at(self, steps: Array) -> Array:
+        """The learning rates of an array of steps (integers >= 0), each of its own step alone: (steps,)."""
+        raise NotImplementedError
+
+    def observe(self, value: float) -> None:
+        """The loss of an epoch, for a schedule that depends on it."""
+
+    def get_state(self) -> dict[str, float]:
+        """What has changed since the schedule was made, by name."""
+        return {}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        """Puts back what `get_state` gave."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """lr at every step, as a number would be.
+
+    Raises TypeError or ValueError for an lr that is no finite number >= 0.
+
+    >>> Constant(0.1)(5)
+    0.1
+    """
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+
+    def at(self, steps: Array) -> Array:
+        return np.full(len(steps), self.lr)
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """lr factor^(step // every), or lr factor^(number of milestones reached) where `every` is a list of
+    steps.
+
+    A staircase: constant, and a factor (0.1) smaller each time. lr >= 0, factor >= 0, every >= 1 or steps
+    that increase.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.3.1; He et al., "Deep Residual
+    Learning for Image Recognition", CVPR 2016 (milestones).
+
+    >>> [Step(1.0, every=2)(step) for step in range(5)]
+    [1.0, 1.0, 0.1, 0.1, 0.010000000000000002]
+    >>> [Step(1.0, every=[1, 4], factor=0.5)(step) for step in range(5)]
+    [1.0, 0.5, 0.5, 0.5, 0.25]
+    """
+
+    lr: float
+    every: int | Sequence[int]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+        _number(self, "factor")
+        if not isinstance(self.every, (list, tuple)):
+            _integer(self, "every", low=1)
+            return
+        every = tuple(checks.integer(f"every[{i}]", step, low=1) for i, step in enumerate(self.every))
+        if list(every) != sorted(set(every)):
+            raise ValueError(f"every: expected steps that increase, got {list(every)}")
+        object.__setattr__(self, "every", every)
+
+    def at(self, steps: Array) -> Array:
+        if isinstance(self.every, tuple):
+            return self.lr * powers_of(self.factor, np.searchsorted(self.every, steps, side="right"))
+        return self.lr * powers_of(self.factor, steps // self.every)
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """lr factor^(step / steps): `factor` smaller over every `steps` steps, smoothly.
+
+    lr >= 0, factor >= 0, steps >= 1. factor^(1/steps) comes from the C library where steps is not 1.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: Robbins, Monro, "A Stochastic Approximation Method", 1951, for why rates must fall at all.
+
+    >>> [Exponential(1.0, factor=0.5)(step) for step in range(4)]
+    [1.0, 0.5, 0.25, 0.125]
+    >>> round(Exponential(1.0, factor=0.5, steps=100)(100), 12)
+    0.5
+    """
+
+    lr: float
+    factor: float
+    steps: int = 1
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+        _number(self, "factor")
+        _integer(self, "steps", low=1)
+
+    def at(self, steps: Array) -> Array:
+        return self.lr * powers_of(self.factor if self.steps == 1 else self.factor ** (1 / self.steps), steps)
+
+
+@dataclass(frozen=True)
+class InverseScaling(Schedule):
+    """lr / (step + 1)^power.
+
+    power from 0.5 to 1 is what stochastic approximation asks for, beside convexity, to converge: the rates
+    must sum to infinity, their squares must not. lr >= 0 and power >= 0; any power but 0, 0.5 and 1 comes
+    from the C library.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: Robbins, Monro, "A Stochastic Approximation Method", 1951; "invscaling" of scikit-learn.
+
+    >>> [InverseScaling(1.0)(step) for step in (0, 3, 99)]
+    [1.0, 0.5, 0.1]
+    """
+
+    lr: float
+    power: float = 0.5
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+        _number(self, "power")
+
+    def at(self, steps: Array) -> Array:
+        t = steps + 1.0
+        if self.power in (0.0, 0.5, 1.0):
+            return self.lr / {0.0: np.ones(len(t)), 0.5: np.sqrt(t), 1.0: t}[self.power]
+        return self.lr / np.array([x ** self.power for x in t.tolist()])
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """low + (lr - low) (1 + cos(pi t / T)) / 2: from lr down to low over T = steps, half a wave of a cosine.
+
+    t is the step, and the rate stays low after T; with restarts, t begins again at 0 and T is multiplied by
+    `growth` each time. A restart throws the weights out of where they have settled, perhaps into a better
+    place; right before one they are at their best. 0 <= low <= lr, steps >= 1, growth an integer >= 1.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+
+    >>> Cosine(1.0, steps=4).values(0, 6).round(3)
+    array([1.   , 0.854, 0.5  , 0.146, 0.   , 0.   ])
+    >>> Cosine(1.0, steps=2, restarts=True, growth=2).values(0, 7).round(3)
+    array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146, 1.   ])
+    """
+
+    lr: float
+    steps: int
+    low: float = 0.0
+    restarts: bool = False
+    growth: int = 1
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+        _integer(self, "steps", low=1)
+        _number(self, "low", high=self.lr)
+        _integer(self, "growth", low=1)
+        if self.growth > 1 and not self.restarts:
+            raise ValueError(f"growth: needs restarts=True, got growth {self.growth} without")
+
+    def at(self, steps: Array) -> Array:
+        t, length = np.minimum(steps, self.steps), np.full(len(steps), self.steps)
+        if self.restarts and self.growth == 1:
+            t = steps % self.steps
+        elif self.restarts:
+            starts = [0]
+            while len(steps) and starts[-1] <= int(steps.max()):
+                starts.append(starts[-1] + self.steps * self.growth ** (len(starts) - 1))
+            starts = starts[:-1] or starts
+            cycle = np.searchsorted(starts, steps, side="right") - 1
+            t = steps - np.array(starts)[cycle]
+            length = np.array([self.steps * self.growth ** i for i in range(len(starts))])[cycle]
+        return _between(self.lr, self.low, t / length)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from lr / 25 to lr over the first 30% of `steps`, then down to almost nothing; both along a cosine.
+
+    With T = steps - 1 and W = warm_up steps - 1:
+
+        step <= W       from lr / start_divisor to lr, at step / W
+        step > W        from lr to lr / start_divisor / end_divisor, at (step - W) / (T - W)
+
+    and the last value after that. The large rates in the middle act against overfitting, and the small ones
+    at the end settle: networks train in fewer steps, with an lr several times what they bear from the start.
+    lr >= 0, steps >= 2, 0 <= warm_up <= 1, divisors >= 1.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: Smith, Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
+    Rates", 2018; with cosines as in torch.optim.lr_scheduler.OneCycleLR.
+
+    >>> [round(OneCycle(1.0, steps=11, warm_up=4/11)(step), 4) for step in (0, 3, 10)]
+    [0.04, 1.0, 0.0]
+    """
+
+    lr: float
+    steps: int
+    warm_up: float = 0.3
+    start_divisor: float = 25.0
+    end_divisor: float = 1e4
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+        _integer(self, "steps", low=2)
+        _number(self, "warm_up", high=1.0)
+        _number(self, "start_divisor", low=1.0)
+        _number(self, "end_divisor", low=1.0)
+
+    def at(self, steps: Array) -> Array:
+        start = self.lr / self.start_divisor
+        last, peak = self.steps - 1.0, max(0.0, self.warm_up * self.steps - 1.0)
+        up = np.minimum(steps, peak) / max(peak, 1e-300)
+        down = np.clip((steps - peak) / (last - peak), 0, 1)
+        return np.where((steps <= peak) & (peak > 0), _between(start, self.lr, up),
+                        _between(self.lr, start / self.end_divisor, down))
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """then(0) (step + 1) / (steps + 1) for the first `steps` steps, then(step - steps) after them.
+
+    Begins gently in front of any schedule (or number, or function): the first gradients of a fresh network
+    are large, and Adam's moments still rest on few of them. steps >= 0.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017.
+
+    >>> [WarmUp(3, then=1.0)(step) for step in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+
+    steps: int
+    then: float | Schedule | Callable[[int], float]
+
+    def __post_init__(self) -> None:
+        _integer(self, "steps", low=0)
+        if not callable(self.then):
+            _number(self, "then")
+
+    def at(self, steps: Array) -> Array:
+        after = np.maximum(steps - self.steps, 0)
+        if isinstance(self.then, Schedule):
+            rates = self.then.at(after)
+        elif callable(self.then):
+            rates = np.array([checks.number(f"then({step})", self.then(step), low=0.0)
+                              for step in after.tolist()])
+        else:
+            rates = np.full(len(after), self.then)
+        return rates * (np.minimum(steps + 1, self.steps + 1) / (self.steps + 1))
+
+    def observe(self, value: float) -> None:
+        if isinstance(self.then, Schedule):
+            self.then.observe(value)
+
+    def get_state(self) -> dict[str, float]:
+        return self.then.get_state() if isinstance(self.then, Schedule) else {}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        if isinstance(self.then, Schedule):
+            self.then.set_state(state)
+
+
+@dataclass(eq=False)
+class ReduceOnPlateau(Schedule):
+    """`factor` times smaller when the loss has not improved for more than `patience` epochs in a row.
+
+    `fit` tells it the loss after every epoch, that of the validation data where there are any; in a loop of
+    your own call `observe(value)`. A value counts as better that is below the best one by more than
+    min_delta. After a reduction `cooldown` epochs pass uncounted; the rate never falls below `low`.
+
+    The rate depends on what has been observed, and not on the step: an object serves one training at a time.
+    0 <= low <= lr, 0 <= factor < 1, patience >= 0, min_delta >= 0, cooldown >= 0.
+
+    Raises TypeError or ValueError for settings that do not fit.
+
+    Source: in the form of torch.optim.lr_scheduler.ReduceLROnPlateau (mode "min", absolute threshold).
+
+    >>> schedule = ReduceOnPlateau(1.0, patience=1)
+    >>> for loss in (0.5, 0.6, 0.5):
+    ...     schedule.observe(loss)
+    >>> schedule(0)
+    0.1
+    """
+
+    lr: float
+    factor: float = 0.1
+    patience: int = 10
+    min_delta: float = 1e-4
+    cooldown: int = 0
+    low: float = 0.0
+    _now: float = field(default=0.0, init=False, repr=False)
+    _best: float = field(default=math.inf, init=False, repr=False)
+    _waited: int = field(default=0, init=False, repr=False)
+    _cooling: int = field(default=0, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        _number(self, "lr")
+        self.factor = checks.below_one("factor", self.factor)
+        _integer(self, "patience", low=0)
+        _number(self, "min_delta")
+        _integer(self, "cooldown", low=0)
+        _number(self, "low", high=self.lr)
+        self._now = self.lr
+
+    def at(self, steps: Array) -> Array:
+        return np.full(len(steps), self._now)
+
+    def observe(self, value: float) -> None:
+        """The loss of an epoch; NaN is no improvement."""
+        if value < self._best - self.min_delta:
+            self._best, self._waited = float(value), 0
+        else:
+            self._waited += 1
+        if self._cooling:
+            self._cooling -= 1
+            self._waited = 0
+        if self._waited > self.patience:
+            self._now = max(self._now * self.factor, self.low)
+            self._waited, self._cooling = 0, self.cooldown
+
+    def get_state(self) -> dict[str, float]:
+        return {"lr": self._now, "best": self._best, "waited": self._waited, "cooling": self._cooling}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        self._now, self._best = float(state["lr"]), float(state["best"])
+        self._waited, self._cooling = int(state["waited"]), int(state["cooling"])
+
+
+# Arithmetic that every machine does in the same way ----------------------------------------------------
+
+def power(base: float, n: int) -> float:
+    """base^n for an integer n >= 0, by multiplications alone.
+
+    >>> power(0.5, 3)
+    0.125
+    """
+    result = 1.0
+    while n:
+        if n & 1:
+            result *= base
+        base, n = base * base, n >> 1
+    return result
+
+
+def powers(base: float, first: int, count: int) -> Array:
+    """power(base, n) for n = first, first + 1, ...: (count,) in float64.
+
+    >>> powers(0.5, 1, 3)
+    array([0.5  , 0.25 , 0.125])
+    """
+    return powers_of(base, np.arange(first, first + count))
+
+
+def powers_of(base: float, n: Array) -> Array:
+    """power(base, n) for every n, each with its own bits: the same however they are grouped."""
+    result = np.ones(len(n))
+    while n.any():
+        result[n & 1 == 1] *= base
+        base, n = base * base, n >> 1
+    return result
+
+
+def _between(start: float, end: float, t: Array) -> Array:
+    """From start (t = 0) to end (t = 1) along half a wave of a cosine; both ends exactly."""
+    small = _sin(math.pi / 2 * np.minimum(t, 1 - t)) ** 2       # (1 - cos(pi t)) / 2, of the nearer end
+    share = np.where(t <= 0.5, small, 1 - small)
+    return start * (1 - share) + end * share
+
+
+def _sin(x: Array) -> Array:
+    """sin(x) for x from 0 to pi/4, within 2e-16: the Taylor series."""
+    square, series = x * x, np.ones(len(x))
+    for n in range(16, 0, -2):      # the next term is below 1e-19
+        series = 1 - square / (n * (n + 1)) * series
+    return x * series
+
+
+# Settings ----------------------------------------------------------------------------------------------
+
+def _number(schedule: Schedule, name: str, low: float = 0.0, high: float = math.inf) -> None:
+    object.__setattr__(schedule, name, checks.number(name, getattr(schedule, name), low=low, high=high))
+
+
+def _integer(schedule: Schedule, name: str, low: int) -> None:
+    object.__setattr__(schedule, name, checks.integer(name, getattr(schedule, name), low=low))

@@ -1,0 +1,200 @@
+"""Metrics: values by hand, names and functions, bad input."""
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from fastmlp import MLP, metrics
+from fastmlp.metrics import METRICS, accuracy, compute, r2, resolve
+
+INTEGERS = ["int8", "uint8", "int32", "int64", "uint64"]
+
+
+# Values ----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("labels", [*INTEGERS, "bool", "float32", "str", "object"])
+def test_accuracy(labels):
+    t = np.array([0, 1, 1, 0]).astype(labels)
+    assert accuracy(t, t) == 1.0
+    assert accuracy(t, t[::-1]) == 1.0
+    assert accuracy(t, t[[1, 0, 0, 1]]) == 0.0
+    assert accuracy(t, t[[0, 0, 1, 1]]) == 0.5
+    assert accuracy(t, t[[0, 0, 1, 1]], sample_weight=[1, 0, 1, 1]) == 2 / 3
+    assert type(accuracy(t, t)) is float
+
+
+def test_accuracy_of_many_labels():
+    """All labels of a sample, or the sample does not count."""
+    t = np.array([[0, 1], [1, 1], [0, 0]])
+    p = np.array([[0, 1], [1, 0], [0, 0]])
+    assert accuracy(t, p) == 2 / 3
+    assert accuracy(t, p, [1, 2, 1]) == 0.5
+
+
+def test_accuracy_of_signs_and_dtypes():
+    assert accuracy([-1, 1, 1], np.array([-1.0, 1.0, -1.0], np.float32)) == 2 / 3
+
+
+@pytest.mark.parametrize("shape", [(5,), (30,), (30, 1), (7, 4)])
+def test_r2_by_hand(shape, rng):
+    t, p = rng.standard_normal((2, *shape))
+    columns = zip(t.reshape(len(t), -1).T, p.reshape(len(p), -1).T)
+    expected = np.mean([1 - ((a - b)**2).sum() / ((a - a.mean())**2).sum() for a, b in columns])
+    assert_allclose(r2(t, p), expected, rtol=1e-13)
+    assert_allclose(r2(t.astype(np.float32), p.astype(np.float32)), expected, rtol=1e-4)
+
+
+def test_r2_means_what_it_says(rng):
+    t = rng.standard_normal(50)
+    assert r2(t, t) == 1.0
+    assert_allclose(r2(t, np.full(50, t.mean())), 0, atol=1e-15)
+    assert r2(t, -5 * t) < -10
+    assert type(r2(t, t)) is float
+
+
+def test_r2_of_large_and_small_numbers(rng):
+    """The mean is taken away in float64: targets far from 0 in float32 lose nothing more."""
+    t = (1000 + rng.standard_normal(40)).astype(np.float32)
+    p = t + np.float32(0.5)
+    exact_t, exact_p = [Fraction(float(v)) for v in t], [Fraction(float(v)) for v in p]
+    mean = sum(exact_t) / 40
+    exact = 1 - sum((a - b)**2 for a, b in zip(exact_t, exact_p)) / sum((a - mean)**2 for a in exact_t)
+    assert_allclose(r2(t, p), float(exact), rtol=1e-10)
+
+
+def test_r2_without_variance():
+    assert r2([0.1] * 3, [0.1] * 3) == 1.0
+    assert r2([0.1] * 3, [0.1, 0.1, 0.2]) == 0.0
+    assert r2([[0.1, 1], [0.1, 2]], [[0.3, 1], [0.3, 2]]) == 0.5
+    assert math.isnan(r2([1.0], [1.0]))
+    assert math.isnan(r2([1.0, 2.0], [1.0, np.nan]))
+
+
+def test_one_output_with_or_without_its_axis():
+    t, p = np.array([1.0, 2.0, 4.0]), np.array([1.0, 2.5, 4.0])
+    assert r2(t[:, None], p) == r2(t, p[:, None]) == r2(t, p)
+    assert accuracy(t[:, None], p) == accuracy(t, p) == 2 / 3
+
+
+def test_weights_are_repetitions(rng):
+    t, p = rng.standard_normal((2, 20))
+    s = rng.integers(0, 4, 20)
+    assert_allclose(r2(t, p, s), r2(np.repeat(t, s), np.repeat(p, s)), rtol=1e-12)
+    a, b = rng.integers(0, 2, (2, 20))
+    assert_allclose(accuracy(a, b, s), accuracy(np.repeat(a, s), np.repeat(b, s)), rtol=1e-15)
+    assert_allclose(accuracy(a, b, 1e-3 * s), accuracy(a, b, s), rtol=1e-14)
+
+
+def test_samples_without_weight_are_not_looked_at():
+    t, p, s = np.array([1.0, 2.0, np.nan]), np.array([1.0, 3.0, np.inf]), [1, 1, 0]
+    assert r2(t, p, s) == r2(t[:2], p[:2]) == -1.0
+    assert accuracy(t, p, s) == 0.5
+    assert r2([0.1, 0.1, 5], [0.1, 0.1, 7], s) == 1.0
+    assert math.isnan(r2(t, p, [1, 0, 0]))
+
+
+def test_of_a_model(backend, dtype, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 4, 40)
+    model = MLP([3, 8, 4], dtype=dtype, seed=0)
+    assert accuracy(y, model.predict(X)) == model.evaluate(X, y)["accuracy"]
+    values = MLP([3, 8, 1], loss="mean_squared_error", dtype=dtype, seed=0)
+    y = X.sum(axis=1)
+    loss = values.evaluate(X, y)["loss"]
+    assert_allclose(r2(y, values.predict(X)), 1 - loss / y.var(), rtol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+# Names and functions ---------------------------------------------------------------------------------------
+
+def mean_error(y_true, y_pred):
+    return abs(y_true - y_pred).mean()
+
+
+class WithName:
+    __name__ = "with_name"
+
+    def __call__(self, y_true, y_pred):
+        return 7
+
+
+def test_resolve():
+    assert resolve(None) == resolve([]) == resolve({}) == {}
+    assert resolve("r2") == resolve(["r2"]) == resolve(r2) == {"r2": r2}
+    assert resolve(("accuracy", mean_error)) == {"accuracy": accuracy, "mean_error": mean_error}
+    assert list(resolve({"b": mean_error, "a": accuracy})) == ["b", "a"]
+    assert list(resolve(iter(["r2", "accuracy"]))) == ["r2", "accuracy"]
+    assert list(resolve([WithName()])) == ["with_name"]
+    assert set(METRICS) == {"accuracy", "r2"}
+
+
+def test_compute(rng):
+    t, p = rng.standard_normal((2, 10))
+    found = resolve({"error": mean_error, "r2": r2, "seven": WithName(), "yes": lambda a, b: np.bool_(True),
+                     "array": lambda a, b: np.array(0.5, np.float32)})
+    values = compute(found, t, p)
+    assert values == {"error": abs(t - p).mean(), "r2": r2(t, p), "seven": 7.0, "yes": 1.0, "array": 0.5}
+    assert all(type(value) is float for value in values.values())
+
+
+# Bad input -------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("wrong, error, message", [
+    ("acuracy", ValueError, "^metrics: unknown name 'acuracy', did you mean 'accuracy'.*r2"),
+    (["r2", "R2"], ValueError, "^metrics: unknown name 'R2', did you mean 'r2'"),
+    (7, TypeError, "^metrics.*got 7"),
+    ([7], TypeError, "^metrics.*got 7"),
+    ([None], TypeError, "^metrics.*got None"),
+    (lambda a, b: 0, TypeError, "^metrics.*with a name.*lambda.*dict"),
+    ([partial(mean_error)], TypeError, "^metrics.*with a name.*dict"),
+    (["r2", r2], ValueError, "^metrics.*'r2' twice"),
+    ({"loss": r2}, ValueError, "^metrics.*free.*'loss'"),
+    ({"samples_per_second": r2}, ValueError, "^metrics.*free"),
+    ({"val_r2": r2}, ValueError, "^metrics.*free.*'val_r2'"),
+    ({"r2": "r2"}, TypeError, "^metrics.*function.*'r2'"),
+    ({1: r2}, TypeError, "^metrics.*key 1"),
+], ids=str)
+def test_bad_metrics(wrong, error, message):
+    with pytest.raises(error, match=message) as raised:
+        resolve(wrong)
+    assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("value", [None, "1", np.ones(2), [1.0], 1j])
+def test_metric_that_gives_no_number(value):
+    with pytest.raises(TypeError, match="^metrics: expected one number from 'm'"):
+        compute({"m": lambda a, b: value}, np.zeros(2), np.zeros(2))
+
+
+@pytest.mark.parametrize("metric", [accuracy, r2])
+@pytest.mark.parametrize("arguments, error, message", [
+    (([0, 1], [0, 1, 1]), ValueError, r"^y_pred: expected shape \(2,\) like y_true, got \(3,\)"),
+    (([[0, 1]], [0, 1]), ValueError, "^y_pred"),
+    (([], []), ValueError, "^y_true.*at least one"),
+    ((1, 1), ValueError, "^y_true"),
+    ((np.zeros((2, 2, 2)), np.zeros((2, 2, 2))), ValueError, "^y_true"),
+    (([0, 1], [0, 1], [1]), ValueError, r"^sample_weight.*\(2,\)"),
+    (([0, 1], [0, 1], [1, -1]), ValueError, "^sample_weight.*from -1 to 1"),
+    (([0, 1], [0, 1], [0, 0]), ValueError, "^sample_weight.*all zero"),
+    (([0, 1], [0, 1], [1, np.nan]), ValueError, "^sample_weight.*finite"),
+    (([0, 1], [0, 1], ["a", "b"]), TypeError, "^sample_weight.*numbers"),
+    ((np.ma.masked_array([0, 1], [0, 1]), [0, 1]), TypeError, "^y_true.*masked"),
+], ids=str)
+def test_bad_arguments(metric, arguments, error, message):
+    with pytest.raises(error, match=message) as raised:
+        metric(*arguments)
+    assert type(raised.value) is error
+
+
+def test_r2_of_words():
+    with pytest.raises(TypeError, match="^y_true.*numbers"):
+        r2(["a", "b"], [1, 2])
+    with pytest.raises(TypeError, match="^y_pred.*numbers"):
+        r2([1, 2], ["a", "b"])
+
+
+def test_names_are_exported():
+    assert all(hasattr(metrics, name) for name in metrics.__all__)

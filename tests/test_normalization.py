@@ -1,0 +1,132 @@
+"""Batch normalisation: against its formula, finite differences, the other backend, and over threads."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastmlp
+from fastmlp import MLP, SGD, BatchNorm, backends
+
+
+def data(rng, n=60, inputs=9, classes=3):
+    return rng.standard_normal((n, inputs)) * 3 + 1, rng.integers(0, classes, n)
+
+
+def test_one_layer_by_hand(backend, dtype, rng):
+    """Logits of a training step and of inference, from the formula, via the loss of a network."""
+    X, y = data(rng)
+    model = MLP([9, 40, 3], "identity", batch_norm=BatchNorm(momentum=0.25, epsilon=1e-3), dtype=dtype, seed=0)
+    model.scales[0][...] = rng.uniform(0.5, 2, 40)
+    model.biases[0][...] = rng.standard_normal(40)
+    z = X.astype(dtype).astype(float) @ model.weights[0].astype(float)
+    mean, variance = z.mean(axis=0), z.var(axis=0)
+
+    def logits(mean, variance):
+        y = (z - mean) / np.sqrt(variance + 1e-3) * model.scales[0] + model.biases[0]
+        return y @ model.weights[1].astype(float) + model.biases[1]
+
+    def loss(logits):
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        return -log_p[np.arange(len(y)), y].mean()
+
+    tolerance = 2e-5 if dtype == "float32" else 1e-12
+    assert abs(model.loss_and_gradients(X, y)[0] - loss(logits(mean, variance))) < tolerance
+    np.testing.assert_array_equal(model.running_means[0], 0)
+    np.testing.assert_array_equal(model.running_variances[0], 1)
+    model.train_step(X, y, SGD(0.0))
+    np.testing.assert_allclose(model.running_means[0], 0.25 * mean, rtol=0, atol=10 * tolerance)
+    np.testing.assert_allclose(model.running_variances[0], 0.75 + 0.25 * z.var(axis=0, ddof=1), rtol=10 * tolerance)
+    expected = logits(model.running_means[0].astype(float), model.running_variances[0].astype(float))
+    np.testing.assert_allclose(model.forward(X), expected, rtol=0, atol=20 * tolerance)
+
+
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "gelu"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_by_finite_differences(activation, dropout, backend, rng):
+    X, y = data(rng, n=11)
+    model = MLP([9, 12, 7, 3], activation, batch_norm=[True, BatchNorm()], dropout=dropout, dtype="float64", seed=0)
+    for scale in model.scales[:2]:
+        scale[...] = rng.uniform(0.5, 2, len(scale))
+    _, gradients = model.loss_and_gradients(X, y)
+    pairs = [*zip(model.weights, gradients.weights), *zip(model.biases, gradients.biases),
+             *zip(model.scales[:2], gradients.scales[:2])]
+    for parameters, gradient in pairs:
+        for place in list(np.ndindex(parameters.shape))[::5]:
+            was = parameters[place]
+            loss = []
+            for step in (1e-6, -1e-6):
+                parameters[place] = was + step
+                loss.append(model.loss_and_gradients(X, y)[0])
+            parameters[place] = was
+            assert abs((loss[0] - loss[1]) / 2e-6 - gradient[place]) < 1e-6
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.1}], ids=str)
+def test_backends_agree(options, dtype, rng):
+    X, y = data(rng)
+    results = []
+    for name in backends.NAMES:
+        with backends.use_backend(name):
+            model = MLP([9, 33, 17, 3], "tanh", batch_norm=True, dtype=dtype, seed=3)
+        model.fit(X, y, epochs=3, batch_size=25, optimizer=SGD(0.05, **options), progress=False)
+        results.append([*model.weights, *model.biases, *model.scales[:2], *model.running_means[:2],
+                        *model.running_variances[:2], model.forward(X)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-4 if dtype == "float32" else 1e-10)
+
+
+def test_same_bits_over_threads(dtype, rng):
+    X, y = data(rng, n=300, inputs=200, classes=10)
+    before = fastmlp.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 2, 3):
+            fastmlp.set_num_threads(threads)
+            model = MLP([200, 256, 129, 10], "gelu", dropout=0.2, batch_norm=True, dtype=dtype, seed=5)
+            model.fit(X, y, epochs=2, batch_size=128, optimizer=SGD(0.05), progress=False)
+            results.append(np.concatenate([*(w.ravel() for w in model.weights), *model.running_variances[:2],
+                                           model.forward(X).ravel()]))
+    finally:
+        fastmlp.set_num_threads(before)
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_a_row_alone_or_among_others(dtype, rng):
+    X, y = data(rng, n=300)
+    model = MLP([9, 70, 3], batch_norm=True, dtype=dtype, seed=0)
+    model.fit(X, y, epochs=2, progress=False)
+    together = model.forward(X)
+    for i in (0, 7, 299):
+        np.testing.assert_array_equal(model.forward(X[i:i + 1])[0], together[i])
+    np.testing.assert_array_equal(model.forward(X[3:10]), together[3:10])
+
+
+def test_a_batch_of_one_row(backend, rng):
+    X, y = data(rng, n=1)
+    model = MLP([9, 8, 3], batch_norm=True, seed=0)
+    assert np.isfinite(model.train_step(X, y, SGD(0.1)))
+    assert all(np.isfinite(w).all() for w in model.weights)
+
+
+def test_it_learns_where_signals_are_badly_scaled(backend, rng):
+    """Inputs a thousand times too large: normalisation makes nothing of it."""
+    X, y = data(rng, n=200)
+    y = (X[:, 0] > X[:, 1]).astype(int)
+    model = MLP([9, 32, 32, 2], batch_norm=True, seed=0)
+    model.fit(1000 * X, y, epochs=30, batch_size=20, optimizer=SGD(0.05), progress=False)
+    assert model.evaluate(1000 * X, y)["accuracy"] > 0.95
+
+
+@pytest.mark.parametrize("value, error, words", [
+    ("yes", TypeError, "batch_norm"), ([True], ValueError, "2 hidden layers"), (2, TypeError, "batch_norm"),
+])
+def test_bad_settings(value, error, words):
+    with pytest.raises(error, match=words):
+        MLP([4, 8, 8, 2], batch_norm=value)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0}, {"momentum": 1.5}, {"epsilon": 0}, {"epsilon": -1}])
+def test_bad_numbers(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        BatchNorm(**options)
