@@ -155,7 +155,8 @@ def test_parameters(dtype):
     assert parameters.buffer.ctypes.data % LINE == 0
     assert not parameters.buffer.any()
     for i, (w, b) in enumerate(zip(parameters.weights, parameters.biases)):
-        at_w, at_b = parameters.offsets[i]
+        at_w, at_b, at_scale = parameters.offsets[i]
+        assert at_scale == -1 and parameters.scales[i] is None
         w[...], b[...] = i + 1, -i - 1
         assert parameters.buffer[at_w] == i + 1 and parameters.buffer[at_b] == -i - 1
         assert w.strides[0] % LINE == 0 and w.ctypes.data % LINE == 0 and b.ctypes.data % LINE == 0
@@ -410,7 +411,8 @@ def test_evaluate(n, backend, dtype, rng):
         assert_allclose([other["loss"], other["accuracy"]], [result["loss"], result["accuracy"]], rtol=1e-5)
     values = MLP([4, 5, 3], loss="mean_squared_error", dtype=dtype, seed=0)
     assert_allclose(values.evaluate(X, one_hot)["loss"], ((values.forward(X) - one_hot)**2).mean(), rtol=1e-5)
-    assert list(values.evaluate(X, one_hot)) == ["loss"]
+    assert list(values.evaluate(X, one_hot)) == ["loss", "r2"]
+    assert list(values.evaluate(X, one_hot, metrics=())) == ["loss"]
 
 
 def test_evaluate_nothing(backend):
@@ -568,7 +570,7 @@ def test_history_and_validation(backend, dtype, rng):
     assert bits(without) == bits(model)     # looking does not change anything
     values = MLP([4, 1], loss="mean_squared_error", dtype=dtype, seed=0)
     history = fit(values, X, X[:, 0], epochs=1, validation_data=[X, X[:, :1]])
-    assert list(history) == ["loss", "samples_per_second", "val_loss"]
+    assert list(history) == ["loss", "samples_per_second", "val_loss", "val_r2"]
 
 
 def test_no_epochs(backend, rng):
@@ -783,7 +785,7 @@ def test_keyboard_interrupt(backend):
     ({"layers": [2**62, 1]}, ValueError, "^layers.*memory"),
     ({"layers": [3 * 10**17, 1]}, ValueError, "^layers.*memory"),
     ({"layers": [10**30, 1]}, ValueError, "^layers.*memory"),
-    ({"activation": "rellu"}, ValueError, "^activation.*rellu.*identity, relu, leaky_relu.*'relu'"),
+    ({"activation": "rellu"}, ValueError, "^activation.*rellu.*did you mean 'relu'.*identity, relu, leaky_relu"),
     ({"activation": ["relu"]}, ValueError, "^activation.*2 hidden layers, got 1"),
     ({"activation": ["relu", "tanh", "relu"]}, ValueError, "^activation.*2 hidden layers, got 3"),
     ({"activation": ["relu", "thanh"]}, ValueError, "^activation.*thanh.*'tanh'"),
@@ -933,7 +935,7 @@ def test_sparse_X_says_what_to_do(backend, rng):
     ({"batch_size": 0}, ValueError, "^batch_size.*0"),
     ({"batch_size": -8}, ValueError, "^batch_size"),
     ({"batch_size": 8.0}, TypeError, "^batch_size"),
-    ({"batch_size": None}, TypeError, "^batch_size"),
+    ({"batch_size": "all"}, TypeError, "^batch_size"),
     ({"optimizer": "sgd"}, TypeError, "^optimizer.*'sgd'"),
     ({"optimizer": SGD}, TypeError, "^optimizer"),
     ({"optimizer": 0.1}, TypeError, "^optimizer"),
@@ -942,7 +944,7 @@ def test_sparse_X_says_what_to_do(backend, rng):
     ({"callbacks": [print, "stop"]}, TypeError, "callbacks"),
     ({"callbacks": print}, TypeError, "callbacks"),
     ({"validation_data": 5}, TypeError, "^validation_data"),
-    ({"validation_data": (1, 2, 3)}, TypeError, "^validation_data"),
+    ({"validation_data": (1, 2, 3, 4)}, TypeError, "^validation_data"),
     ({"validation_data": np.zeros((2, 4))}, TypeError, "^validation_data"),
     ({"validation_data": (np.zeros((2, 3)), [0, 1])}, ValueError, r"^validation_data X.*\(rows, 4\)"),
     ({"validation_data": (np.zeros((0, 4)), [])}, ValueError, "^validation_data X.*at least one"),
