@@ -231,7 +231,8 @@ def sample_weights(name: str, value: Any, rows: int) -> Array:
         row = int(right.argmin())
         raise ValueError(
             f"{name}: expected weights that are finite and not negative, got {array[row]} in row {row}")
-    total = float(weights.sum())
+    with np.errstate(over="ignore"):
+        total = float(weights.sum())
     if not 0 < total < math.inf:
         what = "a weight above 0, got weights that are all 0" if total == 0 else "a finite sum, got inf"
         raise ValueError(f"{name}: expected {what}")

@@ -10,7 +10,9 @@ import pytest
 import fastmlp.functional as F
 from fastmlp import activations
 
-UNARY = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "softmax", "log_softmax"]
+GATED = ["gelu", "gelu_tanh", "silu"]
+UNARY = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", *GATED, "softmax",
+         "log_softmax"]
 UNARY_BACKWARD = [name + "_backward" for name in UNARY if name not in ("exp", "log")]
 FLOAT = {"float32": "float64", "float64": "float32"}        # the other one
 
@@ -25,13 +27,21 @@ def good(function, dtype):
     if function in UNARY:
         return {"x": real(6, 4)}
     if function in UNARY_BACKWARD:
-        return {"dy": real(6, 4), "y": real(6, 4)}
+        return {"dy": real(6, 4), "x" if function.removesuffix("_backward") in GATED else "y": real(6, 4)}
     return {
         "dense_forward": {"x": real(6, 4), "w": real(4, 3), "b": real(3), "activation": "relu"},
         "dense_backward": {"dy": real(6, 3), "x": real(6, 4), "w": real(4, 3), "y": real(6, 3),
                            "activation": "relu"},
         "softmax_cross_entropy": {"logits": real(6, 4), "targets": np.array([0, 1, 2, 3, 0, 1])},
+        "kl_divergence": {"logits": real(6, 4), "targets": rng.dirichlet(np.ones(4), 6).astype(dtype)},
+        "multiclass_hinge": {"logits": real(6, 4), "targets": np.array([0, 1, 2, 3, 0, 1])},
         "mean_squared_error": {"predictions": real(6, 4), "targets": real(6, 4)},
+        "mean_absolute_error": {"predictions": real(6, 4), "targets": real(6, 4)},
+        "huber": {"predictions": real(6, 4), "targets": real(6, 4), "delta": 0.5},
+        "poisson": {"logits": real(6, 4), "targets": rng.poisson(2, (6, 4)).astype(dtype)},
+        "binary_cross_entropy": {"logits": real(6, 4), "targets": rng.integers(0, 2, (6, 4)).astype(dtype)},
+        "hinge": {"logits": real(6, 4), "targets": np.copysign(1, real(6, 4))},
+        "squared_hinge": {"logits": real(6, 4), "targets": np.copysign(1, real(6, 4))},
         "sgd_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "momentum": 0.9,
                        "velocity": real(6, 4), "nesterov": False, "weight_decay": 0.1},
         "adagrad_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "squares": abs(real(6, 4)),
@@ -64,8 +74,11 @@ def operands(*functions):
 
 UPDATES = ["sgd_update", "adagrad_update", "rmsprop_update", "adam_update"]
 SLOTS = ["velocity", "squares", "first_moment", "second_moment"]
-ALL = [*UNARY, *UNARY_BACKWARD, "dense_forward", "dense_backward", "softmax_cross_entropy",
-       "mean_squared_error", *UPDATES]
+LOSSES_OF_CLASSES = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge"]
+LOSSES_OF_ELEMENTS = ["mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy",
+                      "hinge", "squared_hinge"]
+ALL = [*UNARY, *UNARY_BACKWARD, "dense_forward", "dense_backward", *LOSSES_OF_CLASSES, *LOSSES_OF_ELEMENTS,
+       *UPDATES]
 
 
 def test_no_function_is_forgotten():
@@ -116,7 +129,8 @@ def test_not_an_array(function, name, backend, dtype):
 def test_shapes_of_backward(function, backend, dtype):
     args = good(function, dtype)
     for shape in ((6, 3), (5, 4), (4, 6), (24,), (6, 1), (1, 4), (6, 4, 1), ()):
-        check(function, {**args, "y": np.ones(shape, dtype)}, ValueError, "y",
+        name = list(args)[1]
+        check(function, {**args, name: np.ones(shape, dtype)}, ValueError, name,
               re.escape(f"expected shape (6, 4) like dy, got {shape}"))
 
 
@@ -136,7 +150,9 @@ def test_softmax_of_a_scalar(function, backend, dtype):
     ("dense_backward", "y", [(5, 3), (6, 4), (18,), (6, 1), ()]),
     ("softmax_cross_entropy", "logits", [(4,), (6, 4, 1), ()]),
     ("softmax_cross_entropy", "targets", [(5,), (7,), (1,), (6, 1), (0,), ()]),
-    ("mean_squared_error", "targets", [(6, 1), (1, 4), (6,), (24,), (4, 6), ()]),
+    *[(f, name, shapes) for f in ("kl_divergence", "multiclass_hinge")
+      for name, shapes in (("logits", [(4,), (6, 4, 1), ()]), ("targets", [(5,), (7,), (1,), (0,), ()]))],
+    *[(f, "targets", [(6, 1), (1, 4), (6,), (24,), (4, 6), ()]) for f in LOSSES_OF_ELEMENTS],
     ("sgd_update", "grad", [(6, 1), (24,), (4, 6), ()]),
     ("sgd_update", "velocity", [(6, 1), (24,), (4, 6), ()]),
     ("adagrad_update", "grad", [(6, 1), (24,), (4, 6), ()]),
@@ -166,11 +182,14 @@ def test_shape_of_probabilities(shape, backend, dtype):
 def test_empty_batch(shape, backend, dtype):
     empty = np.empty(shape, dtype)
     labels = np.zeros(shape[0], int)
-    for targets in (empty, labels):
-        args = {"logits": empty, "targets": targets}
-        check("softmax_cross_entropy", args, ValueError, "logits", "at least one")
-    args = {"predictions": empty, "targets": empty.copy()}
-    check("mean_squared_error", args, ValueError, "predictions", "at least one")
+    for function in LOSSES_OF_CLASSES:
+        for targets in (empty, labels):
+            args = {"logits": empty, "targets": targets}
+            check(function, args, ValueError, "logits", "at least one")
+    for function in LOSSES_OF_ELEMENTS:
+        name = next(iter(good(function, dtype)))
+        args = {name: empty, "targets": empty.copy()}
+        check(function, args, ValueError, name, "at least one")
 
 
 def test_sizes_that_overflow(backend, dtype):
@@ -243,6 +262,25 @@ def test_nan_in_regression_targets(place, backend, dtype):
     check("mean_squared_error", args, ValueError, "targets", re.escape(f"NaN at [{place[0]}, {place[1]}]"))
 
 
+@pytest.mark.parametrize("name, wrong, error", [
+    ("label_smoothing", -0.1, ValueError), ("label_smoothing", 1.5, ValueError),
+    ("label_smoothing", np.nan, ValueError), ("label_smoothing", None, TypeError),
+    ("ignore_index", 1.0, TypeError), ("ignore_index", "1", TypeError),
+    ("delta", 0, ValueError), ("delta", -1.0, ValueError), ("delta", np.inf, ValueError),
+    ("delta", "1", TypeError),
+    ("pos_weight", -1.0, ValueError), ("pos_weight", np.nan, ValueError), ("pos_weight", "1", TypeError),
+    ("pos_weight", [1.0, 2.0], ValueError), ("pos_weight", [1.0, 2.0, 3.0, -1.0], ValueError),
+])
+def test_parameter_of_a_loss(name, wrong, error, backend, dtype):
+    function = {"delta": "huber", "pos_weight": "binary_cross_entropy"}.get(name, "softmax_cross_entropy")
+    check(function, {**good(function, dtype), name: wrong}, error, name)
+
+
+def test_pos_weight_without_columns(backend, dtype):
+    args = {"logits": np.ones(3, dtype), "targets": np.ones(3, dtype), "pos_weight": [1.0, 1.0, 1.0]}
+    check("binary_cross_entropy", args, ValueError, "pos_weight", "one number")
+
+
 # out ------------------------------------------------------------------------------------------------------
 
 WITH_OUT = [f for f in ALL if f not in (*UPDATES, "dense_backward")]
@@ -277,6 +315,7 @@ def test_out_that_overlaps_an_input_in_part(function, name, backend, dtype):
     out = fitting_out(args, function, dtype)
     buffer = np.full(100, 77, dtype)
     size = args[name].size
+    buffer[:size] = args[name].reshape(-1)
     args[name] = buffer[:size].reshape(args[name].shape)
     for start in (1, size - 1):
         overlapping = buffer[start:start + out.size].reshape(out.shape)
@@ -326,19 +365,28 @@ def test_unknown_activation(function, backend, dtype):
         check(function, {**args, "activation": wrong}, TypeError, "activation")
 
 
-@pytest.mark.parametrize("function", ["leaky_relu", "leaky_relu_backward"])
+@pytest.mark.parametrize("name", GATED)
+def test_derivative_that_needs_z(name, backend, dtype):
+    for activation in (name, activations.resolve(name), type(activations.resolve(name))):
+        check("dense_backward", {**good("dense_backward", dtype), "activation": activation}, ValueError,
+              "activation", f"got '{name}'; apply dense_backward with 'identity' to {name}_backward")
+
+
+@pytest.mark.parametrize("function", ["leaky_relu", "leaky_relu_backward", "elu", "elu_backward"])
 @pytest.mark.parametrize("alpha", [-0.1, np.nan, np.inf, -np.inf])
 def test_alpha_out_of_range(function, alpha, backend, dtype):
     check(function, {**good(function, dtype), "alpha": alpha}, ValueError, "alpha", "0 up")
-    with pytest.raises(ValueError, match="^alpha"):
-        activations.LeakyReLU(alpha)
+    for cls in (activations.LeakyReLU, activations.ELU):
+        with pytest.raises(ValueError, match="^alpha"):
+            cls(alpha)
 
 
 @pytest.mark.parametrize("alpha", [None, "0.1", [0.1], np.array([0.1]), 1j])
 def test_alpha_that_is_no_number(alpha, backend, dtype):
-    check("leaky_relu", {**good("leaky_relu", dtype), "alpha": alpha}, TypeError, "alpha", "number")
-    with pytest.raises(TypeError, match="^alpha"):
-        activations.LeakyReLU(alpha)
+    for function, cls in (("leaky_relu", activations.LeakyReLU), ("elu", activations.ELU)):
+        check(function, {**good(function, dtype), "alpha": alpha}, TypeError, "alpha", "number")
+        with pytest.raises(TypeError, match="^alpha"):
+            cls(alpha)
 
 
 # Updates --------------------------------------------------------------------------------------------------

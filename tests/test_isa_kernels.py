@@ -12,19 +12,22 @@ import sys
 import numpy as np
 import pytest
 
-from fastmlp import kernels
-from fastmlp.activations import LeakyReLU, resolve
+from fastmlp import kernels, losses
+from fastmlp.activations import BY_NAME, ELU, LeakyReLU, resolve
 from fastmlp.backends import numpy as specification
+from fastmlp.backends.numpy.activations import activate, derivative
 from fastmlp.layout import padded_row
 
 ISAS = kernels.available_isas()
 FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
 DTYPES = ["float32", "float64"]
 
-# By their numbers in activations.pxi.
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh"]
+# By their numbers in activations.pxi and losses.pxi.
+ACTIVATIONS = {cls.code: name for name, cls in BY_NAME.items()}
+FUNCTIONS = {**ACTIVATIONS, 12: "exp", 13: "log"}
 ALPHA = 0.2
-CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MEAN_SQUARED_ERROR = 0, 0, 3
+CROSS_ENTROPY, KL_DIVERGENCE, MULTICLASS_HINGE, MEAN_SQUARED_ERROR = range(4)
+POISSON, BINARY_CROSS_ENTROPY, HINGE, SQUARED_HINGE = range(6, 10)
 
 # (rows, inputs, outputs): empty, single, around every vector length, and across the blocking constants
 # (MC = 96 rows; KC = 256, 512 or 1024 inputs; 48 rows for packing; KG = 512 rows and MG = 96 inputs of a
@@ -85,7 +88,7 @@ def close(got, expected, module, scale, terms=1):
 
 # Dense layers ---------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+@pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_dense_forward(module, code, name, rng):
     for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
         x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
@@ -97,14 +100,14 @@ def test_dense_forward(module, code, name, rng):
         x64, w64, b64 = (a.astype(np.float64) for a in (x, w, b))
         z = specification.dense_forward(x64, w64, b64)
         scale = np.abs(x64) @ np.abs(w64) + np.abs(b64)
-        close(y, specification._activate(z, resolved(name)), module, scale, k)
+        close(y, activate(z, resolved(name)), module, scale, k)
 
 
 def resolved(name):
-    return LeakyReLU(ALPHA) if name == "leaky_relu" else resolve(name)
+    return {"leaky_relu": LeakyReLU(ALPHA), "elu": ELU(ALPHA)}.get(name) or resolve(name)
 
 
-@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+@pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_dense_backward(module, code, name, rng):
     for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
         dy, x, w = real(rng, module, m, n), real(rng, module, m, k), real(rng, module, k, n)
@@ -146,30 +149,30 @@ def test_dense_functions_decline_what_does_not_fit(module, rng):
 
 # Element by element ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("code, name", list(enumerate([*ACTIVATIONS, "exp", "log"])))
+@pytest.mark.parametrize("code, name", FUNCTIONS.items())
 def test_map_forward(module, code, name, rng):
     for n in [0, *SIZES]:
         x = real(rng, module, n)
         x = np.abs(x) + np.asarray(1e-3, x.dtype) if name == "log" else x
         expected = x.astype(np.float64)
-        if name == "leaky_relu":
-            expected = specification.leaky_relu(expected, ALPHA)
-        elif name != "identity":
+        if name in BY_NAME:
+            activate(expected, resolved(name))
+        else:
             expected = getattr(specification, name)(expected)
         out = Canaries(module.DTYPE)
         y, in_place = out.array(n), out.array(n, values=x)
         assert module.map_forward(y, x, code, ALPHA)
         assert module.map_forward(in_place, in_place, code, ALPHA)
         out.check(n)
-        close(y, expected, module, 0)
+        close(y, expected, module, np.abs(x) if name in ("gelu", "gelu_tanh") else 0)
         np.testing.assert_array_equal(in_place, y)
 
 
-@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+@pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_map_derivative(module, code, name, rng):
     for n in [0, *SIZES]:
         dy, y = real(rng, module, n), np.tanh(real(rng, module, n))
-        expected = specification._derivative(dy.astype(np.float64), y.astype(np.float64), resolved(name))
+        expected = derivative(dy.astype(np.float64), y.astype(np.float64), resolved(name))
         out = Canaries(module.DTYPE)
         dx, over_dy, over_y = out.array(n), out.array(n, values=dy), out.array(n, values=y)
         assert module.map_derivative(dx, dy, y, code, ALPHA)
@@ -260,47 +263,81 @@ def test_softmax_of_special_values(module, n):
 
 # Losses ---------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("loss", [CROSS_ENTROPY, CROSS_ENTROPY_ROWS, MEAN_SQUARED_ERROR])
-def test_loss_of_rows(module, loss, rng):
-    for m, n in [(1, 1), (600, 10), *((3, n) for n in SIZES)]:
-        z = real(rng, module, m, n)
-        labels = rng.integers(0, n, m).astype(np.intp) if loss == CROSS_ENTROPY else None
-        rows = None
-        if loss == CROSS_ENTROPY_ROWS:
-            rows = rng.dirichlet(np.ones(n), m).astype(module.DTYPE)
-            rows[0] = np.eye(n)[n // 2]
-        elif loss == MEAN_SQUARED_ERROR:
-            rows = real(rng, module, m, n)
-        targets = labels if rows is None else rows.astype(np.float64)
-        out = Canaries(module.DTYPE)
-        d = out.array(m, n)
-        value = module.loss_of_rows(d, z, rows, labels, loss)
-        out.check((m, n))
-        function = (specification.mean_squared_error if loss == MEAN_SQUARED_ERROR
-                    else specification.softmax_cross_entropy)
-        expected, gradient = function(z.astype(np.float64), targets)
-        close(value, expected, module, 10 + abs(expected), n)
-        close(d, gradient, module, 10 / m if loss < MEAN_SQUARED_ERROR else 10 / (m * n), n)
+def loss_cases(module, rng, m, n):
+    """(code, parameter, labels, rows, pos_weight) of every loss, with targets that fit."""
+    labels = rng.integers(0, n, m).astype(np.intp)
+    one_hot = np.eye(n, dtype=module.DTYPE)[labels]
+    rows = rng.dirichlet(np.ones(n), m).astype(module.DTYPE)
+    rows[0] = one_hot[0]
+    binary = (rows > 0.3).astype(module.DTYPE)
+    for smoothing in (0.0, 0.1):
+        yield CROSS_ENTROPY, smoothing, labels, None, None
+        yield CROSS_ENTROPY, smoothing, None, rows, None
+    yield KL_DIVERGENCE, 0.0, None, rows, None
+    yield MULTICLASS_HINGE, 0.0, labels, None, None
+    for code in range(MEAN_SQUARED_ERROR, POISSON):
+        yield code, 0.5, None, real(rng, module, m, n), None
+    yield POISSON, 0.0, None, 3 * binary, None
+    yield BINARY_CROSS_ENTROPY, 0.0, None, binary, None
+    yield BINARY_CROSS_ENTROPY, 0.0, None, rows, np.linspace(0.5, 2, n).astype(module.DTYPE)
+    yield HINGE, 0.0, None, 2 * binary - 1, None
+    yield SQUARED_HINGE, 0.0, None, 2 * binary - 1, None
+
+
+def as_loss(code, parameter, pos_weight):
+    cls = next(cls for cls in losses.BY_NAME.values() if cls.code == code)
+    if cls in (losses.CrossEntropy, losses.Huber):
+        return cls(parameter)
+    return cls(pos_weight) if cls is losses.BinaryCrossEntropy else cls()
+
+
+def test_loss_of_rows(module, rng):
+    for m, n in [(1, 1), (600, 10), (130, 20), *((3, n) for n in SIZES)]:
+        for code, parameter, labels, rows, pos_weight in loss_cases(module, rng, m, n):
+            z = real(rng, module, m, n)
+            out = Canaries(module.DTYPE)
+            d = out.array(m, n)
+            weights = rng.random(m) if n % 2 else None
+            value = module.loss_of_rows(d, z, rows, labels, weights, code, parameter, pos_weight)
+            out.check((m, n))
+            expected, gradient = specification.loss_and_gradient(
+                as_loss(code, parameter, pos_weight), z.astype(np.float64),
+                labels if rows is None else rows.astype(np.float64), weights)
+            close(value, expected, module, 10 + abs(expected), n)
+            close(d, gradient, module, 20 / m if code < MEAN_SQUARED_ERROR else 20 / (m * n), n)
 
 
 def test_loss_of_rows_declines_what_does_not_fit(module):
     z = np.zeros((3, 4), module.DTYPE)
     d = np.full((3, 4), CANARY, module.DTYPE)
     labels = np.array([0, 1, 3], np.intp)
-    for wrong in ([0, 1, 4], [-1, 0, 0], [0, 1], [0, 1, 2, 3]):
-        assert module.loss_of_rows(d, z, None, np.array(wrong, np.intp), CROSS_ENTROPY) is None
-    assert module.loss_of_rows(z, z, None, labels, CROSS_ENTROPY) is None
-    assert module.loss_of_rows(d, z, None, None, CROSS_ENTROPY) is None
+
+    def refused(loss, rows, labels=None, weights=None, d=d, z=z, pos_weight=None):
+        return module.loss_of_rows(d, z, rows, labels, weights, loss, 0.0, pos_weight) is None
+
+    for loss in (CROSS_ENTROPY, MULTICLASS_HINGE):
+        for wrong in ([0, 1, 4], [-1, 0, 0], [0, 1], [0, 1, 2, 3]):
+            assert refused(loss, None, np.array(wrong, np.intp))
+        assert refused(loss, None, labels, d=z)
+        assert refused(loss, None)
     good = np.full((3, 4), 0.25, module.DTYPE)
-    for value in (np.nan, -0.25, 0.5):
-        rows = good.copy()
-        rows[2, 3] = value
-        assert module.loss_of_rows(d, z, rows, None, CROSS_ENTROPY_ROWS) is None
-    rows = good.copy()
-    rows[0, 0] = np.nan
-    assert module.loss_of_rows(d, z, rows, None, MEAN_SQUARED_ERROR) is None
-    assert module.loss_of_rows(good, z, good, None, MEAN_SQUARED_ERROR) is None
-    assert module.loss_of_rows(d[:0], z[:0], good[:0], None, MEAN_SQUARED_ERROR) is None
+    assert refused(MULTICLASS_HINGE, good) and refused(MEAN_SQUARED_ERROR, None, labels)
+    assert refused(CROSS_ENTROPY, good, labels)
+    bad = {CROSS_ENTROPY: (np.nan, -0.25, 0.5), KL_DIVERGENCE: (np.nan, -0.25, 0.5),
+           MEAN_SQUARED_ERROR: (np.nan,), POISSON: (np.nan, -1, np.inf),
+           BINARY_CROSS_ENTROPY: (np.nan, -0.1, 1.1, np.inf), HINGE: (np.nan, 0, 2, -np.inf),
+           SQUARED_HINGE: (np.nan, 0, 0.5)}
+    for loss, values in bad.items():
+        for value in values:
+            rows = good.copy() if loss < HINGE else np.ones_like(good)
+            rows[2, 3] = value
+            assert refused(loss, rows)
+    for weights in ([1, 1], [1, 1, 1, 1], [0, 0, 0], [1, -1, 1], [1, np.nan, 1], [1, np.inf, 1], [1e308] * 3):
+        assert refused(MEAN_SQUARED_ERROR, good, weights=np.array(weights, np.float64))
+    assert refused(MEAN_SQUARED_ERROR, good, weights=d.reshape(-1).view(np.float64)[:3])
+    assert refused(BINARY_CROSS_ENTROPY, good, pos_weight=np.ones(3, module.DTYPE))
+    assert refused(MEAN_SQUARED_ERROR, good, d=good)
+    assert refused(MEAN_SQUARED_ERROR, good[:0], d=d[:0], z=z[:0])
     assert (d == CANARY).all() and (z == 0).all() and (good == 0.25).all()
 
 
@@ -331,8 +368,8 @@ def results(module):
     dtype = module.DTYPE
     for m, k, n in [(1, 7, 300), (13, 33, 31), (50, 600, 19), (600, 20, 24), (97, 300, 65)]:
         x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
-        dy, labels = real(rng, module, m, n), rng.integers(0, n, m).astype(np.intp)
-        for code in range(5):
+        dy = real(rng, module, m, n)
+        for code in ACTIVATIONS:
             y = np.empty((m, n), dtype)
             module.dense_forward(y, x, w, b, code, ALPHA)
             dx, dw, db = np.empty((m, k), dtype), np.empty((k, n), dtype), np.empty(n, dtype)
@@ -344,12 +381,12 @@ def results(module):
             module.softmax(p, y, logarithm)
             module.softmax_backward(dp, dy, p, logarithm)
             yield from (p, dp)
-        rows = np.abs(dy) / np.abs(dy).sum(axis=1, keepdims=True)
-        for targets, loss in ((labels, CROSS_ENTROPY), (rows, CROSS_ENTROPY_ROWS), (dy, MEAN_SQUARED_ERROR)):
-            d = np.empty((m, n), dtype)
-            args = (None, targets) if loss == CROSS_ENTROPY else (targets, None)
-            yield np.float64(module.loss_of_rows(d, y, *args, loss))
-            yield d
+        for code, parameter, labels, rows, pos_weight in loss_cases(module, rng, m, n):
+            for weights in (None, np.linspace(0, 1, m + 1)[1:]):
+                d = np.empty((m, n), dtype)
+                args = rows, labels, weights, code, parameter, pos_weight
+                yield np.float64(module.loss_of_rows(d, y, *args))
+                yield d
         for momentum, nesterov in ((0.0, False), (0.9, False), (0.9, True)):
             param, velocity = y.reshape(-1).copy(), p.reshape(-1).copy()
             module.sgd_update(param, dy.reshape(-1), 0.1, momentum, velocity, nesterov, 0.01)
@@ -404,29 +441,34 @@ def call_everything_on_guarded_pages(isa, dtype):
             y, dy = pages.array(m, n), pages.array(m, n, values=rng.standard_normal((m, n)))
             dx, dw, db = pages.array(m, k), pages.array(k, n), pages.array(n)
             dz = pages.array(m, padded_row(n, y.itemsize))
-            for code in range(5):
+            for code in ACTIVATIONS:
                 assert module.dense_forward(y, x, w, b, code, ALPHA)
                 assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
         for n in SIZES:
             pages = Pages(dtype, at_end)
             x = pages.array(n, values=rng.random(n))
             y, dy, dx = pages.array(n), pages.array(n, values=rng.random(n)), pages.array(n)
-            for code in range(7):
+            for code in FUNCTIONS:
                 assert module.map_forward(y, x, code, ALPHA)
-            for code in range(5):
+            for code in ACTIVATIONS:
                 assert module.map_derivative(dx, dy, y, code, ALPHA)
             assert module.sgd_update(dx, dy, 0.1, 0.9, y, True, 0.1)
             assert module.sgd_update(dx, dy, 0.1, 0.0, None, False, 0.1)
             m = 2
             x, y, d = pages.array(m, n, values=rng.random((m, n))), pages.array(m, n), pages.array(m, n)
-            rows = pages.array(m, n, values=rng.dirichlet(np.ones(n), m))
-            labels = pages.array(m, values=rng.integers(0, n, m), dtype=np.intp)
             for logarithm in (False, True):
                 assert module.softmax(y, x, logarithm)
                 assert module.softmax_backward(d, x, y, logarithm)
-            assert module.loss_of_rows(d, x, None, labels, CROSS_ENTROPY) is not None
-            assert module.loss_of_rows(d, x, rows, None, CROSS_ENTROPY_ROWS) is not None
-            assert module.loss_of_rows(d, x, rows, None, MEAN_SQUARED_ERROR) is not None
+            weights = pages.array(m, values=rng.random(m), dtype=np.float64)
+            for code, parameter, labels, rows, pos_weight in loss_cases(module, rng, m, n):
+                if rows is not None:
+                    rows = pages.array(m, n, values=rows)
+                if labels is not None:
+                    labels = pages.array(m, values=labels, dtype=np.intp)
+                if pos_weight is not None:
+                    pos_weight = pages.array(n, values=pos_weight)
+                for w in (None, weights):
+                    assert module.loss_of_rows(d, x, rows, labels, w, code, parameter, pos_weight) is not None
     print("done")
 
 

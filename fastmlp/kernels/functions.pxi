@@ -280,7 +280,7 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
         for i from 0 <= i < m by 64:
             loss_rows(&rule, &d[i, 0], &z[i, 0], n, &targets, losses, 0, min(64, m - i), n, w, 1 / total_weight)
             for j in range(min(64, m - i)):
-                total += losses[j] if w == NULL else w[j] * losses[j]
+                total += losses[j] * (w[j] if w != NULL else 1.)
             if w != NULL:
                 w += 64
             if targets.labels != NULL:

@@ -36,7 +36,7 @@ def loss_and_gradient(loss, outputs, targets, weights=None, *, out=None):
         gradient /= outputs.size // n
     if weights is None:
         return float(values.mean()), np.divide(gradient, n, out=or_new(out, outputs.shape, outputs.dtype))
-    share = weights / weights.sum()
+    share = weights / (weights.sum() or 1)      # a batch of weights 0 has loss 0
     column = share.astype(outputs.dtype).reshape(n, *(1,) * (outputs.ndim - 1))
     gradient = np.where(column != 0, gradient * column, column)     # weight 0 is 0, whatever the row holds
     return float(np.where(weights != 0, values * share, 0).sum()), assign(out, gradient)
