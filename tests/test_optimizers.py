@@ -14,8 +14,9 @@ import pytest
 from conftest import LAYOUTS, lay_out
 from numpy.testing import assert_allclose, assert_array_equal
 
+import fastmlp
 import fastmlp.functional as F
-from fastmlp import LBFGS, MLP, SGD, AdaGrad, Adam, AdamW, RMSprop, kernels, schedules
+from fastmlp import LBFGS, MLP, SGD, AdaGrad, Adam, AdamW, RMSprop, backends, kernels, schedules
 from fastmlp.backends import numpy as specification
 from fastmlp.optimizers import Formula, Optimizer, Settings
 
@@ -195,6 +196,17 @@ def test_zeros_stay_zero_and_nan_is_not_swallowed(where, rule, dtype):
         others = np.delete(np.arange(24), [3, 17])
         assert not param[others].any()
         assert not any(slot[others].any() for slot in slots.values())
+
+
+@pytest.mark.parametrize("rule", ["momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_what_fades_ends_at_zero(isa, rule, dtype):
+    """And not in subnormal numbers, where 0.9 times the smallest is the smallest again."""
+    optimizer = with_settings(rule)
+    param, grad = np.zeros(9, dtype), np.zeros(9, dtype)
+    slots = {name: np.full(9, np.finfo(dtype).tiny, dtype) for name in optimizer.slots}
+    step(isa, optimizer, param, grad, slots, optimizer.rates(0, 1)[0])
+    assert not slots[optimizer.slots[0]].any()
 
 
 # The functions --------------------------------------------------------------------------------------------
@@ -395,6 +407,93 @@ def test_the_state_goes_on_after_saving(dtype, rng):
     for _ in range(3):
         two.train_step(X, y, third)
     assert_array_equal(one._parameters.buffer, two._parameters.buffer)
+
+
+# In the engine --------------------------------------------------------------------------------------------
+
+SETTINGS = [{}, {"weight_decay": 0.05, "l1": 0.01, "clip_value": 0.05}, {"clip_norm": 0.2},
+            {"clip_norm": 0.2, "clip_value": 0.02, "weight_decay": 0.05, "decay_biases": True}]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_training_follows_the_formula(rule, settings, backend, rng):
+    """Steps of a model against the formulas on gradients of its own, in float64."""
+    X, y = rng.standard_normal((37, 5)), rng.integers(0, 3, 37)
+    optimizer = with_settings(rule, **settings)
+    optimizer.lr = schedules.Exponential(0.02, 0.9)
+    model, other = (MLP([5, 19, 3], activation="tanh", dtype="float64", seed=0) for _ in range(2))
+    hands = {}
+    for kind in ("weights", "biases"):
+        for i, array in enumerate(getattr(other, kind)):
+            hands[kind, i] = ByHand(optimizer, array, is_bias=kind == "biases")
+    for t in range(6):
+        gradients = other.loss_and_gradients(X, y)[1]
+        gradients = {key: getattr(gradients, key[0])[key[1]] for key in hands}
+        norm = math.sqrt(sum((g ** 2).sum() for g in gradients.values()))
+        scale = min(1.0, optimizer.clip_norm / norm) if optimizer.clip_norm else 1.0
+        for (kind, i), hand in hands.items():
+            hand.step(scale * gradients[kind, i], lr=0.02 * 0.9 ** t)
+            getattr(other, kind)[i][...] = hand.p
+        model.train_step(X, y, optimizer)
+    for (kind, i), hand in hands.items():
+        assert_allclose(getattr(model, kind)[i], hand.p, rtol=1e-9, atol=1e-11)
+        slots = optimizer._state(model._parameters).slots.values()
+        for slot, expected in zip(slots, hand.slots(), strict=True):
+            assert_allclose(getattr(slot, kind)[i], expected, rtol=1e-8, atol=1e-11)
+    assert optimizer.get_state(model)["step"] == 6
+
+
+@pytest.mark.parametrize("settings", SETTINGS[:3], ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_backends_agree(rule, settings, dtype, rng):
+    """Many steps of the engine, with batches that do not divide the samples and rows that end in pads."""
+    X, y = rng.standard_normal((150, 11)), rng.integers(0, 7, 150)
+    models = []
+    for name in ("numpy", "cython"):
+        with backends.use_backend(name):
+            model = MLP([11, 40, 7], dtype=dtype, seed=0)
+        optimizer = with_settings(rule, **settings)
+        model.fit(X, y, epochs=3, batch_size=32, optimizer=optimizer, progress=False)
+        models.append(model)
+        assert int(optimizer.get_state(model)["step"]) == 15
+        pads = model._parameters.buffer.copy()
+        size = sum(np.count_nonzero(a) for a in (*model.weights, *model.biases))
+        assert np.count_nonzero(pads) == size                   # nothing but parameters
+        for slot in optimizer._state(model._parameters).slots.values():
+            assert np.count_nonzero(slot.buffer) == sum(map(np.count_nonzero, (*slot.weights, *slot.biases)))
+    for one, two in zip(models[0].weights, models[1].weights, strict=True):
+        assert_allclose(one, two, rtol=1e-2, atol=2e-3 if dtype == np.float32 else 1e-9)
+
+
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 0.1, "l1": 1e-3, "clip_value": 0.05}], ids=str)
+@pytest.mark.parametrize("rule", RULES)
+def test_same_bits_however_it_runs(rule, settings, dtype, rng):
+    """Threads, and how an epoch is cut into runs, leave no trace."""
+    X, y = rng.standard_normal((200, 33)), rng.integers(0, 10, 200)
+    results = set()
+    for threads, cut in [(1, False), (2, False), (1, True)]:
+        model, optimizer = MLP([33, 129, 65, 10], dtype=dtype, seed=0), with_settings(rule, **settings)
+        before = fastmlp.get_num_threads()
+        try:
+            fastmlp.set_num_threads(threads)
+            if cut:
+                for start in range(0, 200, 50):
+                    model.train_step(X[start:start + 50], y[start:start + 50], optimizer)
+            else:
+                model.fit(X, y, epochs=1, batch_size=50, optimizer=optimizer, shuffle=False, progress=False)
+        finally:
+            fastmlp.set_num_threads(before)
+        state = optimizer.get_state(model)
+        results.add(b"".join(array.tobytes() for array in (*model.weights, *model.biases, *state.values())))
+    assert len(results) == 1
+
+
+def test_fit_tells_the_schedule(rng):
+    X, y = rng.standard_normal((40, 5)), rng.integers(0, 3, 40)
+    schedule = schedules.ReduceOnPlateau(1e-9, patience=1)
+    MLP([5, 3], seed=0).fit(X, y, epochs=5, optimizer=SGD(schedule), progress=False)
+    assert schedule(0) == pytest.approx(1e-11)          # nothing is learned: reduced twice
 
 
 # Settings that do not fit ---------------------------------------------------------------------------------

@@ -89,6 +89,12 @@ cdef inline vec sgd(vec p, vec g, vec minus_lr, vec weight_decay) noexcept nogil
     return vfma(minus_lr, vfma(weight_decay, p, g), p)
 
 
+cdef inline vec fading(vec v) noexcept nogil:
+    """v, or 0 where it is below the smallest normal number: what fades by a factor each step would end there, in
+    numbers that some processors take a hundred times longer for."""
+    return vselect(vless(vabs(v), vfrom_bits(vset1_int(<ireal>1 << MANTISSA))), vset1(0), v)
+
+
 cdef inline vec stepped(int rule, bint bare, const Optimizer* o, vec p, vec g, vec* a, vec* b) noexcept nogil:
     """The parameters p after a step; a and b, their slots, change in place. rule and bare are constants at
     every call."""
@@ -103,9 +109,9 @@ cdef inline vec stepped(int rule, bint bare, const Optimizer* o, vec p, vec g, v
     if not bare:
         g = g + vselect(vless(vset1(0), vabs(p)), vwith_sign(vset1(o.l1), p), vset1(0))
     if rule == RULE_MOMENTUM:
-        a[0] = g = vfma(vset1(o.beta1), a[0], g)
+        a[0] = g = fading(vfma(vset1(o.beta1), a[0], g))
     elif rule == RULE_NESTEROV:
-        a[0] = vfma(vset1(o.beta1), a[0], g)
+        a[0] = fading(vfma(vset1(o.beta1), a[0], g))
         g = vfma(vset1(o.beta1), a[0], g)
     elif rule == RULE_ADAGRAD:
         a[0] = vfma(g, g, a[0])
@@ -114,7 +120,7 @@ cdef inline vec stepped(int rule, bint bare, const Optimizer* o, vec p, vec g, v
         a[0] = vfma(vset1(o.beta2), a[0], vset1(o.rest2) * g * g)
         g = g / (vsqrt(a[0]) + vset1(o.eps))
     elif rule == RULE_ADAM:
-        a[0] = vfma(vset1(o.beta1), a[0], vset1(o.rest1) * g)
+        a[0] = fading(vfma(vset1(o.beta1), a[0], vset1(o.rest1) * g))
         b[0] = vfma(vset1(o.beta2), b[0], vset1(o.rest2) * g * g)
         g = a[0] / vfma(vsqrt(b[0]), vset1(o.correction), vset1(o.eps))
         p = vfma(vset1(-o.shrink), p, p)
