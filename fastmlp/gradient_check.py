@@ -25,7 +25,6 @@ LOSS_ROUNDING = 10 * EPSILON                        # of a loss of about 1, with
 ERROR_ROUNDING = 10                                 # of outputs minus targets of about 1, in epsilons
 GRADIENT_ROUNDING = 100                             # of a sum, in units of epsilon times the layer's largest
 SMALLER_STEPS = (1, 10, 100)                        # what the step is divided by, until the error is small
-SAME_LOSS = 1e-9                                    # how far losses may differ that are the same function
 KINK = 1e-3                                         # how much the slopes to both sides differ, at a kink
 
 

@@ -229,22 +229,6 @@ def test_broken_model_alone(backend, rng):
     assert result.layers[2].largest_error == pytest.approx(1 / 3, rel=1e-3)
 
 
-def test_training_with_another_loss(backend, rng, monkeypatch):
-    """Where training adds something to the loss, as dropout does, that loss is the one to differentiate."""
-    model, X, y = problem(rng, dtype="float64", activation="tanh")
-    right = MLP.loss_and_gradients
-
-    def with_penalty(self, X, y):
-        loss, gradients = right(self, X, y)
-        gradients.weights[0][...] += self.weights[0]
-        return loss + (self.weights[0]**2).sum() / 2, gradients
-
-    monkeypatch.setattr(MLP, "loss_and_gradients", with_penalty)
-    result = gradient_check(model, X, y)
-    assert result.passed, str(result)
-    assert not any(layer.kinks for layer in result.layers)
-
-
 # Kinks and steps -------------------------------------------------------------------------------------------
 
 def near_a_kink(distance):
