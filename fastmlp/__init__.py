@@ -1,9 +1,6 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
-from . import callbacks, functional, initializers, metrics
-from . import functional, schedules
-from .activations import Identity, LeakyReLU, ReLU, Sigmoid, Tanh
-from . import functional
+from . import callbacks, functional, initializers, losses, metrics, schedules
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
@@ -11,44 +8,47 @@ from .config import show_config
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .model import MLP
+from .normalization import BatchNorm
 from .optimizers import LBFGS, SGD, AdaGrad, Adam, AdamW, RMSprop
 from .threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "ELU",
-    "GELU",
-    "LBFGS",
-    "MLP",
-    "SELU",
-    "SGD",
-    "EarlyStopping",
-    "GradientCheck",
-    "GELUTanh",
+    "active_isa",
     "AdaGrad",
     "Adam",
     "AdamW",
-    "Identity",
-    "LeakyReLU",
-    "RMSprop",
-    "ReLU",
-    "SiLU",
-    "Sigmoid",
-    "Softplus",
-    "Tanh",
-    "active_isa",
     "available_isas",
+    "BatchNorm",
     "callbacks",
+    "EarlyStopping",
+    "ELU",
     "functional",
+    "GELU",
+    "GELUTanh",
     "get_backend",
     "get_num_threads",
     "gradient_check",
+    "GradientCheck",
+    "Identity",
     "initializers",
+    "LBFGS",
+    "LeakyReLU",
+    "losses",
     "metrics",
+    "MLP",
+    "ReLU",
+    "RMSprop",
     "schedules",
+    "SELU",
     "set_backend",
     "set_num_threads",
+    "SGD",
     "show_config",
+    "Sigmoid",
+    "SiLU",
+    "Softplus",
+    "Tanh",
     "use_backend",
 ]

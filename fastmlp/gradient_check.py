@@ -192,11 +192,16 @@ def gradient_check(
     if not math.isfinite(start_loss):
         raise ValueError(f"model: expected a finite loss of X and y, got {start_loss}")
 
-    checker = _Checker(lambda: twin.evaluate(X, y)["loss"], start_loss, h, step is None, model.dtype.name)
+    if any(model.dropout) or any(model.batch_norm):         # forward alone would be another function
+        loss = lambda: twin.loss_and_gradients(X, y)[0]     # noqa: E731
+    else:
+        loss = lambda: twin.evaluate(X, y, metrics=())["loss"]      # noqa: E731
+    checker = _Checker(loss, start_loss, h, step is None, model.dtype.name)
     layers = tuple(
-        checker.layer(i, {kind: getattr(twin, kind)[i] for kind in state.KINDS},
-                      {kind: getattr(gradients, kind)[i] for kind in state.KINDS}, limit, rng)
-        for i in range(len(model.weights)))
+        checker.layer(i, {kind: getattr(twin, kind)[i] for kind in kinds},
+                      {kind: getattr(gradients, kind)[i] for kind in kinds}, limit, rng)
+        for i, kinds in enumerate([kind for kind in state.TRAINED if getattr(model, kind)[i] is not None]
+                                  for i in range(len(model.weights))))
     return GradientCheck(layers, model.dtype.name, checker.tolerance, h, best, checker.seconds)
 
 
@@ -205,10 +210,11 @@ def _twin(model: MLP) -> MLP:
     token = backends.override.set(model.backend)
     try:
         twin = MLP(model.layers, activation=model.activations[:-1], loss=model.loss, init="zeros",
-                   dtype="float64")
+                   dtype="float64", dropout=model.dropout, batch_norm=model.batch_norm)
     finally:
         backends.override.reset(token)
     state.restore(twin, state.arrays(model))
+    twin._drop_like(model)
     return twin
 
 

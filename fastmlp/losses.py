@@ -87,7 +87,7 @@ class Loss:
         return "r2" if self.targets in ("values", "counts") else None
 
     def truth(self, targets: Array) -> Array:
-        """Checked targets as `predict` gives predictions: the likeliest class, 0 or 1, -1 or +1, or values."""
+        """Checked targets as `predict` gives predictions: the likeliest class, 0 or 1, -1 or +1, values."""
         if targets.ndim == 1:
             return targets
         if self.classifies:

@@ -37,7 +37,8 @@ class History(dict[str, "list[float]"]):
     val_r2              the coefficient of determination (regression)
     samples_per_second  of training alone
 
-    With `metrics` given to `fit`, these take the place of the last two, also without val_: on the training data.
+    With `metrics` given to `fit`, these take the place of val_accuracy or val_r2, and without val_ they are
+    those of the training data.
 
     >>> History(loss=[0.5, 0.25]).loss[-1]
     0.25
@@ -51,7 +52,8 @@ class History(dict[str, "list[float]"]):
 
 
 class Gradients:
-    """Gradients of the loss: weights[i] (in, out), biases[i] (out,) and scales[i] (out,) or None, like the model's.
+    """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,), scales[i]
+    (out,) or None.
 
     >>> model = MLP([2, 3, 2], seed=0)
     >>> loss, gradients = model.loss_and_gradients(np.zeros((1, 2), np.float32), [1])
@@ -78,8 +80,8 @@ class MLP:
     dtype       "float32" or "float64", of parameters and computation
     seed        of the initial weights, of shuffling and of dropout; None for a fresh one
     bias_init   of the biases: a name, or a function (rng, n) -> (n,)
-    dropout     share of the outputs of hidden layers that each training step leaves out, 0 <= dropout < 1; the
-                others are scaled by 1 / (1 - dropout), so that their sum is expected to stay. Or a list.
+    dropout     share of the outputs of hidden layers that each training step leaves out, 0 <= dropout < 1;
+                the others are scaled by 1 / (1 - dropout), so that their sum is expected to stay. Or a list.
     batch_norm  True, or a `fastmlp.BatchNorm` with settings, for hidden layers; or a list
 
     weights[i] (in, out), biases[i] (out,) and scales[i] (out,) (None without batch normalisation) are live:
@@ -144,17 +146,17 @@ class MLP:
             if scale is not None:
                 scale[...] = 1
         self._steps = 0             # that the model was trained for
-        self._engine = self.backend.Engine(
-            self._parameters, self._statistics,
-            [Layer(*settings) for settings in zip(self.activations, (*self.dropout, 0.0), (*self.batch_norm, None))],
-            self.loss, int(self._rng.spawn(1)[0].integers(2**63)))
+        network = [Layer(*settings)
+                   for settings in zip(self.activations, (*self.dropout, 0.0), (*self.batch_norm, None))]
+        self._engine = self.backend.Engine(self._parameters, self._statistics, network, self.loss,
+                                           seed=int(self._rng.spawn(1)[0].integers(2**63)))
         self._forward = self._engine.forward
         self._trainer: tuple[int, int] | None = None        # process and thread that train this model
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations[:-1]]
-        more = "".join(f", {name}={value}" for name, value in (
-            ("dropout", self.dropout), ("batch_norm", [norm is not None for norm in self.batch_norm])) if any(value))
+        options = {"dropout": self.dropout, "batch_norm": [norm is not None for norm in self.batch_norm]}
+        more = "".join(f", {name}={value}" for name, value in options.items() if any(value))
         return (f"MLP({list(self.layers)}, activation={names}, loss={self.loss.name!r}, "
                 f"dtype={self.dtype.name!r}{more})")
 
@@ -195,8 +197,8 @@ class MLP:
         return out
 
     def predict(self, X: ArrayLike) -> Array:
-        """What the loss takes the outputs for: class labels (n,), those of the largest logit; 0 or 1 for every
-        label of a binary loss, -1 or 1 for a hinge; values (n, outputs). One output gives (n,).
+        """What the loss takes the outputs for: class labels (n,), those of the largest logit; 0 or 1 for
+        every label of a binary loss, -1 or 1 for a hinge; values (n, outputs). One output gives (n,).
 
         Raises as `forward` does.
 
@@ -277,7 +279,8 @@ class MLP:
 
         X (n, inputs) of any numeric dtype (images in uint8, tables in float64, a memory map), converted
         batch by batch. y: what the loss takes, such as class indices (n,) or values (n, outputs). batch_size
-        None takes all samples at once: gradient descent. The last batch of an epoch may be smaller.
+        None takes all samples at once: gradient descent. The last batch of an epoch may be smaller. With
+        `LBFGS` an epoch is an iteration over all samples, and its max_iter takes the place of `epochs`.
         `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
         or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
         f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True
@@ -285,8 +288,9 @@ class MLP:
 
         sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
         classes times the samples of the class), weigh the samples in the mean of a batch,
-        sum_i w_i l_i / sum_i w_i. metrics: names of `fastmlp.metrics` or functions (y_true, y_pred) -> number,
-        computed after every epoch on the training data and, with val_ before the name, on the validation data.
+        sum_i w_i l_i / sum_i w_i. metrics: names of `fastmlp.metrics` or functions (y_true, y_pred) ->
+        number, computed after every epoch on the training data and, with val_ before the name, on the
+        validation data; samples of weight 0 do not count.
 
         Ctrl-C ends training between two steps, with KeyboardInterrupt: the model is usable and has learned
         what it has. A loss that is no longer finite warns (RuntimeWarning) once.
@@ -303,7 +307,8 @@ class MLP:
         """
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         epochs = checks.integer("epochs", epochs, low=0)
-        batch_size = len(X) if batch_size is None else min(checks.integer("batch_size", batch_size, low=1), len(X))
+        batch_size = len(X) if batch_size is None else checks.integer("batch_size", batch_size, low=1)
+        batch_size = min(batch_size, len(X))
         optimizer = _optimizer(optimizer)
         callbacks = checks.functions("callbacks", callbacks)
         self._metrics(metrics)
@@ -311,8 +316,8 @@ class MLP:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
                                 f"{type(validation_data).__name__}")
-            validation_data = (*validation_data, None)[:3]
-            self._samples("validation_data X", validation_data[0], "validation_data y", *validation_data[1:], None)
+            Xv, yv, weights_v = validation_data = (*validation_data, None)[:3]
+            self._samples("validation_data X", Xv, "validation_data y", yv, weights_v, None)
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
         with self._training():
@@ -321,31 +326,53 @@ class MLP:
     def _fit(self, samples: Samples, y: ArrayLike, epochs: int, optimizer: Optimizer, validation_data: Any,
              callbacks: tuple[Callback, ...], progress: bool, metrics: Any) -> History:
         history = History(loss=[], samples_per_second=[])
+
+        def after_epoch(epoch: int, logs: dict[str, float], bar: Any = None) -> bool:
+            """Measures, shows and records; whether the training is to end."""
+            if metrics is not None:
+                measured = self.evaluate(samples.x, y, sample_weight=samples.weights, metrics=metrics)
+                logs.update((name, value) for name, value in measured.items() if name != "loss")
+            if validation_data is not None:
+                Xv, yv, weights = validation_data
+                measured = self.evaluate(Xv, yv, sample_weight=weights, metrics=metrics)
+                logs.update((f"val_{name}", value) for name, value in measured.items())
+            if bar is not None:
+                bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()
+                                 if name != "samples_per_second"})
+            if not np.isfinite(logs["loss"]) and np.isfinite(history["loss"]).all():
+                warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
+                              "holds values that are not finite", RuntimeWarning, stacklevel=4)
+            for name, value in logs.items():
+                history.setdefault(name, []).append(value)
+            optimizer.observe(logs.get("val_loss", logs["loss"]))
+            return any([callback(self, epoch, dict(logs)) is True for callback in callbacks])
+
+        if isinstance(optimizer, LBFGS):
+            self._minimize(samples, y, optimizer, after_epoch)
+            return history
         for epoch in range(epochs):
             if samples.order is not None:
                 self._rng.shuffle(samples.order)
             with _bar(len(samples), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
                 logs = self._epoch(samples, optimizer, bar)
-                if metrics is not None:
-                    measured = self.evaluate(samples.x, y, metrics=metrics)
-                    logs.update((name, value) for name, value in measured.items() if name != "loss")
-                if validation_data is not None:
-                    X, y, weights = validation_data
-                    for name, value in self.evaluate(X, y, sample_weight=weights, metrics=metrics).items():
-                        logs[f"val_{name}"] = value
-                if bar is not None:
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()
-                                     if name != "samples_per_second"})
-            if not np.isfinite(logs["loss"]) and np.isfinite(history["loss"]).all():
-                warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
-                              "holds values that are not finite", RuntimeWarning, stacklevel=3)
-            for name, value in logs.items():
-                history.setdefault(name, []).append(value)
-            optimizer.observe(logs.get("val_loss", logs["loss"]))
-            stop = [callback(self, epoch, dict(logs)) is True for callback in callbacks]
-            if any(stop):
+                stop = after_epoch(epoch, logs, bar)
+            if stop:
                 break
         return history
+
+    def _minimize(self, samples: Samples, y: ArrayLike, optimizer: LBFGS,
+                  after_epoch: Callable[[int, dict[str, float]], bool]) -> None:
+        """All samples at every iteration, in the place of epochs."""
+        started = time.perf_counter()
+
+        def callback(iteration: int, loss: float) -> bool:
+            nonlocal started
+            seconds = time.perf_counter() - started
+            stop = after_epoch(iteration, {"loss": loss, "samples_per_second": len(samples) / max(seconds, 1e-9)})
+            started = time.perf_counter()
+            return stop
+
+        optimizer.minimize(self, samples.x, y, sample_weight=samples.weights, callback=callback)
 
     def _epoch(self, samples: Samples, optimizer: Optimizer, bar: Any) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
@@ -362,7 +389,8 @@ class MLP:
             if readable:
                 totals = self._train(samples, step, stop, optimizer, totals)
             else:
-                totals = self._train(self._part(samples, step * batch_size, seen), 0, stop - step, optimizer, totals)
+                part = self._part(samples, step * batch_size, seen)
+                totals = self._train(part, 0, stop - step, optimizer, totals)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
@@ -380,8 +408,8 @@ class MLP:
 
     def _train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
                totals: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
-        """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch is
-        cut into runs leaves no trace in its last bit."""
+        """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
+        is cut into runs leaves no trace in its last bit."""
         totals = self._engine.train(samples, first, last, optimizer, self._steps, totals, get_num_threads())
         self._steps += last - first
         return totals
@@ -406,8 +434,9 @@ class MLP:
         """
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
+        samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._training():
-            loss, weight = self._train(Samples(checks.readable(X, self.dtype), targets, weights, None, len(X)), 0, 1, optimizer)
+            loss, weight = self._train(samples, 0, 1, optimizer)
         return loss / weight
 
     def loss_and_gradients(
@@ -420,8 +449,8 @@ class MLP:
     ) -> tuple[float, Gradients]:
         """The mean loss over the rows of X and its gradients, by backpropagation; the model stays as it is.
 
-        As in a training step: with dropout, some outputs are left out (the same ones until the next step), and
-        batch normalisation takes its statistics from these rows.
+        As in a training step: with dropout, some outputs are left out (the same ones until the next step),
+        and batch normalisation takes its statistics from these rows.
 
         Raises as `fit` does.
 
@@ -440,8 +469,8 @@ class MLP:
         return loss, Gradients(gradients)
 
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
-        """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds beside
-        the data, the parameters and the optimizer's state.
+        """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds
+        beside the data, the parameters and the optimizer's state.
 
         >>> MLP([4, 16, 3]).workspace_nbytes(16) > 16 * (4 + 16 + 3) * 4
         True
@@ -451,6 +480,10 @@ class MLP:
         checks.addressable("batch_size", (batch_size, 8 * width), self.dtype)
         slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
         return self._engine.workspace_nbytes(batch_size, slots)
+
+    def _drop_like(self, other: MLP) -> None:
+        """Makes the next training step leave out the same units as that of the other model."""
+        self._engine.seed, self._steps = other._engine.seed, other._steps
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -469,8 +502,8 @@ class MLP:
         """X, targets and weights as the engine takes them; raises for what does not fit."""
         X = checks.table(name_X, X, self.layers[0])
         checks.has_samples(name_X, X)
-        return X, *losses.targets_and_weights(self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight,
-                                              class_weight)
+        return X, *losses.targets_and_weights(
+            self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight, class_weight)
 
     def _metrics(self, names: Any) -> dict[str, Callable[[Array, Array], float]]:
         """Functions by name; what fits the loss, if none are given."""

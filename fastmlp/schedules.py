@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -234,7 +235,7 @@ class OneCycle(Schedule):
 
     and the last value after that. The large rates in the middle act against overfitting, and the small ones
     at the end settle: networks train in fewer steps, with an lr several times what they bear from the start.
-    lr >= 0, steps >= 2, 0 <= warm_up <= 1, divisors >= 1.
+    lr >= 0, steps >= 2, 0 <= warm_up < 1, divisors >= 1.
 
     Raises TypeError or ValueError for settings that do not fit.
 
@@ -254,7 +255,7 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         _number(self, "lr")
         _integer(self, "steps", low=2)
-        _number(self, "warm_up", high=1.0)
+        object.__setattr__(self, "warm_up", checks.below_one("warm_up", self.warm_up))
         _number(self, "start_divisor", low=1.0)
         _number(self, "end_divisor", low=1.0)
 
@@ -387,12 +388,7 @@ def power(base: float, n: int) -> float:
     >>> power(0.5, 3)
     0.125
     """
-    result = 1.0
-    while n:
-        if n & 1:
-            result *= base
-        base, n = base * base, n >> 1
-    return result
+    return float(_first_powers(base)[n & 255]) * _by_squaring(base, n >> 8)
 
 
 def powers(base: float, first: int, count: int) -> Array:
@@ -406,9 +402,25 @@ def powers(base: float, first: int, count: int) -> Array:
 
 def powers_of(base: float, n: Array) -> Array:
     """power(base, n) for every n, each with its own bits: the same however they are grouped."""
-    result = np.ones(len(n))
-    while n.any():
-        result[n & 1 == 1] *= base
+    if len(n) <= 1:
+        return np.array([power(base, int(i)) for i in n])
+    low, top = int(n.min()) >> 8, int(n.max()) >> 8
+    high = np.array([_by_squaring(base, i) for i in range(low, top + 1)])
+    return _first_powers(base)[n & 255] * high[(n >> 8) - low]
+
+
+@lru_cache(maxsize=32)
+def _first_powers(base: float) -> Array:
+    """base^0 to base^255, one after another."""
+    return np.multiply.accumulate([1.0, *[base] * 255])
+
+
+def _by_squaring(base: float, n: int) -> float:
+    """(base^256)^n"""
+    base, result = base * float(_first_powers(base)[255]), 1.0
+    while n:
+        if n & 1:
+            result *= base
         base, n = base * base, n >> 1
     return result
 

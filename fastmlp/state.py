@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["arrays", "copy", "restore"]
 
 Array = NDArray[Any]
-KINDS = ("weights", "biases")           # attributes of a model that are lists of live arrays
+TRAINED = ("weights", "biases", "scales")           # attributes of a model: a live array, or None, for every
+KINDS = (*TRAINED, "running_means", "running_variances")        # layer
 
 
 def arrays(model: MLP) -> dict[str, Array]:
@@ -22,9 +23,8 @@ def arrays(model: MLP) -> dict[str, Array]:
     >>> list(arrays(MLP([4, 3])))
     ['weights.0', 'biases.0']
     """
-    lists = {kind: getattr(model, kind) for kind in KINDS}
-    layers = max(map(len, lists.values()))
-    return {f"{kind}.{i}": some[i] for i in range(layers) for kind, some in lists.items() if i < len(some)}
+    return {f"{kind}.{i}": getattr(model, kind)[i] for i in range(len(model.weights)) for kind in KINDS
+            if getattr(model, kind)[i] is not None}
 
 
 def copy(model: MLP, into: dict[str, Array] | None = None) -> dict[str, Array]:

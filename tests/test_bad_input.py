@@ -1,6 +1,7 @@
 """Bad input of every kind: the right type of error, naming the argument, with nothing changed."""
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -41,6 +42,13 @@ def good(function, dtype):
         "squared_hinge": {"logits": real(6, 4), "targets": np.copysign(1, real(6, 4))},
         "sgd_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "momentum": 0.9,
                        "velocity": real(6, 4), "nesterov": False, "weight_decay": 0.1},
+        "adagrad_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "squares": abs(real(6, 4)),
+                           "eps": 1e-8, "weight_decay": 0.1},
+        "rmsprop_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "squares": abs(real(6, 4)),
+                           "rho": 0.9, "eps": 1e-8, "weight_decay": 0.1},
+        "adam_update": {"param": real(6, 4), "grad": real(6, 4), "lr": 0.1, "first_moment": real(6, 4),
+                        "second_moment": abs(real(6, 4)), "step": 3, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8,
+                        "weight_decay": 0.1},
     }[function]
 
 
@@ -65,8 +73,10 @@ def operands(*functions):
 LOSSES_OF_CLASSES = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge"]
 LOSSES_OF_ELEMENTS = ["mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy",
                       "hinge", "squared_hinge"]
+UPDATES = ["sgd_update", "adagrad_update", "rmsprop_update", "adam_update"]
+SLOTS = ["velocity", "squares", "first_moment", "second_moment"]
 ALL = [*UNARY, *UNARY_BACKWARD, "dense_forward", "dense_backward", *LOSSES_OF_CLASSES, *LOSSES_OF_ELEMENTS,
-       "sgd_update"]
+       *UPDATES]
 
 
 def test_no_function_is_forgotten():
@@ -106,7 +116,7 @@ def test_not_an_array(function, name, backend, dtype):
         if name == "velocity" and wrong is None:
             continue
         check(function, {**args, name: wrong}, TypeError, name)
-    if name not in ("param", "velocity"):
+    if name not in ("param", *SLOTS):
         check(function, {**args, name: [[1.0], [1.0, 2.0]]}, ValueError, name)
     check(function, {**args, name: np.ma.masked_array(args[name])}, TypeError, name, "masked")
 
@@ -142,6 +152,13 @@ def test_softmax_of_a_scalar(function, backend, dtype):
     *[(f, "targets", [(6, 1), (1, 4), (6,), (24,), (4, 6), ()]) for f in LOSSES_OF_ELEMENTS],
     ("sgd_update", "grad", [(6, 1), (24,), (4, 6), ()]),
     ("sgd_update", "velocity", [(6, 1), (24,), (4, 6), ()]),
+    ("adagrad_update", "grad", [(6, 1), (24,), (4, 6), ()]),
+    ("adagrad_update", "squares", [(6, 1), (24,), (4, 6), ()]),
+    ("rmsprop_update", "grad", [(6, 1), (24,), (4, 6), ()]),
+    ("rmsprop_update", "squares", [(6, 1), (24,), (4, 6), ()]),
+    ("adam_update", "grad", [(6, 1), (24,), (4, 6), ()]),
+    ("adam_update", "first_moment", [(6, 1), (24,), (4, 6), ()]),
+    ("adam_update", "second_moment", [(6, 1), (24,), (4, 6), ()]),
 ])
 def test_shape(function, name, shapes, backend, dtype):
     args = good(function, dtype)
@@ -263,7 +280,7 @@ def test_pos_weight_without_columns(backend, dtype):
 
 # out ------------------------------------------------------------------------------------------------------
 
-WITH_OUT = [f for f in ALL if f not in ("sgd_update", "dense_backward")]
+WITH_OUT = [f for f in ALL if f not in (*UPDATES, "dense_backward")]
 
 
 def fitting_out(args, function, dtype):
@@ -360,32 +377,50 @@ def test_alpha_that_is_no_number(alpha, backend, dtype):
         activations.LeakyReLU(alpha)
 
 
-# sgd_update -----------------------------------------------------------------------------------------------
+# Updates --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("name, wrong", [
-    ("lr", -0.1), ("lr", np.nan), ("lr", np.inf), ("momentum", -0.1), ("momentum", 1.1), ("momentum", np.nan),
-    ("weight_decay", -1e-9), ("weight_decay", np.inf), ("weight_decay", np.nan),
-])
-def test_sgd_number_out_of_range(name, wrong, backend, dtype):
-    check("sgd_update", {**good("sgd_update", dtype), name: wrong}, ValueError, name, "finite number from 0")
+OUT_OF_RANGE = {
+    "lr": (-0.1, np.nan, np.inf), "weight_decay": (-1e-9, np.inf, np.nan), "eps": (0, -1e-8, np.inf, np.nan),
+    "momentum": (-0.1, 1, 1.1, np.nan), "rho": (-0.1, 1, 1.1, np.nan), "beta1": (-0.1, 1, np.nan),
+    "beta2": (-0.1, 1, np.nan)}
 
 
-@pytest.mark.parametrize("name", ["lr", "momentum", "weight_decay"])
-@pytest.mark.parametrize("wrong", [None, "0.1", [0.1], 1j])
-def test_sgd_number_that_is_none(name, wrong, backend, dtype):
-    check("sgd_update", {**good("sgd_update", dtype), name: wrong}, TypeError, name, "number")
+@pytest.mark.parametrize("function, name", [(f, name) for f in UPDATES for name in good(f, "float32")
+                                            if name in OUT_OF_RANGE])
+def test_number_of_an_update(function, name, backend, dtype):
+    args = good(function, dtype)
+    for wrong in OUT_OF_RANGE[name]:
+        check(function, {**args, name: wrong}, ValueError, name, "finite number from")
+    for wrong in (None, "0.1", [0.1], 1j):
+        check(function, {**args, name: wrong}, TypeError, name, "number")
 
 
-def test_sgd_arrays(backend, dtype):
-    args = good("sgd_update", dtype)
-    check("sgd_update", {**args, "velocity": None}, ValueError, "velocity", "momentum")
-    for name in ("param", "velocity"):
+def test_step_of_adam(backend, dtype):
+    args = good("adam_update", dtype)
+    for wrong in (0, -1):
+        check("adam_update", {**args, "step": wrong}, ValueError, "step", "integer from 1 up")
+    for wrong in (1.5, None, "1", True):
+        check("adam_update", {**args, "step": wrong}, TypeError, "step", "integer")
+
+
+@pytest.mark.parametrize("function", UPDATES)
+def test_arrays_of_an_update(function, backend, dtype):
+    args = good(function, dtype)
+    slots = [name for name in args if name in SLOTS]
+    for name in ("param", *slots):
         read_only = args[name].copy()
         read_only.flags.writeable = False
-        check("sgd_update", {**args, name: read_only}, ValueError, name, "read-only")
-        check("sgd_update", {**args, name: args[name].tolist()}, TypeError, name, "NumPy array")
+        check(function, {**args, name: read_only}, ValueError, name, "read-only")
+        check(function, {**args, name: args[name].tolist()}, TypeError, name, "NumPy array")
     param = args["param"]
-    check("sgd_update", {**args, "grad": param}, ValueError, "grad", "share memory with param")
-    check("sgd_update", {**args, "velocity": param}, ValueError, "velocity", "share memory with param")
-    check("sgd_update", {**args, "velocity": args["grad"]}, ValueError, "velocity", "share memory with grad")
-    check("sgd_update", {**args, "param": np.broadcast_to(param[:1], param.shape)}, ValueError, "param")
+    check(function, {**args, "grad": param}, ValueError, "grad", "share memory with param")
+    for name in slots:
+        check(function, {**args, name: param}, ValueError, name, "share memory with param")
+        check(function, {**args, name: args["grad"]}, ValueError, name, "share memory with grad")
+    for one, two in itertools.pairwise(slots):
+        check(function, {**args, two: args[one]}, ValueError, two, f"share memory with {one}")
+    check(function, {**args, "param": np.broadcast_to(param[:1], param.shape)}, ValueError, "param")
+
+
+def test_momentum_needs_a_velocity(backend, dtype):
+    check("sgd_update", {**good("sgd_update", dtype), "velocity": None}, ValueError, "velocity", "momentum")

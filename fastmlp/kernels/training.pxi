@@ -118,7 +118,7 @@ cdef void loss_of_batch(Run* run, int thread, Py_ssize_t start, Py_ssize_t rows,
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         return
-    targets.labels = run.labels
+    targets.labels = run.labels if run.targets.labels != NULL else NULL
     targets.rows = run.t
     targets.row = top.row_out
     weight = total_weight(run, start, rows)

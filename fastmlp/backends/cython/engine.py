@@ -25,7 +25,7 @@ class Engine:
         self._address = parameters.buffer.ctypes.data
         self._loss = loss
         self._loss_rule = loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)
-        self._seed = seed
+        self.seed = seed
         self._gradients: Parameters | None = None       # where a limit on their norm writes them down
         specifications = [
             (f.activation.code, f.activation.alpha, f.dropout, f.keeps_slope,
@@ -47,10 +47,10 @@ class Engine:
                 self._gradients = self._parameters.like()
             destination = self._distance(self._gradients)
         rates = optimizer.rates(state.step, last - first)
-        steps = self._run(samples, first, last, optimizer._rule(), rates, clip_norm, destination, slots, count,
-                          totals, threads)
+        totals = self._run(samples, first, last, optimizer._rule(), rates, clip_norm, destination, slots,
+                           count, totals, threads)
         state.step += last - first
-        return steps
+        return totals
 
     def gradients(self, samples: Samples, gradients: Parameters, count: int, threads: int) -> float:
         loss, weight = self._run(samples, 0, 1, _STORE, None, 0.0, self._distance(gradients), (), count,
@@ -68,7 +68,7 @@ class Engine:
         totals = self._engine.train(
             samples.x, labels, rows, samples.weights, samples.order, samples.batch_size, first, last,
             (*self._loss_rule, own), rule, rates, clip_norm,
-            destination, slots, self._seed, count, totals, threads)
+            destination, slots, self.seed, count, totals, threads)
         if own is not None and own.error is not None:
             raise own.error
         return totals

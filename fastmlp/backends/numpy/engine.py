@@ -33,7 +33,7 @@ class Engine:
         self._layers = layers
         self._loss = loss
         loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
-        self._seed = seed
+        self.seed = seed
 
     def workspace_nbytes(self, batch_size: int, slots: int) -> int:
         """Bytes of one step's arrays: activations, deltas and gradients, roughly."""
@@ -65,8 +65,8 @@ class Engine:
 
     def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer, count: int,
               totals: tuple[float, float], threads: int = 1) -> tuple[float, float]:
-        """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight, and
-        the weights of all samples seen."""
+        """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight,
+        and the weights of all samples seen."""
         parameters = self._parameters
         gradients = parameters.like()
         state = optimizer._state(parameters)
@@ -81,7 +81,8 @@ class Engine:
                 for i, p in enumerate(getattr(parameters, kind)):
                     if p is not None:
                         slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
-                        apply(optimizer, p, getattr(gradients, kind)[i], slots, rates, kind != "weights", scale)
+                        gradient = getattr(gradients, kind)[i]
+                        apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
             state.step += 1
         return totals
 
@@ -104,14 +105,14 @@ class Engine:
             else:
                 mean, variance = z.mean(axis=0), z.var(axis=0)
                 if remember:
-                    self._remember(i, mean, variance * (len(z) / max(len(z) - 1, 1)), layer.batch_norm.momentum)
+                    self._remember(i, mean, variance, len(z), layer.batch_norm.momentum)
                 z, x_hat = normalise(z, mean, variance, layer.batch_norm.epsilon, parameters.scales[i],
                                      parameters.biases[i])
                 normalised.append((x_hat, variance))
             slopes.append(slope(z, layer.activation))
             x = activate(z, layer.activation)
             if layer.dropout:
-                mask = dropout_mask(layer.dropout, self._seed, count, i, *x.shape, dtype)
+                mask = dropout_mask(layer.dropout, self.seed, count, i, *x.shape, dtype)
                 x, slopes[i] = x * mask, slopes[i] * mask
         loss, d = loss_and_gradient(self._loss, x, targets, weights)
         for i in reversed(range(len(self._layers))):
@@ -125,8 +126,9 @@ class Engine:
             d = d @ parameters.weights[i].T
         return loss
 
-    def _remember(self, i: int, mean: Any, variance: Any, momentum: float) -> None:
-        """The running statistics follow those of the batch."""
+    def _remember(self, i: int, mean: Any, variance: Any, n: int, momentum: float) -> None:
+        """The running statistics follow those of a batch of n rows."""
+        variance = variance * (n / max(n - 1, 1))
         means, variances = self._statistics.means[i], self._statistics.variances[i]
         means += means.dtype.type(momentum) * (mean - means)
         variances += variances.dtype.type(momentum) * (variance - variances)
