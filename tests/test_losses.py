@@ -502,7 +502,7 @@ GOOD_TARGETS = {
     "cross_entropy": [[0, 2, 1], [[0], [2], [1]], np.eye(3), np.eye(3, dtype="u1")],
     "multiclass_hinge": [[0, 2, 1], np.array([[0], [1], [2]])],
     "kl_divergence": [np.eye(3), [[0.5, 0.25, 0.25]] * 3],
-    "mean_squared_error": [np.eye(3), np.full((3, 3), INF)],
+    "mean_squared_error": [np.eye(3), [[1, 2, 3]] * 3],
     "mean_absolute_error": [np.eye(3)],
     "huber": [-np.eye(3)],
     "poisson": [np.eye(3, dtype=int), np.full((3, 3), 7.5)],
