@@ -461,7 +461,7 @@ class Adam(Optimizer):
         return Formula.ADAM
 
     def rates(self, first: int, count: int) -> Array:
-        result = np.array(super().rates(first, count))
+        result = np.array(super().rates(first, count), order="C")       # the kernels read it row by row
         result[:, 0] /= 1 - powers(self.beta1, first + 1, count)
         result[:, 1] = 1 / np.sqrt(1 - powers(self.beta2, first + 1, count))
         return result

@@ -267,6 +267,13 @@ def test_rates():
     assert_array_equal(Adam(0.1, beta1=0, beta2=0).rates(0, 1), [[0.1, 1, 0]])
 
 
+@pytest.mark.parametrize("lr", [0.1, schedules.Exponential(0.1, 0.9)], ids=repr)
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
+def test_a_row_of_rates_is_contiguous(cls, lr):
+    """The kernels read three numbers side by side."""
+    assert cls(lr).rates(0, 5).strides[1] == 8
+
+
 def test_learning_rate_that_is_a_function():
     optimizer = SGD(lambda step: 1 / (step + 1))
     assert_array_equal(optimizer.learning_rates(1, 3), [1 / 2, 1 / 3, 1 / 4])
@@ -617,6 +624,16 @@ def test_lbfgs_stops_when_told_and_keeps_what_it_has(rng):
     with pytest.raises(KeyboardInterrupt):
         LBFGS().minimize(model, X, y, callback=interrupt)
     assert model.loss_and_gradients(X, y)[0] < result.losses[-1]
+
+
+def test_fit_with_lbfgs(backend, rng):
+    pytest.importorskip("scipy")
+    X, y = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    one, two = (MLP([4, 8, 3], activation="tanh", dtype="float64", seed=0) for _ in range(2))
+    history = one.fit(X, y, optimizer=LBFGS(max_iter=20), progress=False)
+    result = LBFGS(max_iter=20).minimize(two, X, y)
+    assert history["loss"] == result.losses and len(result.losses) == 20
+    assert_array_equal(one.weights[0], two.weights[0])
 
 
 def test_lbfgs_max_iter(rng):
