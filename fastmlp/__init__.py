@@ -5,6 +5,7 @@ from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, S
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
 from .config import show_config
+from .files import load
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .model import MLP
@@ -35,6 +36,7 @@ __all__ = [
     "initializers",
     "LBFGS",
     "LeakyReLU",
+    "load",
     "losses",
     "metrics",
     "MLP",

@@ -22,8 +22,10 @@ TOLERANCE = {"float32": 1e-3, "float64": 1e-6}      # largest relative error tha
 EPSILON = float(np.finfo(np.float64).eps)
 STEP = EPSILON ** (1 / 3)                           # where truncation and rounding error are about equal
 LOSS_ROUNDING = 10 * EPSILON                        # of a loss of about 1, with room to spare
-GRADIENT_ROUNDING = 100                             # of a sum, in units of epsilon of the layer's largest
+ERROR_ROUNDING = 10                                 # of outputs minus targets of about 1, in epsilons
+GRADIENT_ROUNDING = 100                             # of a sum, in units of epsilon times the layer's largest
 SMALLER_STEPS = (1, 10, 100)                        # what the step is divided by, until the error is small
+SAME_LOSS = 1e-9                                    # how far losses may differ that are the same function
 KINK = 1e-3                                         # how much the slopes to both sides differ, at a kink
 
 
@@ -31,7 +33,8 @@ KINK = 1e-3                                         # how much the slopes to bot
 class LayerCheck:
     """What a gradient check found in one layer.
 
-    layer           its number; its parameters are weights[layer] and biases[layer]
+    layer           its number; its parameters are weights[layer], biases[layer] and, with batch
+                    normalisation, scales[layer]
     shape           (in, out) of the weights
     parameters      how many it has, and how many were `checked`
     kinks           checked parameters at which the loss has no derivative; they do not count
@@ -128,6 +131,8 @@ def gradient_check(
     and one back, and the way back is two matrix products of the same size for each one of the way forward:
     about 3 passes in all, whatever P is. The numerical way is about 2 P / 3 times slower: for 784-256-128-10
     with its 235,146 parameters, minutes for what takes milliseconds. The report says how many times it was.
+    (A pass is `evaluate`. Where training has another loss, with dropout and batch normalisation, it is
+    `loss_and_gradients`, which costs three.)
 
     *The step.* Two errors pull it both ways. The truncation error of the central difference is
     h^2 |L'''| / 6: half the step, a quarter of the error (a one-sided difference has h |L''| / 2, far more).
@@ -148,13 +153,14 @@ def gradient_check(
     X, y    (n, inputs) and targets as in `fit`; a dozen samples do. Inputs should be about 1 in size
     step    h; a parameter moves by h max(1, |p|). None for eps^(1/3), and smaller ones where it is needed;
             a step that is given is the only one: see for yourself what 1e-1 and 1e-12 do
-    limit   parameters to check in a layer, at random, half of them biases as far as there are so many; None
-            for all: a few thousand take a second
+    limit   parameters to check in a layer, at random, half of them biases (and scales) as far as there are
+            so many; None for all: a few thousand take a second
     seed    of that choice
 
     It passes with errors up to 1e-6 (float64) or 1e-3 (float32). floor = r / tolerance, where r is what
-    rounding alone does: 10 eps max(1, |L|) / h to n, with the h of `step=None`, and to a 100 eps of the
-    model's dtype times the layer's largest gradient. A difference below r passes: it is rounding.
+    rounding alone does: 10 eps max(1, |L|) / h to n, with the h of `step=None`, and to a, with the eps
+    of the model's dtype, 100 eps times the layer's largest gradient, and 10 eps: outputs minus targets, about
+    1 each, are no more exact, which shows near a minimum. A difference below r passes: it is rounding.
 
     Raises TypeError for a model that is none, and for arguments of the wrong kind; ValueError for those out
     of range, data that do not fit the model, and a loss that is not finite.
@@ -187,21 +193,19 @@ def gradient_check(
     best = math.inf
     for _ in range(3):
         started = time.perf_counter()
-        start_loss = twin.loss_and_gradients(X, y)[0]
+        trained = twin.loss_and_gradients(X, y)[0]
         best = min(best, time.perf_counter() - started)
-    if not math.isfinite(start_loss):
-        raise ValueError(f"model: expected a finite loss of X and y, got {start_loss}")
+    if not math.isfinite(trained):
+        raise ValueError(f"model: expected a finite loss of X and y, got {trained}")
 
-    if any(model.dropout) or any(model.batch_norm):         # forward alone would be another function
-        loss = lambda: twin.loss_and_gradients(X, y)[0]     # noqa: E731
-    else:
-        loss = lambda: twin.evaluate(X, y, metrics=())["loss"]      # noqa: E731
-    checker = _Checker(loss, start_loss, h, step is None, model.dtype.name)
+    def loss() -> float:
+        return twin.loss_and_gradients(X, y)[0] if other else twin.evaluate(X, y, metrics=())["loss"]
+
+    other = any(model.dropout) or any(model.batch_norm)      # forward alone is another function then
+    checker = _Checker(loss, h, step is None, model.dtype.name)
     layers = tuple(
-        checker.layer(i, {kind: getattr(twin, kind)[i] for kind in kinds},
-                      {kind: getattr(gradients, kind)[i] for kind in kinds}, limit, rng)
-        for i, kinds in enumerate([kind for kind in state.TRAINED if getattr(model, kind)[i] is not None]
-                                  for i in range(len(model.weights))))
+        checker.layer(i, _of_layer(twin, i), _of_layer(gradients, i), limit, rng)
+        for i in range(len(model.weights)))
     return GradientCheck(layers, model.dtype.name, checker.tolerance, h, best, checker.seconds)
 
 
@@ -214,22 +218,25 @@ def _twin(model: MLP) -> MLP:
     finally:
         backends.override.reset(token)
     state.restore(twin, state.arrays(model))
-    twin._drop_like(model)
+    state.set_counters(twin, state.counters(model))
     return twin
+
+
+def _of_layer(thing: Any, i: int) -> Arrays:
+    """Weights, biases and, where it has them, scales of a layer: of a model, or of gradients."""
+    return {kind: getattr(thing, kind)[i] for kind in state.TRAINED if getattr(thing, kind)[i] is not None}
 
 
 class _Checker:
     """Derivatives of a loss by moving one element of an array, and what is wrong with given ones."""
 
-    def __init__(
-        self, loss: Callable[[], float], start: float, step: float, smaller: bool, dtype: str
-    ) -> None:
-        self.loss, self.start, self.step = loss, start, step
+    def __init__(self, loss: Callable[[], float], step: float, smaller: bool, dtype: str) -> None:
+        self.loss, self.start, self.step = loss, loss(), step
         self.steps = [step / s for s in SMALLER_STEPS] if smaller else [step]
         self.smallest = step / SMALLER_STEPS[-1]
         self.tolerance = TOLERANCE[dtype]
         self.epsilon = float(np.finfo(dtype).eps)
-        self.noise = LOSS_ROUNDING * max(1.0, abs(start))
+        self.noise = LOSS_ROUNDING * max(1.0, abs(self.start))
         self.seconds = 0.0
 
     def layer(self, i: int, arrays: Arrays, gradients: Arrays, limit: int | None,
@@ -240,7 +247,7 @@ class _Checker:
         n = np.array([self.slope(arrays[kind], index, self.step) for kind, index in places])
         self.seconds += time.perf_counter() - started
 
-        rounding = GRADIENT_ROUNDING * self.epsilon * np.abs(n).max()
+        rounding = self.epsilon * (ERROR_ROUNDING + GRADIENT_ROUNDING * np.abs(n).max())
         errors = np.array([self.error(x, y, rounding, STEP) for x, y in zip(a, n)])
         kinks = 0
         for j in np.flatnonzero(errors > self.tolerance):

@@ -52,8 +52,8 @@ class History(dict[str, "list[float]"]):
 
 
 class Gradients:
-    """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,), scales[i]
-    (out,) or None.
+    """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,),
+    scales[i] (out,) or None.
 
     >>> model = MLP([2, 3, 2], seed=0)
     >>> loss, gradients = model.loss_and_gradients(np.zeros((1, 2), np.float32), [1])
@@ -368,7 +368,8 @@ class MLP:
         def callback(iteration: int, loss: float) -> bool:
             nonlocal started
             seconds = time.perf_counter() - started
-            stop = after_epoch(iteration, {"loss": loss, "samples_per_second": len(samples) / max(seconds, 1e-9)})
+            logs = {"loss": loss, "samples_per_second": len(samples) / max(seconds, 1e-9)}
+            stop = after_epoch(iteration, logs)
             started = time.perf_counter()
             return stop
 
@@ -468,6 +469,22 @@ class MLP:
             loss = self._engine.gradients(samples, gradients, self._steps, get_num_threads())
         return loss, Gradients(gradients)
 
+    def save(self, path: str | os.PathLike[str], optimizer: Any = None) -> None:
+        """Write the model to a file in the safetensors format; `fastmlp.load(path)` reads it.
+
+        Holds the parameters and running statistics, the settings, and the state of the random generator; with
+        `optimizer` its state for this model, too, so that training goes on as if it had not been interrupted.
+        A file at `path` is replaced at once, when the new one is complete. No pickle.
+
+        Raises ImportError without the package safetensors (the extra `safetensors`), TypeError for a loss of
+        the caller's own, which is code, and OSError where the file cannot be written.
+
+        >>> MLP([4, 3]).save("net.safetensors")  # doctest: +SKIP
+        """
+        from fastmlp.files import save  # here, since it needs this module
+
+        save(self, path, optimizer)
+
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
         """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds
         beside the data, the parameters and the optimizer's state.
@@ -480,10 +497,6 @@ class MLP:
         checks.addressable("batch_size", (batch_size, 8 * width), self.dtype)
         slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
         return self._engine.workspace_nbytes(batch_size, slots)
-
-    def _drop_like(self, other: MLP) -> None:
-        """Makes the next training step leave out the same units as that of the other model."""
-        self._engine.seed, self._steps = other._engine.seed, other._steps
 
     @contextmanager
     def _training(self) -> Iterator[None]:

@@ -13,11 +13,12 @@ __all__ = ["BatchNorm", "resolve"]
 class BatchNorm:
     """x_hat = (z - mean) / sqrt(variance + epsilon); y = f(scale x_hat + shift), for each unit of a layer.
 
-    In training, mean and variance are those of the unit over the batch at hand, so that the layers above see
-    signals of the same size however the layers below change; it allows larger learning rates and makes the
-    initial weights matter less. Running averages follow them, r = r + momentum (batch - r), the variance
-    there with n - 1; inference uses these, so that a row's prediction does not depend on its neighbours. scale
-    (1 at first) and shift (the layer's bias, 0 at first) are learned. The smaller the batch, the noisier.
+    In training, mean and variance are those of the unit over the batch at hand, so that the layers above
+    see signals of the same size however the layers below change; it allows larger learning rates and makes
+    the initial weights matter less. Running averages follow them, r = r + momentum (batch - r), the
+    variance there with n - 1; inference uses these, so that a row's prediction does not depend on its
+    neighbours. scale (1 at first) and shift (the layer's bias, 0 at first) are learned. The smaller the
+    batch, the noisier.
 
     0 < momentum <= 1 and epsilon > 0; other values raise ValueError, what is no number TypeError.
 

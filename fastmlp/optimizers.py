@@ -185,6 +185,9 @@ class Optimizer:
         array([[ 1.   , 31.623,  0.   ],
                [ 0.526, 22.366,  0.   ]])
         """
+        if not callable(self.lr):               # one row for all
+            lr = checks.number("lr", self.lr, low=0.0)
+            return np.broadcast_to([lr, 1.0, lr * self.weight_decay if self.decoupled else 0.0], (count, 3))
         result = np.ones((count, 3))
         result[:, 0] = self.learning_rates(first, count)
         result[:, 2] = result[:, 0] * self.weight_decay if self.decoupled else 0.0
@@ -458,7 +461,7 @@ class Adam(Optimizer):
         return Formula.ADAM
 
     def rates(self, first: int, count: int) -> Array:
-        result = super().rates(first, count)
+        result = np.array(super().rates(first, count))
         result[:, 0] /= 1 - powers(self.beta1, first + 1, count)
         result[:, 1] = 1 / np.sqrt(1 - powers(self.beta2, first + 1, count))
         return result

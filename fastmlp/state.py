@@ -1,30 +1,37 @@
 """What a trained model consists of: every array that training changes, by name. The one place that knows."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import checks
+
 if TYPE_CHECKING:
     from fastmlp.model import MLP
 
-__all__ = ["arrays", "copy", "restore"]
+__all__ = ["arrays", "copy", "counters", "restore", "set_counters"]
 
 Array = NDArray[Any]
-TRAINED = ("weights", "biases", "scales")           # attributes of a model: a live array, or None, for every
-KINDS = (*TRAINED, "running_means", "running_variances")        # layer
+# Attributes of a model, each a list with a live array for every layer, or None where it has none.
+TRAINED = ("weights", "biases", "scales")
+KINDS = (*TRAINED, "running_means", "running_variances")
+NORMALISED = KINDS[2:]                  # those that come with batch normalisation
 
 
 def arrays(model: MLP) -> dict[str, Array]:
-    """The live arrays: weights.0, biases.0, weights.1, ...
+    """The live arrays: weights.0, biases.0, weights.1, ...; with batch normalisation scales.0,
+    running_means.0, running_variances.0, too.
 
     >>> from fastmlp import MLP
     >>> list(arrays(MLP([4, 3])))
     ['weights.0', 'biases.0']
     """
-    return {f"{kind}.{i}": getattr(model, kind)[i] for i in range(len(model.weights)) for kind in KINDS
-            if getattr(model, kind)[i] is not None}
+    lists = {kind: getattr(model, kind) for kind in KINDS}
+    return {f"{kind}.{i}": some[i] for i in range(len(model.weights)) for kind, some in lists.items()
+            if some[i] is not None}
 
 
 def copy(model: MLP, into: dict[str, Array] | None = None) -> dict[str, Array]:
@@ -63,3 +70,15 @@ def restore(model: MLP, kept: dict[str, Array]) -> None:
         raise ValueError(f"model: expected the arrays {found}, got {expected}")
     for name, array in live.items():
         array[...] = kept[name]
+
+
+def counters(model: MLP) -> dict[str, int]:
+    """What else a training goes on from: the number of steps so far, and the seed of dropout's masks."""
+    return {"steps": int(model._steps), "dropout_seed": int(model._engine.seed)}
+
+
+def set_counters(model: MLP, values: Mapping[str, int]) -> None:
+    """Make these the model's. Raises TypeError or ValueError for what is none."""
+    steps = checks.integer("steps", values["steps"], low=0)
+    seed = checks.integer("dropout_seed", values["dropout_seed"], low=0, high=2**63 - 1)
+    model._steps, model._engine.seed = steps, seed

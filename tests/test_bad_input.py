@@ -10,7 +10,9 @@ import pytest
 import fastmlp.functional as F
 from fastmlp import activations
 
-UNARY = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "softmax", "log_softmax"]
+GATED = ["gelu", "gelu_tanh", "silu"]
+UNARY = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", *GATED, "softmax",
+         "log_softmax"]
 UNARY_BACKWARD = [name + "_backward" for name in UNARY if name not in ("exp", "log")]
 FLOAT = {"float32": "float64", "float64": "float32"}        # the other one
 
@@ -25,7 +27,7 @@ def good(function, dtype):
     if function in UNARY:
         return {"x": real(6, 4)}
     if function in UNARY_BACKWARD:
-        return {"dy": real(6, 4), "y": real(6, 4)}
+        return {"dy": real(6, 4), "x" if function.removesuffix("_backward") in GATED else "y": real(6, 4)}
     return {
         "dense_forward": {"x": real(6, 4), "w": real(4, 3), "b": real(3), "activation": "relu"},
         "dense_backward": {"dy": real(6, 3), "x": real(6, 4), "w": real(4, 3), "y": real(6, 3),
@@ -70,11 +72,11 @@ def operands(*functions):
             if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
 
 
+UPDATES = ["sgd_update", "adagrad_update", "rmsprop_update", "adam_update"]
+SLOTS = ["velocity", "squares", "first_moment", "second_moment"]
 LOSSES_OF_CLASSES = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge"]
 LOSSES_OF_ELEMENTS = ["mean_squared_error", "mean_absolute_error", "huber", "poisson", "binary_cross_entropy",
                       "hinge", "squared_hinge"]
-UPDATES = ["sgd_update", "adagrad_update", "rmsprop_update", "adam_update"]
-SLOTS = ["velocity", "squares", "first_moment", "second_moment"]
 ALL = [*UNARY, *UNARY_BACKWARD, "dense_forward", "dense_backward", *LOSSES_OF_CLASSES, *LOSSES_OF_ELEMENTS,
        *UPDATES]
 
@@ -127,7 +129,8 @@ def test_not_an_array(function, name, backend, dtype):
 def test_shapes_of_backward(function, backend, dtype):
     args = good(function, dtype)
     for shape in ((6, 3), (5, 4), (4, 6), (24,), (6, 1), (1, 4), (6, 4, 1), ()):
-        check(function, {**args, "y": np.ones(shape, dtype)}, ValueError, "y",
+        name = list(args)[1]
+        check(function, {**args, name: np.ones(shape, dtype)}, ValueError, name,
               re.escape(f"expected shape (6, 4) like dy, got {shape}"))
 
 
@@ -362,19 +365,28 @@ def test_unknown_activation(function, backend, dtype):
         check(function, {**args, "activation": wrong}, TypeError, "activation")
 
 
-@pytest.mark.parametrize("function", ["leaky_relu", "leaky_relu_backward"])
+@pytest.mark.parametrize("name", GATED)
+def test_derivative_that_needs_z(name, backend, dtype):
+    for activation in (name, activations.resolve(name), type(activations.resolve(name))):
+        check("dense_backward", {**good("dense_backward", dtype), "activation": activation}, ValueError,
+              "activation", f"got '{name}'; apply dense_backward with 'identity' to {name}_backward")
+
+
+@pytest.mark.parametrize("function", ["leaky_relu", "leaky_relu_backward", "elu", "elu_backward"])
 @pytest.mark.parametrize("alpha", [-0.1, np.nan, np.inf, -np.inf])
 def test_alpha_out_of_range(function, alpha, backend, dtype):
     check(function, {**good(function, dtype), "alpha": alpha}, ValueError, "alpha", "0 up")
-    with pytest.raises(ValueError, match="^alpha"):
-        activations.LeakyReLU(alpha)
+    for cls in (activations.LeakyReLU, activations.ELU):
+        with pytest.raises(ValueError, match="^alpha"):
+            cls(alpha)
 
 
 @pytest.mark.parametrize("alpha", [None, "0.1", [0.1], np.array([0.1]), 1j])
 def test_alpha_that_is_no_number(alpha, backend, dtype):
-    check("leaky_relu", {**good("leaky_relu", dtype), "alpha": alpha}, TypeError, "alpha", "number")
-    with pytest.raises(TypeError, match="^alpha"):
-        activations.LeakyReLU(alpha)
+    for function, cls in (("leaky_relu", activations.LeakyReLU), ("elu", activations.ELU)):
+        check(function, {**good(function, dtype), "alpha": alpha}, TypeError, "alpha", "number")
+        with pytest.raises(TypeError, match="^alpha"):
+            cls(alpha)
 
 
 # Updates --------------------------------------------------------------------------------------------------

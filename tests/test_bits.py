@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 import fastmlp
 from fastmlp import MLP, SGD, LeakyReLU, kernels
 from fastmlp.backends import cython
+from fastmlp.network import Samples
 
 FMA_ISAS = [isa for isa in kernels.available_isas() if isa != "portable"]
 THREADS = [1, 2, 3, 4]
@@ -249,11 +250,11 @@ def test_runs_of_the_engine_do_not_matter(dtype, rng):
     optimizer = SGD(0.05, momentum=0.9)
     one, two = (MLP([64, 128, 128, 10], dtype=dtype, seed=0) for _ in range(2))
     history = one.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, shuffle=False, progress=False)
-    velocity, total = optimizer.velocity(two._parameters), 0.0
+    samples, totals = Samples(X, y, batch_size=8), (0.0, 0.0)
     for first in range(0, 125, 5):
-        total = two._engine.train(X, y, None, 8, first, first + 5, optimizer, velocity, total, 1)
+        totals = two._engine.train(samples, first, first + 5, optimizer, first, totals, 1)
     assert hash_of(one) == hash_of(two)
-    assert history.loss == [total / 1000]
+    assert history.loss == [totals[0] / 1000] and totals[1] == 1000
 
 
 def test_the_workspace_leaves_no_trace(dtype, rng):

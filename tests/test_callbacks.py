@@ -115,6 +115,16 @@ def test_restores_the_best_weights(few_digits, backend, dtype):
     assert history.loss[-1] < history.loss[best]            # it had gone on learning by heart
 
 
+def test_restores_running_statistics(few_digits, backend):
+    """With batch normalisation the best weights are worth nothing with the statistics of others."""
+    train, test = few_digits
+    model, stopping = MLP([64, 64, 10], seed=0, batch_norm=True, dropout=0.2), EarlyStopping(patience=5)
+    history = model.fit(*train, epochs=200, batch_size=16, optimizer=SGD(0.1, momentum=0.9),
+                        validation_data=test, callbacks=[stopping], progress=False)
+    assert stopping.stopped_epoch == stopping.best_epoch + 5
+    assert model.evaluate(*test)["loss"] == min(history.val_loss) < history.val_loss[-1]
+
+
 def test_without_restoring(few_digits, backend):
     train, test = few_digits
     model, seen = MLP([64, 64, 10], seed=0), []

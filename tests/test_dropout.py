@@ -57,7 +57,8 @@ def test_gradients_by_finite_differences(backend, rng):
     X, y = rng.standard_normal((12, 5)), rng.integers(0, 3, 12)
     model = MLP([5, 16, 8, 3], "tanh", dropout=0.4, dtype="float64", seed=0)
     _, gradients = model.loss_and_gradients(X, y)
-    for parameters, gradient in zip(model.weights + model.biases, gradients.weights + gradients.biases, strict=True):
+    pairs = [*zip(model.weights, gradients.weights), *zip(model.biases, gradients.biases)]
+    for parameters, gradient in pairs:
         for place in list(np.ndindex(parameters.shape))[::7]:
             was = parameters[place]
             loss = []

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ ROWS = [shape for shape in SHAPES if shape]
 DENSE = [(0, 5, 3), (1, 1, 1), (1, 64, 64), (7, 1, 5), (5, 3, 1), (5, 0, 3), (17, 33, 10), (3, 100, 257),
          (33, 17, 16), (13, 300, 31), (130, 70, 50)]
 OUT_LAYOUTS = [layout for layout in LAYOUTS if layout != "read_only"]
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", activations.LeakyReLU(0.3)]
+ACTIVATIONS = [*activations.BY_NAME, activations.LeakyReLU(0.3), activations.ELU(0.3)]
 
 
 # The formulas, in float64, as a textbook has them; values in these tests are small enough for them. -------
@@ -43,12 +44,30 @@ def log_softmax64(x):
     return z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
 
 
+ERFC = np.vectorize(math.erfc, otypes="d")
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
+
+def sigmoid64(x):
+    return 1 / (1 + np.exp(-np.maximum(x, -700)))
+
+
+def cubic(x):
+    return math.sqrt(8 / math.pi) * (x + 0.044715 * x**3)
+
+
 FORWARD = {
     "exp": np.exp,
     "relu": lambda x: np.where(x > 0, x, 0),
     "leaky_relu": lambda x, alpha=0.01: np.where(x > 0, x, alpha * x),
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "sigmoid": sigmoid64,
     "tanh": np.tanh,
+    "elu": lambda x, alpha=1.0: np.where(x > 0, x, alpha * np.expm1(x)),
+    "selu": lambda x: SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(x)),
+    "softplus": lambda x: np.log1p(np.exp(x)),
+    "gelu": lambda x: x * ERFC(-x / math.sqrt(2)) / 2,
+    "gelu_tanh": lambda x: x * sigmoid64(cubic(x)),
+    "silu": lambda x: x * sigmoid64(x),
     "softmax": softmax64,
     "log_softmax": log_softmax64,
 }
@@ -57,10 +76,19 @@ BACKWARD = {
     "leaky_relu_backward": lambda dy, y, alpha=0.01: np.where(y > 0, dy, alpha * dy),
     "sigmoid_backward": lambda dy, y: dy * y * (1 - y),
     "tanh_backward": lambda dy, y: dy * (1 - y**2),
+    "elu_backward": lambda dy, y, alpha=1.0: dy * np.where(y > 0, 1, y + alpha),
+    "selu_backward": lambda dy, y: dy * np.where(y > 0, SELU_SCALE, y + SELU_SCALE * SELU_ALPHA),
+    "softplus_backward": lambda dy, y: dy * (1 - np.exp(-y)),
+    "gelu_backward": lambda dy, x: dy * (
+        ERFC(-x / math.sqrt(2)) / 2 + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
+    "gelu_tanh_backward": lambda dy, x: dy * sigmoid64(cubic(x)) * (
+        1 + x * sigmoid64(-cubic(x)) * math.sqrt(8 / math.pi) * (1 + 0.134145 * x**2)),
+    "silu_backward": lambda dy, x: dy * sigmoid64(x) * (1 + x * sigmoid64(-x)),
     "softmax_backward": lambda dy, y: y * (dy - (dy * y).sum(axis=-1, keepdims=True)),
     "log_softmax_backward": lambda dy, y: dy - np.exp(y) * dy.sum(axis=-1, keepdims=True),
 }
-ELEMENTWISE = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh"]
+GATED = ["gelu", "gelu_tanh", "silu"]           # their backward takes x
+ELEMENTWISE = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", *GATED]
 
 
 def forward64(name, x, *options):
@@ -107,7 +135,7 @@ def test_forward(name, layout, backend, dtype, rng):
         x = samples(rng, name, shape, dtype)
         y = call(getattr(F, name), lay_out(x, layout))
         check_new(y, shape, dtype)
-        scale = 10.0 if name == "log_softmax" else 0.0 if name in ELEMENTWISE else 1.0
+        scale = {"log_softmax": 10.0, "softmax": 1.0, "gelu": 1.0, "gelu_tanh": 1.0}.get(name, 0.0)
         expected = forward64(name, x.astype(np.float64))
         assert_allclose(y, expected, err_msg=str(shape), **tolerance(dtype, scale))
 
@@ -117,7 +145,8 @@ def test_forward(name, layout, backend, dtype, rng):
 def test_backward(name, layout, backend, dtype, rng):
     for shape in shapes_of(name):
         forward = name.removesuffix("_backward")
-        y = np.asarray(forward64(forward, rng.standard_normal(shape) * 2), dtype)
+        y = rng.standard_normal(shape) * 2
+        y = np.asarray(y if forward in GATED else forward64(forward, y), dtype)
         dy = np.asarray(rng.standard_normal(shape), dtype)
         dx = call(getattr(F, name), lay_out(dy, layout), lay_out(y, layout))
         check_new(dx, shape, dtype)
@@ -126,13 +155,15 @@ def test_backward(name, layout, backend, dtype, rng):
         assert_allclose(dx, expected, err_msg=str(shape), **tolerance(dtype, scale))
 
 
-def test_alpha(backend, dtype, rng):
-    x = samples(rng, "leaky_relu", (9, 7), dtype)
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_alpha(name, backend, dtype, rng):
+    forward, backward = getattr(F, name), getattr(F, name + "_backward")
+    x = samples(rng, name, (9, 7), dtype)
     for alpha in (0.0, 0.3, 1.0, 2.0, np.float32(0.25), np.float64(0.25), 1, np.array(0.5)):
-        assert_allclose(F.leaky_relu(x, alpha), forward64("leaky_relu", x, float(alpha)), **tolerance(dtype))
-        assert F.leaky_relu(x, alpha=alpha).dtype == dtype
-        dx = F.leaky_relu_backward(x, x, alpha)
-        assert_allclose(dx, BACKWARD["leaky_relu_backward"](x, x, float(alpha)), **tolerance(dtype))
+        assert_allclose(forward(x, alpha), forward64(name, x, float(alpha)), **tolerance(dtype))
+        assert forward(x, alpha=alpha).dtype == dtype
+        dx = backward(x, x, alpha)
+        assert_allclose(dx, BACKWARD[name + "_backward"](x, x, float(alpha)), **tolerance(dtype, 10.0))
         assert dx.dtype == dtype
 
 
@@ -196,6 +227,12 @@ INF, NAN = np.inf, np.nan
     ("leaky_relu", [(0.0, 0), (-0.0, 0), (INF, INF), (-INF, -INF), (NAN, NAN), (-100, -1)]),
     ("sigmoid", [(0.0, 0.5), (-0.0, 0.5), (INF, 1), (-INF, 0), (NAN, NAN), (1e4, 1), (-1e4, 0)]),
     ("tanh", [(0.0, 0), (-0.0, 0), (INF, 1), (-INF, -1), (NAN, NAN), (1e4, 1), (-1e4, -1)]),
+    ("elu", [(0.0, 0), (-0.0, 0), (INF, INF), (-INF, -1), (NAN, NAN), (1e4, 1e4), (-1e4, -1)]),
+    ("selu", [(0.0, 0), (-0.0, 0), (INF, INF), (-INF, -SELU_SCALE * SELU_ALPHA), (NAN, NAN),
+              (1, SELU_SCALE)]),
+    ("softplus", [(0.0, math.log(2)), (INF, INF), (-INF, 0), (NAN, NAN), (1e4, 1e4), (-1e4, 0)]),
+    *[(name, [(0.0, 0), (-0.0, 0), (INF, INF), (-INF, 0), (NAN, NAN), (1e4, 1e4), (-1e4, 0),
+              (1e30, 1e30)]) for name in GATED],
 ])
 def test_special_values(name, pairs, backend, dtype):
     x, y = np.array(pairs, dtype).T
@@ -204,9 +241,23 @@ def test_special_values(name, pairs, backend, dtype):
         assert_allclose(result, np.repeat(y, size), rtol=2 * np.finfo(dtype).eps, atol=0)
 
 
-def test_odd_functions_keep_the_sign_of_zero(backend, dtype):
-    assert np.signbit(F.tanh(np.array([-0.0], dtype)))[0]
-    assert not np.signbit(F.tanh(np.array([0.0], dtype)))[0]
+@pytest.mark.parametrize("name", ["tanh", "elu", "selu", *GATED])
+def test_the_sign_of_zero_is_kept(name, backend, dtype):
+    assert np.signbit(getattr(F, name)(np.array([-0.0], dtype)))[0]
+    assert not np.signbit(getattr(F, name)(np.array([0.0], dtype)))[0]
+
+
+@pytest.mark.parametrize("name, left, right", [
+    ("elu", 0, 1), ("selu", 0, SELU_SCALE), ("softplus", 0, 1), *((name, 0, 1) for name in GATED)])
+def test_slopes_far_away(name, left, right, backend, dtype):
+    """Limits, where the formula says infinity times 0; NaN stays NaN."""
+    backward = getattr(F, name + "_backward")
+    for far in (1e4, 1e30, np.finfo(dtype).max, INF):
+        x = np.array([-far, far, NAN], dtype)
+        with np.errstate(over="ignore"):
+            given = x if name in GATED else getattr(F, name)(x)
+        slope = backward(np.ones(3, dtype), given)
+        assert_allclose(slope, [left, right, NAN], rtol=np.finfo(dtype).eps, atol=2 * np.finfo(dtype).eps)
 
 
 def test_subnormals(backend, dtype):
@@ -254,7 +305,7 @@ def dense64(x, w, b, activation):
     """The layer in float64, and a bound of the rounding errors of its sum in another dtype."""
     x, w, b = (a.astype(np.float64) for a in (x, w, b))
     activation = activations.resolve(activation)
-    options = (activation.alpha,) if activation.name == "leaky_relu" else ()
+    options = (activation.alpha,) if activation.alpha else ()
     z = x @ w + b
     y = z if activation.name == "identity" else FORWARD[activation.name](z, *options)
     return y, (x.shape[1] + 2) * (np.abs(x) @ np.abs(w) + np.abs(b))
@@ -273,10 +324,10 @@ def test_dense_forward(activation, layout, backend, dtype, rng):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+@pytest.mark.parametrize("activation", [f for f in ACTIVATIONS if f not in GATED], ids=str)
 def test_dense_backward(activation, layout, backend, dtype, rng):
     resolved = activations.resolve(activation)
-    options = (resolved.alpha,) if resolved.name == "leaky_relu" else ()
+    options = (resolved.alpha,) if resolved.alpha else ()
     for shape in DENSE:
         x, w, b = dense_case(rng, shape, dtype)
         y = dense64(x, w, b, activation)[0].astype(dtype)
@@ -485,6 +536,14 @@ def test_bounded_functions_of_anything(data, backend, dtype):
             y = getattr(F, name)(x)
             assert_array_equal(np.isnan(y), nan)
             assert (y[~nan] >= low).all() and (y[~nan] <= high).all()
+        for name in ("elu", "selu", "softplus", *GATED):
+            y = getattr(F, name)(x)
+            assert_array_equal(np.isnan(y), nan)
+            low = {"elu": -1, "selu": -1.7580994, "softplus": 0}.get(name, -0.2784646)
+            assert (y[~nan] >= low).all()
+            dx = getattr(F, name + "_backward")(np.ones_like(x), x if name in GATED else y)
+            assert_array_equal(np.isnan(dx), nan)
+            assert (np.abs(dx[~nan]) <= 1.76).all()
         assert_array_equal(F.leaky_relu(x, 1.0), x)
         assert_array_equal(F.relu(x)[~nan], np.where(x > 0, x, 0)[~nan])
 

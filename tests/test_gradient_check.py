@@ -9,20 +9,25 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, GradientCheck, LeakyReLU, gradient_check, state
+from fastmlp import MLP, GradientCheck, LeakyReLU, activations, gradient_check, losses, state
 
 CHECK = importlib.import_module("fastmlp.gradient_check")       # whose function has the same name
 TARGETS = {
-    "indices": ("cross_entropy", lambda rng, n, m: rng.integers(0, m, n)),
-    "probabilities": ("cross_entropy", lambda rng, n, m: rng.dirichlet(np.ones(m), n)),
-    "values": ("mean_squared_error", lambda rng, n, m: rng.standard_normal((n, m))),
+    "classes": lambda rng, n, m: rng.integers(0, m, n),
+    "distributions": lambda rng, n, m: rng.dirichlet(np.ones(m), n),
+    "binary": lambda rng, n, m: rng.integers(0, 2, (n, m)),
+    "signs": lambda rng, n, m: rng.choice([-1, 1], (n, m)),
+    "values": lambda rng, n, m: rng.standard_normal((n, m)),
+    "counts": lambda rng, n, m: rng.poisson(2.0, (n, m)),
 }
+LOSSES = [*losses.BY_NAME, losses.CrossEntropy(label_smoothing=0.1), losses.CrossEntropy(ignore_index=1),
+          losses.BinaryCrossEntropy(pos_weight=[0.5, 1, 3]), losses.Huber(0.3)]
 
 
-def problem(rng, kind="indices", layers=(4, 9, 7, 3), n=12, **settings):
-    loss, targets = TARGETS[kind]
+def problem(rng, loss="cross_entropy", layers=(4, 9, 7, 3), n=12, targets=None, **settings):
     model = MLP(layers, loss=loss, seed=0, bias_init=lambda rng, n: rng.standard_normal(n) / 4, **settings)
-    return model, rng.standard_normal((n, layers[0])), targets(rng, n, layers[-1])
+    y = TARGETS[targets or model.loss.targets](rng, n, layers[-1])
+    return model, rng.standard_normal((n, layers[0])), y
 
 
 def break_gradients(monkeypatch, change):
@@ -39,17 +44,37 @@ def break_gradients(monkeypatch, change):
 
 # Right gradients -------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("kind", TARGETS)
-@pytest.mark.parametrize("activation", ["identity", "relu", "leaky_relu", LeakyReLU(0.3), "sigmoid", "tanh"],
-                         ids=str)
-def test_right_gradients_pass(activation, kind, backend, dtype, rng):
-    model, X, y = problem(rng, kind, activation=activation, dtype=dtype)
+@pytest.mark.parametrize("activation", [*activations.BY_NAME, LeakyReLU(0.3)], ids=str)
+def test_every_activation(activation, backend, dtype, rng):
+    model, X, y = problem(rng, activation=activation, dtype=dtype)
     result = gradient_check(model, X, y)
     assert result.passed is True, str(result)
     assert result.largest_error < (2e-5 if dtype == np.float32 else 5e-7)
     assert [layer.checked for layer in result.layers] == [5 * 9, 10 * 7, 8 * 3]
     assert [layer.shape for layer in result.layers] == [(4, 9), (9, 7), (7, 3)]
     assert not any(layer.kinks for layer in result.layers)
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=str)
+def test_every_loss(loss, backend, dtype, rng):
+    model, X, y = problem(rng, loss, activation="tanh", dtype=dtype)
+    result = gradient_check(model, X, y)
+    assert result.passed, str(result)
+
+
+def test_rows_of_probabilities(backend, dtype, rng):
+    assert gradient_check(*problem(rng, activation="tanh", dtype=dtype, targets="distributions")).passed
+
+
+@pytest.mark.parametrize("factor, passes", [(2, True), (2.01, False)])
+def test_loss_of_the_users_own(factor, passes, backend, dtype, rng):
+    """The fourth power of the error; and its gradient, right or wrong."""
+    def fourth(logits, targets):
+        error = logits - targets
+        return float((error**4).mean()), 2 * factor * error**3 / error.size
+
+    model, X, y = problem(rng, fourth, activation="tanh", dtype=dtype, targets="values")
+    assert gradient_check(model, X, y).passed is passes
 
 
 @pytest.mark.parametrize("layers", [(1, 1), (3, 2), (5, 1, 4), (2, 2, 2, 2, 2, 2), (70, 40, 10)])
@@ -63,7 +88,7 @@ def test_every_shape(layers, backend, rng):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_losses_of_every_size(scale, backend, rng):
     """The loss, and what rounds in it, grow with the square."""
-    model, X, y = problem(rng, "values", dtype="float64", activation="tanh")
+    model, X, y = problem(rng, "mean_squared_error", dtype="float64", activation="tanh")
     assert gradient_check(model, X, scale * y).passed
 
 
@@ -93,6 +118,35 @@ def test_any_input(backend, rng):
     assert gradient_check(model, np.eye(2, dtype=np.uint8), np.array([[0], [1]])).passed
     values = MLP([2, 1], loss="mean_squared_error", seed=0)
     assert gradient_check(values, np.eye(2, dtype=">f4"), [0.5, 1]).passed
+
+
+@pytest.mark.parametrize("settings", [
+    {"batch_norm": True}, {"batch_norm": [True, False]}, {"dropout": 0.3}, {"dropout": [0.5, 0.0]},
+    {"dropout": 0.3, "batch_norm": True},
+], ids=str)
+def test_dropout_and_batch_normalisation(settings, backend, dtype, rng):
+    """The loss of a training step, its masks and its statistics as they are; scales are checked as well."""
+    model, X, y = problem(rng, dtype=dtype, activation="tanh", **settings)
+    model.fit(X, y, epochs=3, batch_size=5, progress=False)
+    for array, value in state.arrays(model).items():
+        if array.startswith("scales"):
+            value += rng.uniform(-0.5, 0.5, len(value))
+    before = {name: array.copy() for name, array in state.arrays(model).items()}
+    result = gradient_check(model, X, y)
+    assert result.passed, str(result)
+    assert not any(layer.kinks for layer in result.layers)
+    scales = [0 if scale is None else scale.size for scale in model.scales]
+    assert [layer.checked for layer in result.layers] == [45 + scales[0], 70 + scales[1], 24 + scales[2]]
+    for name, array in state.arrays(model).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_broken_scale(backend, rng, monkeypatch):
+    model, X, y = problem(rng, activation="tanh", batch_norm=True)
+    break_gradients(monkeypatch, lambda gradients: gradients.scales[1].__imul__(1.1))
+    result = gradient_check(model, X, y)
+    assert [layer.largest_error > result.tolerance for layer in result.layers] == [False, True, False]
+    assert result.layers[1].at.startswith("scales[1][")
 
 
 # Broken gradients ------------------------------------------------------------------------------------------
@@ -173,6 +227,22 @@ def test_broken_model_alone(backend, rng):
     result = gradient_check(model, X, y)
     assert [layer.largest_error > result.tolerance for layer in result.layers] == [False, False, True]
     assert result.layers[2].largest_error == pytest.approx(1 / 3, rel=1e-3)
+
+
+def test_training_with_another_loss(backend, rng, monkeypatch):
+    """Where training adds something to the loss, as dropout does, that loss is the one to differentiate."""
+    model, X, y = problem(rng, dtype="float64", activation="tanh")
+    right = MLP.loss_and_gradients
+
+    def with_penalty(self, X, y):
+        loss, gradients = right(self, X, y)
+        gradients.weights[0][...] += self.weights[0]
+        return loss + (self.weights[0]**2).sum() / 2, gradients
+
+    monkeypatch.setattr(MLP, "loss_and_gradients", with_penalty)
+    result = gradient_check(model, X, y)
+    assert result.passed, str(result)
+    assert not any(layer.kinks for layer in result.layers)
 
 
 # Kinks and steps -------------------------------------------------------------------------------------------

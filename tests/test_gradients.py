@@ -9,7 +9,8 @@ import fastmlp.functional as F
 from fastmlp import activations
 
 STEP = 1e-6
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", activations.LeakyReLU(0.3)]
+ACTIVATIONS = [*activations.BY_NAME, activations.LeakyReLU(0.3), activations.ELU(0.3)]
+ELEMENTWISE = [name for name in activations.BY_NAME if name != "identity"]
 
 
 def numerical_gradient(loss, x):
@@ -35,18 +36,21 @@ def away_from_zero(x):
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 33), (2, 3, 4)])
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "softmax", "log_softmax"])
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "softmax", "log_softmax"])
 def test_activation(name, shape, backend, rng):
     x, dy = away_from_zero(rng.standard_normal(shape)), rng.standard_normal(shape)
     forward, backward = getattr(F, name), getattr(F, name + "_backward")
-    close(backward(dy, forward(x)), numerical_gradient(lambda: (dy * forward(x)).sum(), x))
+    given = x if name in ("gelu", "gelu_tanh", "silu") else forward(x)
+    close(backward(dy, given), numerical_gradient(lambda: (dy * forward(x)).sum(), x))
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.5])
-def test_leaky_relu_alpha(alpha, backend, rng):
+@pytest.mark.parametrize("name", ["leaky_relu", "elu"])
+def test_alpha(name, alpha, backend, rng):
     x, dy = away_from_zero(rng.standard_normal(20)), rng.standard_normal(20)
-    numerical = numerical_gradient(lambda: (dy * F.leaky_relu(x, alpha)).sum(), x)
-    close(F.leaky_relu_backward(dy, F.leaky_relu(x, alpha), alpha), numerical)
+    forward, backward = getattr(F, name), getattr(F, name + "_backward")
+    numerical = numerical_gradient(lambda: (dy * forward(x, alpha)).sum(), x)
+    close(backward(dy, forward(x, alpha), alpha), numerical)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5, 3), (6, 4, 1), (5, 1, 7), (7, 9, 17)])
@@ -59,7 +63,12 @@ def test_dense(activation, shape, backend, rng):
         return (dy * F.dense_forward(x, w, b, activation)).sum()
 
     assert np.abs(F.dense_forward(x, w, b)).min() > 1e-3, "a sum at the kink of ReLU: choose another seed"
-    gradients = F.dense_backward(dy, x, w, F.dense_forward(x, w, b, activation), activation)
+    f = activations.resolve(activation)
+    if f.from_output:
+        gradients = F.dense_backward(dy, x, w, F.dense_forward(x, w, b, f), f)
+    else:
+        z = F.dense_forward(x, w, b)
+        gradients = F.dense_backward(getattr(F, f.name + "_backward")(dy, z), x, w, z)
     for analytic, array in zip(gradients, (x, w, b), strict=True):
         close(analytic, numerical_gradient(loss, array))
 

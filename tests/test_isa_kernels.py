@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fastmlp import kernels, losses
-from fastmlp.activations import LeakyReLU, resolve
+from fastmlp.activations import BY_NAME, ELU, LeakyReLU, resolve
 from fastmlp.backends import numpy as specification
+from fastmlp.backends.numpy.activations import activate, derivative
 from fastmlp.layout import padded_row
 
 ISAS = kernels.available_isas()
@@ -22,7 +23,8 @@ FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
 DTYPES = ["float32", "float64"]
 
 # By their numbers in activations.pxi and losses.pxi.
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh"]
+ACTIVATIONS = {cls.code: name for name, cls in BY_NAME.items()}
+FUNCTIONS = {**ACTIVATIONS, 12: "exp", 13: "log"}
 ALPHA = 0.2
 CROSS_ENTROPY, KL_DIVERGENCE, MULTICLASS_HINGE, MEAN_SQUARED_ERROR = range(4)
 POISSON, BINARY_CROSS_ENTROPY, HINGE, SQUARED_HINGE = range(6, 10)
@@ -86,7 +88,7 @@ def close(got, expected, module, scale, terms=1):
 
 # Dense layers ---------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+@pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_dense_forward(module, code, name, rng):
     for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
         x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
@@ -98,14 +100,14 @@ def test_dense_forward(module, code, name, rng):
         x64, w64, b64 = (a.astype(np.float64) for a in (x, w, b))
         z = specification.dense_forward(x64, w64, b64)
         scale = np.abs(x64) @ np.abs(w64) + np.abs(b64)
-        close(y, specification._activate(z, resolved(name)), module, scale, k)
+        close(y, activate(z, resolved(name)), module, scale, k)
 
 
 def resolved(name):
-    return LeakyReLU(ALPHA) if name == "leaky_relu" else resolve(name)
+    return {"leaky_relu": LeakyReLU(ALPHA), "elu": ELU(ALPHA)}.get(name) or resolve(name)
 
 
-@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+@pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_dense_backward(module, code, name, rng):
     for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
         dy, x, w = real(rng, module, m, n), real(rng, module, m, k), real(rng, module, k, n)
@@ -147,30 +149,30 @@ def test_dense_functions_decline_what_does_not_fit(module, rng):
 
 # Element by element ---------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("code, name", list(enumerate([*ACTIVATIONS, "exp", "log"])))
+@pytest.mark.parametrize("code, name", FUNCTIONS.items())
 def test_map_forward(module, code, name, rng):
     for n in [0, *SIZES]:
         x = real(rng, module, n)
         x = np.abs(x) + np.asarray(1e-3, x.dtype) if name == "log" else x
         expected = x.astype(np.float64)
-        if name == "leaky_relu":
-            expected = specification.leaky_relu(expected, ALPHA)
-        elif name != "identity":
+        if name in BY_NAME:
+            activate(expected, resolved(name))
+        else:
             expected = getattr(specification, name)(expected)
         out = Canaries(module.DTYPE)
         y, in_place = out.array(n), out.array(n, values=x)
         assert module.map_forward(y, x, code, ALPHA)
         assert module.map_forward(in_place, in_place, code, ALPHA)
         out.check(n)
-        close(y, expected, module, 0)
+        close(y, expected, module, np.abs(x) if name in ("gelu", "gelu_tanh") else 0)
         np.testing.assert_array_equal(in_place, y)
 
 
-@pytest.mark.parametrize("code, name", list(enumerate(ACTIVATIONS)))
+@pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_map_derivative(module, code, name, rng):
     for n in [0, *SIZES]:
         dy, y = real(rng, module, n), np.tanh(real(rng, module, n))
-        expected = specification._derivative(dy.astype(np.float64), y.astype(np.float64), resolved(name))
+        expected = derivative(dy.astype(np.float64), y.astype(np.float64), resolved(name))
         out = Canaries(module.DTYPE)
         dx, over_dy, over_y = out.array(n), out.array(n, values=dy), out.array(n, values=y)
         assert module.map_derivative(dx, dy, y, code, ALPHA)
@@ -367,7 +369,7 @@ def results(module):
     for m, k, n in [(1, 7, 300), (13, 33, 31), (50, 600, 19), (600, 20, 24), (97, 300, 65)]:
         x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
         dy = real(rng, module, m, n)
-        for code in range(5):
+        for code in ACTIVATIONS:
             y = np.empty((m, n), dtype)
             module.dense_forward(y, x, w, b, code, ALPHA)
             dx, dw, db = np.empty((m, k), dtype), np.empty((k, n), dtype), np.empty(n, dtype)
@@ -439,16 +441,16 @@ def call_everything_on_guarded_pages(isa, dtype):
             y, dy = pages.array(m, n), pages.array(m, n, values=rng.standard_normal((m, n)))
             dx, dw, db = pages.array(m, k), pages.array(k, n), pages.array(n)
             dz = pages.array(m, padded_row(n, y.itemsize))
-            for code in range(5):
+            for code in ACTIVATIONS:
                 assert module.dense_forward(y, x, w, b, code, ALPHA)
                 assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
         for n in SIZES:
             pages = Pages(dtype, at_end)
             x = pages.array(n, values=rng.random(n))
             y, dy, dx = pages.array(n), pages.array(n, values=rng.random(n)), pages.array(n)
-            for code in range(7):
+            for code in FUNCTIONS:
                 assert module.map_forward(y, x, code, ALPHA)
-            for code in range(5):
+            for code in ACTIVATIONS:
                 assert module.map_derivative(dx, dy, y, code, ALPHA)
             assert module.sgd_update(dx, dy, 0.1, 0.9, y, True, 0.1)
             assert module.sgd_update(dx, dy, 0.1, 0.0, None, False, 0.1)

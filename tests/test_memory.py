@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from fastmlp import MLP, SGD
+from fastmlp.network import Samples
 
 MB = 1 << 20
 NEEDS_PROC = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
@@ -28,9 +29,8 @@ class Counted:
     def __init__(self, dtype, X, y, options, threads):
         self.model = MLP([X.shape[1], 64, 32, 10], dtype=dtype, seed=0)
         self.optimizer = SGD(1e-6, **options)
-        self.velocity = self.optimizer.velocity(self.model._parameters)
-        self.order = np.random.default_rng(0).permutation(len(X))
-        self.X, self.y, self.threads = X, y, threads
+        self.samples = Samples(X, y, None, np.random.default_rng(0).permutation(len(X)), 4)
+        self.threads = threads
 
     def least(self, steps):
         """What a run of so many steps needs: the least of five, as free lists, the garbage collector and
@@ -46,8 +46,7 @@ class Counted:
             blocks = sys.getallocatedblocks()
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
-            self.model._engine.train(self.X, self.y, self.order, 4, 0, steps, self.optimizer, self.velocity,
-                                     0.0, self.threads)
+            self.model._engine.train(self.samples, 0, steps, self.optimizer, 0, (0.0, 0.0), self.threads)
             return sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()
@@ -151,6 +150,7 @@ import sys, json
 import numpy as np
 import fastmlp
 from fastmlp import MLP, SGD
+from fastmlp.network import Samples
 
 def status(key):        # bytes; VmHWM is the largest VmRSS so far, of this program alone
     with open("/proc/self/status") as lines:

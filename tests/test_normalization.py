@@ -15,7 +15,8 @@ def data(rng, n=60, inputs=9, classes=3):
 def test_one_layer_by_hand(backend, dtype, rng):
     """Logits of a training step and of inference, from the formula, via the loss of a network."""
     X, y = data(rng)
-    model = MLP([9, 40, 3], "identity", batch_norm=BatchNorm(momentum=0.25, epsilon=1e-3), dtype=dtype, seed=0)
+    norm = BatchNorm(momentum=0.25, epsilon=1e-3)
+    model = MLP([9, 40, 3], "identity", batch_norm=norm, dtype=dtype, seed=0)
     model.scales[0][...] = rng.uniform(0.5, 2, 40)
     model.biases[0][...] = rng.standard_normal(40)
     z = X.astype(dtype).astype(float) @ model.weights[0].astype(float)
@@ -35,7 +36,8 @@ def test_one_layer_by_hand(backend, dtype, rng):
     np.testing.assert_array_equal(model.running_variances[0], 1)
     model.train_step(X, y, SGD(0.0))
     np.testing.assert_allclose(model.running_means[0], 0.25 * mean, rtol=0, atol=10 * tolerance)
-    np.testing.assert_allclose(model.running_variances[0], 0.75 + 0.25 * z.var(axis=0, ddof=1), rtol=10 * tolerance)
+    variances = 0.75 + 0.25 * z.var(axis=0, ddof=1)
+    np.testing.assert_allclose(model.running_variances[0], variances, rtol=10 * tolerance)
     expected = logits(model.running_means[0].astype(float), model.running_variances[0].astype(float))
     np.testing.assert_allclose(model.forward(X), expected, rtol=0, atol=20 * tolerance)
 
@@ -44,7 +46,8 @@ def test_one_layer_by_hand(backend, dtype, rng):
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_gradients_by_finite_differences(activation, dropout, backend, rng):
     X, y = data(rng, n=11)
-    model = MLP([9, 12, 7, 3], activation, batch_norm=[True, BatchNorm()], dropout=dropout, dtype="float64", seed=0)
+    model = MLP([9, 12, 7, 3], activation, batch_norm=[True, BatchNorm()], dropout=dropout, dtype="float64",
+                seed=0)
     for scale in model.scales[:2]:
         scale[...] = rng.uniform(0.5, 2, len(scale))
     _, gradients = model.loss_and_gradients(X, y)

@@ -15,6 +15,7 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, SGD, threads
+from fastmlp.network import Samples
 
 LAYERS, BATCH = [64, 128, 128, 10], 128         # enough work for several threads
 
@@ -402,8 +403,8 @@ def test_a_refused_call_leaves_the_model_usable():
     X, y = data()
     model = MLP(LAYERS, seed=0)
     with pytest.raises(TypeError):
-        model._engine._engine.train(0, X.astype(complex), y.astype(np.intp), None, None, 8, 0, 1, 1,
-                                    0.1, 0.0, 0.0, 0, 0, 0.0, 2)
+        samples = Samples(X.astype(complex), y.astype(np.intp), batch_size=8)
+        model._engine.train(samples, 0, 1, SGD(0.1), 0, (0.0, 0.0), 2)
     assert np.isfinite(model.train_step(X, y, SGD(0.1)))
 
 

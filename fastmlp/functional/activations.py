@@ -331,7 +331,7 @@ def gelu_tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     """y = x (1 + tanh u) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), for every element of an array of any
     shape.
 
-    Off the exact `gelu` by at most 0.0005. Of the formula, the compiled backend is within 3 + 4 |u| ULP for
+    Off the exact `gelu` by at most 0.0005. Of the formula, the compiled backend is within 3 + 6 |u| ULP for
     negative x: the rounding of u. gelu_tanh(-inf) = 0; NaN stays NaN. `out` may be x. See
     `fastmlp.activations.GELUTanh`.
 

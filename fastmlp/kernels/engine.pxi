@@ -181,7 +181,7 @@ cdef class Engine:
         return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
 
     def train(self, x, const Py_ssize_t[::1] labels, rows, const double[::1] weights, const Py_ssize_t[::1] order,
-              Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, ::1] rates,
+              Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, :] rates,
               double clip_norm, Py_ssize_t destination, slots, uint64_t seed, uint64_t count, totals, int threads):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
 
@@ -226,6 +226,7 @@ cdef class Engine:
         for i in range(run.slots):
             run.slot[i] = run.bias_rule.slot[i] = slots[i]
         run.rates = &rates[0, 0] if rates is not None else NULL
+        run.rates_row = rates.strides[0] // <Py_ssize_t>sizeof(double) if rates is not None else 0
         run.clip_norm = clip_norm
         run.destination = destination
         run.loss_sum, run.weight_sum = totals

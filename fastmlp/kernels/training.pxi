@@ -28,6 +28,7 @@ cdef struct Run:
     Optimizer weight_rule
     Optimizer bias_rule
     const double* rates         # (steps, RATES) of the optimizer, or NULL: gradients only
+    Py_ssize_t rates_row        # from a step to the next: 0 where all are alike
     double clip_norm            # largest norm of all gradients, or 0
     Py_ssize_t destination      # distance of the gradients from the parameters, where they are written down
     int slots
@@ -353,8 +354,8 @@ cdef void train(void* argument, int thread) noexcept nogil:
         if run.failed:
             break
         if run.rates != NULL:
-            set_rates(&weight_rule, run.rates + RATES * (step - run.first))
-            set_rates(&bias_rule, run.rates + RATES * (step - run.first))
+            set_rates(&weight_rule, run.rates + run.rates_row * (step - run.first))
+            set_rates(&bias_rule, run.rates + run.rates_row * (step - run.first))
         if thread == 0 and run.loss_function == NULL:
             for i in range(rows):
                 run.loss_sum += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)

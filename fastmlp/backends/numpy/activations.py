@@ -100,6 +100,7 @@ def softplus_backward(dy, y, *, out=None):
 #
 # From a = |x| and F(-a), which keeps its bits where F(a) is nearly 1:
 # x F(x) = max(x, 0) - a F(-a); the derivative F(x) + x F'(x) is F(-a) - a F'(a) below 0, and 1 - that above.
+# max(x, 0) keeps the sign of -0.
 
 _ERFC = np.vectorize(math.erfc, otypes="d")     # one element at a time: NumPy has no erf
 _FAR = 1000.0                                   # where all F(-a) are 0, and 0 times it is 0
@@ -107,7 +108,8 @@ _FAR = 1000.0                                   # where all F(-a) are 0, and 0 t
 
 def normal(a):
     """F(-a) and F'(a) of the standard normal distribution."""
-    return _ERFC(a / math.sqrt(2)).astype(a.dtype) / 2, np.exp(-a * a / 2) / math.sqrt(2 * math.pi)
+    below = _ERFC(a.astype("d") / math.sqrt(2)) / 2
+    return below.astype(a.dtype), np.exp(-a * a / 2) / math.sqrt(2 * math.pi)
 
 
 def logistic(a):
@@ -124,7 +126,8 @@ def logistic_of_cubic(a):
 
 def gated(x, distribution, out):
     a = np.minimum(np.abs(x), x.dtype.type(_FAR))
-    return np.subtract(np.maximum(x, 0), a * distribution(a)[0], out=or_new(out, x.shape, x.dtype))
+    return np.subtract(np.where(x < 0, x.dtype.type(0), x), a * distribution(a)[0],
+                       out=or_new(out, x.shape, x.dtype))
 
 
 def gated_slope(x, distribution):

@@ -1,0 +1,170 @@
+"""What the activations promise beyond their formulas: slopes, symmetries, agreement of the backends."""
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+import pytest
+from conftest import LAYOUTS, lay_out
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+import fastmlp
+import fastmlp.functional as F
+from fastmlp import activations, backends, kernels
+from fastmlp.backends.numpy.activations import slope
+
+GATED = ["gelu", "gelu_tanh", "silu"]
+NAMES = [name for name in activations.BY_NAME if name != "identity"]
+NEW = ["elu", "selu", "softplus", *GATED]
+
+
+def test_names_codes_and_classes():
+    assert [cls.code for cls in activations.BY_NAME.values()] == list(range(11))
+    for name, cls in activations.BY_NAME.items():
+        assert cls.name == name and activations.resolve(name) == activations.resolve(cls) == cls()
+        assert getattr(fastmlp, cls.__name__) is cls
+        assert cls.from_output == (name not in GATED)
+        if name != "identity":
+            assert callable(getattr(F, name)) and callable(getattr(F, name + "_backward"))
+
+
+def backward(name, dy, x):
+    """The derivative from x, whatever it is computed from."""
+    return getattr(F, name + "_backward")(dy, x if name in GATED else getattr(F, name)(x))
+
+
+# Slopes -------------------------------------------------------------------------------------------------
+
+def exact_slope(name, x):
+    x = mpmath.mpf(x)
+    if name == "gelu":
+        return mpmath.erfc(-x / mpmath.sqrt(2)) / 2 + x * mpmath.npdf(x)
+    cubic = mpmath.mpf("0.044715") if name == "gelu_tanh" else 0
+    c = mpmath.sqrt(8 / mpmath.pi) if name == "gelu_tanh" else 1
+    s = 1 / (1 + mpmath.exp(-c * (x + cubic * x**3)))
+    return s * (1 + x * (1 - s) * c * (1 + 3 * cubic * x**2))
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_slopes_of_the_gated(name, dtype, rng):
+    """Within about one unit in the last place of 1, everywhere; the kernels of every instruction set."""
+    x = np.concatenate([rng.uniform(-8, 8, 800), rng.uniform(-120, 40, 200), [0.0, -0.75, -1.28]])
+    x = x.astype(dtype)
+    with mpmath.workprec(100):
+        expected = np.array([float(exact_slope(name, v)) for v in x.tolist()])
+    for isa in kernels.available_isas():
+        dx = np.empty_like(x)
+        code = activations.BY_NAME[name].code
+        assert kernels.load(isa, dtype.name).map_derivative(dx, np.ones_like(x), x, code, 0.0)
+        assert np.abs(dx - expected).max() <= 1.25 * np.finfo(dtype).eps
+    with backends.use_backend("numpy"):
+        assert np.abs(backward(name, np.ones_like(x), x) - expected).max() <= 4 * np.finfo(dtype).eps
+
+
+def test_the_slope_of_softplus_is_the_sigmoid(backend, dtype):
+    """Also far below 0, where 1 - exp(-y) would be 0."""
+    x = np.linspace(-80, 80, 321).astype(dtype)
+    assert_allclose(backward("softplus", np.ones_like(x), x), F.sigmoid(x), rtol=8 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_slope_of_the_specification(name, dtype, rng):
+    f, z = activations.resolve(name), rng.standard_normal((5, 9)).astype(dtype)
+    before = z.copy()
+    with backends.use_backend("numpy"):
+        expected = backward(name, np.ones_like(z), z)
+    assert_array_equal(slope(z, f), expected)
+    assert slope(z, f).dtype == dtype
+    assert_array_equal(z, before)
+    assert_array_equal(slope(z, activations.Identity()), np.ones_like(z))
+
+
+# Shapes of the curves -----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name", GATED)
+def test_gates_are_symmetric(name, backend, dtype, rng):
+    """f(x) - f(-x) = x, f'(x) + f'(-x) = 1."""
+    x = (rng.standard_normal(500) * 4).astype(dtype)
+    f, eps = getattr(F, name), np.finfo(dtype).eps
+    assert_allclose(f(x) - f(-x), x, rtol=2 * eps, atol=eps)
+    ones = np.ones_like(x)
+    assert_allclose(backward(name, ones, x) + backward(name, ones, -x), ones, rtol=2 * eps)
+
+
+def test_gelu_tanh_is_near_gelu(backend, dtype):
+    x = np.linspace(-10, 10, 10_001).astype(dtype)
+    assert 0.0004 < np.abs(F.gelu(x) - F.gelu_tanh(x)).max() < 0.0005
+
+
+@pytest.mark.parametrize("name, where, depth", [("gelu", -0.7518, -0.1700), ("silu", -1.2785, -0.2785)])
+def test_dips(name, where, depth, backend, dtype):
+    x = np.linspace(-3, 0, 30_001).astype(dtype)
+    y = getattr(F, name)(x)
+    assert y.min() == pytest.approx(depth, abs=1e-4)
+    assert abs(backward(name, np.ones(1, dtype), np.array([where], dtype))[0]) < 1e-4
+
+
+def test_selu_has_a_fixed_point(backend):
+    """Mean 0 and variance 1 go in and come out."""
+    x = np.linspace(-10, 10, 20_001)
+    weights = np.exp(-x * x / 2) / np.sqrt(2 * np.pi) * 1e-3
+    y = F.selu(x)
+    assert (weights * y).sum() == pytest.approx(0, abs=1e-6)
+    assert (weights * y**2).sum() == pytest.approx(1, abs=1e-6)
+
+
+def test_relatives(backend, dtype, rng):
+    x = (rng.standard_normal(300) * 3).astype(dtype)
+    eps = np.finfo(dtype).eps
+    assert_array_equal(F.elu(x, 0.0), F.relu(x))
+    assert_allclose(F.silu(x), x * F.sigmoid(x), rtol=4 * eps)
+    assert_allclose(F.softplus(x) - F.softplus(-x), x, rtol=4 * eps, atol=4 * eps)
+    assert_allclose(F.elu(np.minimum(x, 0), 2.5), 2.5 * F.elu(np.minimum(x, 0)), rtol=4 * eps)
+    assert_allclose(F.selu(x), 1.0507009873554805 * F.elu(x, 1.6732632423543772), rtol=4 * eps)
+
+
+# Any shape, any layout ----------------------------------------------------------------------------------
+
+@given(shape=st.lists(st.integers(0, 40), min_size=1, max_size=3), layout=st.sampled_from(LAYOUTS),
+       name=st.sampled_from(NEW), seed=st.integers(0, 99))
+def test_the_backends_agree(shape, layout, name, seed, dtype):
+    rng = np.random.default_rng(seed)
+    x, dy = ((rng.standard_normal(shape) * 3).astype(dtype) for _ in range(2))
+    results = []
+    for backend in backends.NAMES:
+        with backends.use_backend(backend):
+            results.append((getattr(F, name)(lay_out(x, layout)),
+                            backward(name, lay_out(dy, layout), lay_out(x, layout))))
+    for one, other in zip(*results, strict=True):
+        assert one.shape == other.shape == tuple(shape) and one.dtype == other.dtype == dtype
+        assert_allclose(one, other, rtol=32 * np.finfo(dtype).eps, atol=32 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_layer_in_two_steps(name, backend, dtype, rng):
+    """dense_forward fuses the activation; the way back is gelu_backward, then the identity."""
+    x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((7, 9), (9, 17), (17,)))
+    z = F.dense_forward(x, w, b)
+    y = F.dense_forward(x, w, b, name)
+    assert_allclose(y, getattr(F, name)(z), rtol=8 * np.finfo(dtype).eps, atol=8 * np.finfo(dtype).eps)
+    dz = getattr(F, name + "_backward")(np.ones_like(y), z)
+    dx, dw, db = F.dense_backward(dz, x, w, z)
+    tolerance = {"rtol": 0, "atol": 1e-4 if dtype == np.float32 else 1e-12}
+    assert_allclose(dx, dz @ w.T, **tolerance)
+    assert_allclose(dw, x.T @ dz, **tolerance)
+    assert_allclose(db, dz.sum(axis=0), **tolerance)
+
+
+@pytest.mark.parametrize("name", NEW)
+def test_against_torch(name, dtype, rng):
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    options = {"gelu_tanh": {"approximate": "tanh"}}.get(name, {})
+    x = (rng.standard_normal((20, 30)) * 3).astype(dtype)
+    t = torch.tensor(x, requires_grad=True)
+    y = getattr(functional, "gelu" if options else name)(t, **options)
+    y.sum().backward()
+    tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-9, "atol": 1e-5 if dtype == np.float32 else 1e-9}
+    assert_allclose(getattr(F, name)(x), y.detach().numpy(), **tolerance)
+    assert_allclose(backward(name, np.ones_like(x), x), t.grad.numpy(), **tolerance)
