@@ -390,8 +390,8 @@ class MLP:
             if readable:
                 totals = self._train(samples, step, stop, optimizer, totals)
             else:
-                part = self._part(samples, step * batch_size, seen)
-                totals = self._train(part, 0, stop - step, optimizer, totals)
+                totals = self._train(self._part(samples, step * batch_size, seen), 0, stop - step, optimizer,
+                                     totals)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))

@@ -12,10 +12,11 @@ import sys
 import numpy as np
 import pytest
 
-from fastmlp import kernels, losses
+from fastmlp import SGD, AdaGrad, Adam, AdamW, RMSprop, kernels, losses
 from fastmlp.activations import BY_NAME, ELU, LeakyReLU, resolve
 from fastmlp.backends import numpy as specification
 from fastmlp.backends.numpy.activations import activate, derivative
+from fastmlp.backends.numpy.updates import apply
 from fastmlp.layout import padded_row
 
 ISAS = kernels.available_isas()
@@ -343,21 +344,33 @@ def test_loss_of_rows_declines_what_does_not_fit(module):
 
 # Updates --------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("momentum, nesterov", [(0.0, False), (0.9, False), (0.9, True)])
-@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
-def test_sgd_update(module, momentum, nesterov, weight_decay, rng):
+OPTIMIZERS = [
+    SGD(0.1), SGD(0.1, weight_decay=0.01), SGD(0.1, 0.9), SGD(0.1, 0.9, True, 0.01),
+    AdaGrad(0.1), RMSprop(0.1), Adam(0.1), AdamW(0.1, weight_decay=0.2),
+    SGD(0.1, l1=0.01, clip_value=0.5), Adam(0.1, weight_decay=0.01, l1=0.01, clip_value=0.5),
+]
+
+
+def update(module, optimizer, param, grad, slots):
+    """The third step of an optimizer on one array of weights."""
+    first, second = [*slots, None, None][:2]
+    return module.update_arrays(param, grad, first, second, optimizer.rates(2, 1)[0], optimizer._rule(), False)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)
+def test_update(module, optimizer, rng):
     for n in [0, *SIZES]:
         grad = real(rng, module, n)
         out = Canaries(module.DTYPE)
-        param, velocity = out.array(n, values=real(rng, module, n)), out.array(n, values=real(rng, module, n))
-        param64, velocity64 = param.astype(np.float64), velocity.astype(np.float64)
-        with_velocity = velocity if momentum else None
-        assert module.sgd_update(param, grad, 0.1, momentum, with_velocity, nesterov, weight_decay)
+        arrays = [out.array(n, values=real(rng, module, n)),
+                  *(out.array(n, values=abs(real(rng, module, n))) for _ in optimizer.slots)]
+        expected = [array.astype(np.float64) for array in arrays]
+        assert update(module, optimizer, arrays[0], grad, arrays[1:])
         out.check(n)
-        specification.sgd_update(param64, grad.astype(np.float64), 0.1, momentum,
-                                 velocity64 if momentum else None, nesterov, weight_decay)
-        close(param, param64, module, 4)
-        close(velocity, velocity64, module, 4)
+        apply(optimizer, expected[0], grad.astype(np.float64), dict(zip(optimizer.slots, expected[1:])),
+              optimizer.rates(2, 1)[0])
+        for array, other in zip(arrays, expected):
+            close(array, other, module, 8)
 
 
 # Equal bits -----------------------------------------------------------------------------------------------
@@ -387,10 +400,10 @@ def results(module):
                 args = rows, labels, weights, code, parameter, pos_weight
                 yield np.float64(module.loss_of_rows(d, y, *args))
                 yield d
-        for momentum, nesterov in ((0.0, False), (0.9, False), (0.9, True)):
-            param, velocity = y.reshape(-1).copy(), p.reshape(-1).copy()
-            module.sgd_update(param, dy.reshape(-1), 0.1, momentum, velocity, nesterov, 0.01)
-            yield from (param, velocity)
+        for optimizer in OPTIMIZERS:
+            param, *slots = y.reshape(-1).copy(), *(abs(p).reshape(-1) for _ in optimizer.slots)
+            update(module, optimizer, param, dy.reshape(-1), slots)
+            yield from (param, *slots)
 
 
 @pytest.mark.skipif(len(FMA_ISAS) < 2, reason="needs two instruction sets with FMA")
@@ -452,8 +465,9 @@ def call_everything_on_guarded_pages(isa, dtype):
                 assert module.map_forward(y, x, code, ALPHA)
             for code in ACTIVATIONS:
                 assert module.map_derivative(dx, dy, y, code, ALPHA)
-            assert module.sgd_update(dx, dy, 0.1, 0.9, y, True, 0.1)
-            assert module.sgd_update(dx, dy, 0.1, 0.0, None, False, 0.1)
+            for optimizer in OPTIMIZERS:
+                slots = [pages.array(n, values=rng.random(n)) for _ in optimizer.slots]
+                assert update(module, optimizer, dx, dy, slots)
             m = 2
             x, y, d = pages.array(m, n, values=rng.random((m, n))), pages.array(m, n), pages.array(m, n)
             for logarithm in (False, True):

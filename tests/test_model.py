@@ -785,7 +785,7 @@ def test_keyboard_interrupt(backend):
     ({"layers": [2**62, 1]}, ValueError, "^layers.*memory"),
     ({"layers": [3 * 10**17, 1]}, ValueError, "^layers.*memory"),
     ({"layers": [10**30, 1]}, ValueError, "^layers.*memory"),
-    ({"activation": "rellu"}, ValueError, "^activation.*rellu.*did you mean 'relu'.*identity, relu, leaky_relu"),
+    ({"activation": "rellu"}, ValueError, "^activation.*rellu.*'relu'.*identity, relu, leaky_relu"),
     ({"activation": ["relu"]}, ValueError, "^activation.*2 hidden layers, got 1"),
     ({"activation": ["relu", "tanh", "relu"]}, ValueError, "^activation.*2 hidden layers, got 3"),
     ({"activation": ["relu", "thanh"]}, ValueError, "^activation.*thanh.*'tanh'"),
