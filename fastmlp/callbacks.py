@@ -44,9 +44,8 @@ class EarlyStopping:
     best, best_epoch    the best value so far and its epoch (counted from 0); None before the first
     stopped_epoch       the epoch that was the last; None if it did not stop the training
 
-    NaN never counts as improvement. Every `fit` starts anew. When its epochs run out before the patience
-    does, the weights are the last ones: `finish(model)` then goes back to the best. The state of the
-    optimizer stays as it is.
+    NaN never counts as improvement. Every `fit` starts anew, and goes back to the best weights too when its
+    epochs run out before the patience does. The state of the optimizer stays as it is.
 
     Raises TypeError or ValueError for settings out of range, and, after the first epoch, ValueError for a
     monitor that is not in the logs or whose mode cannot be told.

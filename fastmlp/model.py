@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import activations, checks, initializers, losses, metrics, normalization
+from fastmlp import activations, checks, initializers, losses, normalization
+from fastmlp import metrics as measures
 from fastmlp.backends import active
 from fastmlp.layout import LINE, Parameters, Statistics, padded_row
 from fastmlp.network import Layer, Samples
@@ -254,7 +255,7 @@ class MLP:
             truth, predictions = self.loss.truth(targets), np.concatenate(predicted)
             if weights is not None:             # what weighs nothing does not count
                 truth, predictions = truth[weights > 0], predictions[weights > 0]
-            result.update((name, float(f(truth, predictions))) for name, f in functions.items())
+            result.update(measures.compute(functions, truth, predictions))
         return result
 
     # Training ----------------------------------------------------------------------------------------
@@ -284,7 +285,8 @@ class MLP:
         `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
         or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
         f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True
-        ends the training. `progress` shows a bar with loss and samples per second.
+        ends the training; `callback.finish(model)`, where there is one, is called in the end. `progress` shows a
+        bar with loss and samples per second.
 
         sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
         classes times the samples of the class), weigh the samples in the mean of a batch,
@@ -310,6 +312,9 @@ class MLP:
         batch_size = len(X) if batch_size is None else checks.integer("batch_size", batch_size, low=1)
         batch_size = min(batch_size, len(X))
         optimizer = _optimizer(optimizer)
+        if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
+            raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or batch "
+                             "normalisation make another of it at every step")
         callbacks = checks.functions("callbacks", callbacks)
         self._metrics(metrics)
         if validation_data is not None:
@@ -349,7 +354,7 @@ class MLP:
 
         if isinstance(optimizer, LBFGS):
             self._minimize(samples, y, optimizer, after_epoch)
-            return history
+            epochs = 0
         for epoch in range(epochs):
             if samples.order is not None:
                 self._rng.shuffle(samples.order)
@@ -358,6 +363,9 @@ class MLP:
                 stop = after_epoch(epoch, logs, bar)
             if stop:
                 break
+        for callback in callbacks:
+            if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
+                callback.finish(self)
         return history
 
     def _minimize(self, samples: Samples, y: ArrayLike, optimizer: LBFGS,
@@ -522,7 +530,7 @@ class MLP:
         """Functions by name; what fits the loss, if none are given."""
         if names is None:
             names = (self.loss.metric,) if self.loss.metric else ()
-        return metrics.resolve(names)
+        return measures.resolve(names)
 
 
 def _for_each(name: str, value: Any, hidden: int, resolve: Callable[[Any], Any]) -> list[Any]:

@@ -33,6 +33,9 @@ CASES = [
     ([64, 128, 128, 10], 128, {"activation": "sigmoid", "loss": "mean_squared_error"},
      {"weight_decay": 1e-3}),
     ([784, 256, 128, 10], 32, {}, {"momentum": 0.9}),
+    ([64, 128, 128, 10], 128, {"activation": ["gelu", "silu"]}, {"momentum": 0.9}),
+    ([70, 129, 131, 37, 11], 127, {"activation": ["elu", "softplus", "gelu_tanh"]}, {}),
+    ([70, 129, 11], 60, {"activation": "selu"}, {}),
 ]
 LONG_CASES = [                                  # a few steps: sums across the blocks of the kernels
     ([784, 256, 128, 10], 128, {}, {}),
@@ -201,7 +204,7 @@ def test_every_fma_isa():
 # Batches and inputs ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("isa", kernels.available_isas())
-@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid", "tanh", "gelu", "softplus"])
 def test_row_alone_or_in_a_batch(activation, isa, dtype, rng, monkeypatch):
     monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
     for layers in ([7, 33, 17, 3], [64, 128, 128, 10], [1100, 300, 5], [128, 150, 1]):

@@ -354,7 +354,8 @@ OPTIMIZERS = [
 def update(module, optimizer, param, grad, slots):
     """The third step of an optimizer on one array of weights."""
     first, second = [*slots, None, None][:2]
-    return module.update_arrays(param, grad, first, second, optimizer.rates(2, 1)[0], optimizer._rule(), False)
+    rates = optimizer.rates(2, 1)[0]
+    return module.update_arrays(param, grad, first, second, rates, optimizer._rule(), False)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)

@@ -9,9 +9,10 @@ from numpy.testing import assert_allclose
 
 import fastmlp
 from fastmlp import MLP, SGD, LeakyReLU, backends, kernels
+from fastmlp.activations import BY_NAME
 from fastmlp.backends import cython
 
-ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", LeakyReLU(0.3)]
+ACTIVATIONS = [*BY_NAME, LeakyReLU(0.3)]
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +124,8 @@ FORMULAS = {        # f(z), and f'(z) from y
     "leaky_relu": (lambda z: np.where(z > 0, z, 0.01 * z), lambda y: np.where(y > 0, 1, 0.01)),
     "sigmoid": (lambda z: 1 / (1 + np.exp(-z)), lambda y: y * (1 - y)),
     "tanh": (np.tanh, lambda y: 1 - y**2),
+    "elu": (lambda z: np.where(z > 0, z, np.expm1(z)), lambda y: np.where(y > 0, 1, y + 1)),
+    "softplus": (lambda z: np.log1p(np.exp(z)), lambda y: 1 - np.exp(-y)),
 }
 
 
