@@ -16,34 +16,31 @@ cdef inline uint64_t row_key(uint64_t seed, uint64_t step, uint64_t layer, uint6
     return mix64(mix64(mix64(mix64(seed) + step) + layer) + row)
 
 
-cdef inline uint32_t unit_bits(uint32_t low, uint32_t high, uint32_t unit) noexcept nogil:
-    cdef uint32_t h = low + unit * <uint32_t>0x9e3779b9
-    h = (h ^ (h >> 16)) * <uint32_t>0x85ebca6b
-    h = (h ^ (h >> 13) ^ high) * <uint32_t>0xc2b2ae35
-    return h ^ (h >> 16)
+cdef inline ivec unit_bits(ivec low, ivec high, uint32_t unit) noexcept nogil:
+    """32 bits for each of the units that begin there."""
+    cdef ivec h = vadd32(low, vmul32(vadd32(vset1_32(unit), vlane32()), vset1_32(<uint32_t>0x9e3779b9)))
+    h = vmul32(vxor32(h, vshift_right(h, 16)), vset1_32(<uint32_t>0x85ebca6b))
+    h = vmul32(vxor32(vxor32(h, vshift_right(h, 13)), high), vset1_32(<uint32_t>0xc2b2ae35))
+    return vxor32(h, vshift_right(h, 16))
 
 
 cdef void drop_rows(Layer* layer, uint64_t seed, uint64_t step, uint64_t number, Py_ssize_t panel,
                     Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """y = y m / keep, s = s m / keep;  m is 1 with probability keep = 1 - dropout, else 0"""
-    cdef uint32_t dropped_below = <uint32_t>(layer.dropout * 4294967296.0)
-    cdef real factor = <real>(1 / (1 - layer.dropout))
+    cdef ivec dropped_below = vset1_32(<uint32_t>(layer.dropout * 4294967296.0)), low, high
+    cdef vec keep = vset1(<real>(1 / (1 - layer.dropout))), kept
     cdef uint64_t key
-    cdef uint32_t low, high
     cdef real* y
     cdef real* s
-    cdef real kept[NR]
-    cdef Py_ssize_t i, c
-    cdef uint32_t j
+    cdef Py_ssize_t i, c, at
     for i in range(r0, r1):
         key = row_key(seed, step, number, i)
-        low = <uint32_t>key
-        high = <uint32_t>(key >> 32)
-        for c from 0 <= c < layer.n_out by NR:
-            y = layer.y + c // NR * panel + i * NR
-            s = layer.s + c // NR * panel + i * NR
-            for j in range(NR):
-                kept[j] = 0 if unit_bits(low, high, <uint32_t>c + j) < dropped_below else factor
-            for j in range(NR):
-                y[j] *= kept[j]
-                s[j] *= kept[j]
+        low = vset1_32(<uint32_t>key)
+        high = vset1_32(<uint32_t>(key >> 32))
+        for c from 0 <= c < layer.n_out by VL:
+            kept = vselect(vless32(unit_bits(low, high, <uint32_t>c), dropped_below), vset1(0), keep)
+            at = c // NR * panel + i * NR + c % NR
+            y = layer.y + at
+            s = layer.s + at
+            vstore(y, vload(y) * kept)
+            vstore(s, vload(s) * kept)

@@ -208,6 +208,19 @@ FASTMLP_INLINE ivec vsub_bits(ivec a, ivec b) { return (ivec)((uvec)a - (uvec)b)
 FASTMLP_INLINE ivec vshift_left(ivec a, int n) { return (ivec)((uvec)a << n); }
 FASTMLP_INLINE ivec vshift_right(ivec a, int n) { return (ivec)((uvec)a >> n); }  /* zeros come in */
 
+/* Unsigned integers of 32 bits, one in every lane, whatever its width: they wrap around. */
+#define LOW32(x) (sizeof(real) == 4 ? (x) : (x) & 0xffffffffu)
+FASTMLP_INLINE ivec vset1_32(uint32_t x) { return (ivec)((uvec){0} + (ureal)x); }
+FASTMLP_INLINE ivec vadd32(ivec a, ivec b) { return (ivec)LOW32((uvec)a + (uvec)b); }
+FASTMLP_INLINE ivec vmul32(ivec a, ivec b) { return (ivec)LOW32((uvec)a * (uvec)b); }
+FASTMLP_INLINE ivec vxor32(ivec a, ivec b) { return a ^ b; }
+FASTMLP_INLINE ivec vlane32(void) { ivec i; memcpy(&i, LANE_INDEX, sizeof i); return i; }
+#if defined(VEC_BYTES)
+FASTMLP_INLINE ivec vless32(ivec a, ivec b) { return (ivec)((uvec)a < (uvec)b); }
+#else
+FASTMLP_INLINE ivec vless32(ivec a, ivec b) { return -(ireal)((ureal)a < (ureal)b); }
+#endif
+
 FASTMLP_INLINE vec vabs(vec a) { return vfrom_bits(vbits(a) & vset1_int(~SIGN_BIT)); }
 /* a >= 0 with the sign of b. */
 FASTMLP_INLINE vec vwith_sign(vec a, vec b) { return vfrom_bits(vbits(a) | (vbits(b) & vset1_int(SIGN_BIT))); }

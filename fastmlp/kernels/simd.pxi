@@ -47,6 +47,13 @@ cdef extern from "simd.h" nogil:
     ivec vsub_bits(ivec a, ivec b)
     ivec vshift_left(ivec a, int n)
     ivec vshift_right(ivec a, int n)
+    # 32 bits in every lane, for dropout.pxi
+    ivec vset1_32(unsigned int x)
+    ivec vadd32(ivec a, ivec b)
+    ivec vmul32(ivec a, ivec b)
+    ivec vxor32(ivec a, ivec b)
+    ivec vlane32()
+    ivec vless32(ivec a, ivec b)
     vec vabs(vec a)
     vec vwith_sign(vec a, vec b)
     vec vmin(vec a, vec b)
