@@ -23,6 +23,15 @@ def images(n, rng):
     return rng.integers(0, 256, (n, 784), dtype=np.uint8), rng.integers(0, 10, n)
 
 
+@pytest.fixture(autouse=True)
+def only_new_objects():
+    """The collector looks at the objects of the test alone, and not at those of all tests, each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 class Counted:
     """Runs of the engine over a model, with the Python memory that each takes."""
 
