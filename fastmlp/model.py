@@ -285,8 +285,8 @@ class MLP:
         `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
         or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
         f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True
-        ends the training; `callback.finish(model)`, where there is one, is called in the end. `progress` shows a
-        bar with loss and samples per second.
+        ends the training; `callback.finish(model)`, where there is one, is called in the end. `progress`
+        shows a bar with loss and samples per second.
 
         sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
         classes times the samples of the class), weigh the samples in the mean of a batch,
@@ -313,8 +313,8 @@ class MLP:
         batch_size = min(batch_size, len(X))
         optimizer = _optimizer(optimizer)
         if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
-            raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or batch "
-                             "normalisation make another of it at every step")
+            raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
+                             "batch normalisation make another of it at every step")
         callbacks = checks.functions("callbacks", callbacks)
         self._metrics(metrics)
         if validation_data is not None:
