@@ -16,7 +16,8 @@ import plots
 from common import INFERENCE, TRAINING, Record, Row
 from saved import RESULTS, by_row, day, pick, results, row_name, save, threads_text, values
 
-FILES = ("roofline", "peers", "functions", "mnist", "pytest")
+FILES = ("roofline", "peers", "options", "functions", "mnist", "pytest")
+MAIN_ROW = Row((784, 256, 128, 10), 128)
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 
@@ -68,6 +69,20 @@ def readme_part(peers: list[Record]) -> str:
             if records:
                 text += f"{what}, {threads_text(n)}:\n\n{library_table(records, rows)}\n"
     return text
+
+
+def options_part(records: list[Record]) -> str:
+    """What every option costs at one row, one thread."""
+    here = pick(records, threads=1, layers=list(MAIN_ROW.layers), batch=MAIN_ROW.batch)
+    ours, peers = ({record["variant"]: record for record in pick(here, library=library)}
+                   for library in ("fastmlp", "PyTorch"))
+    if not ours:
+        return ""
+    lines = [[name, microseconds(record["us"]), f"{record['ratio']:.2f}",
+              microseconds(peers[name]["us"]) if name in peers else "-"] for name, record in ours.items()]
+    return (f"A step of {MAIN_ROW.name} with other settings, 1 thread, {day(here)}: microseconds, the ratio to the "
+            "plain step (ReLU, cross-entropy, SGD), and PyTorch in the same process:\n\n"
+            + markdown(["", "fastmlp", "ratio", "PyTorch"], lines) + "\n")
 
 
 def by_library(records: list[Record]) -> dict[str, Record]:
@@ -131,7 +146,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     plots.plot_all(saved)
     (RESULTS / "tables.md").write_text(full_tables(saved))
-    update_readme(options.readme, readme_part(saved["peers"]))
+    update_readme(options.readme, readme_part(saved["peers"]) + options_part(saved["options"]))
 
 
 if __name__ == "__main__":
