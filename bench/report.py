@@ -80,8 +80,8 @@ def options_part(records: list[Record]) -> str:
         return ""
     lines = [[name, microseconds(record["us"]), f"{record['ratio']:.2f}",
               microseconds(peers[name]["us"]) if name in peers else "-"] for name, record in ours.items()]
-    return (f"A step of {MAIN_ROW.name} with other settings, 1 thread, {day(here)}: microseconds, the ratio to the "
-            "plain step (ReLU, cross-entropy, SGD), and PyTorch in the same process:\n\n"
+    return (f"A step of {MAIN_ROW.name} with other settings, 1 thread, {day(here)}: microseconds, the ratio "
+            "to the plain step (ReLU, cross-entropy, SGD), and PyTorch in the same process:\n\n"
             + markdown(["", "fastmlp", "ratio", "PyTorch"], lines) + "\n")
 
 

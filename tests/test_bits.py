@@ -222,6 +222,18 @@ def test_row_alone_or_in_a_batch(activation, isa, dtype, rng, monkeypatch):
             assert_array_equal(call(X[5:6].repeat(100, axis=0)), whole[5:6].repeat(100, axis=0))
 
 
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_row_alone_on_large_weights(isa, dtype, rng, monkeypatch):
+    """Weights that no cache holds are read in another order for one row, and summed in the same."""
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
+    model = MLP([1503, 1501, 5], "tanh", batch_norm=True, dtype=dtype, seed=0)
+    model.biases[0][...] = rng.standard_normal(1501)
+    X = rng.standard_normal((9, 1503)).astype(dtype)
+    together = model.forward(X)
+    for i in (0, 8):
+        np.testing.assert_array_equal(model.forward(X[i:i + 1])[0], together[i])
+
+
 def test_row_alone_in_every_dtype(dtype, rng):
     model = MLP([40, 33, 3], dtype=dtype, seed=0)
     X = rng.integers(0, 255, (1000, 40))

@@ -256,6 +256,34 @@ cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
             c[i * c_row + j] = a[i * a_row + j]
 
 
+cdef inline void add_rows(int rows, real* c, const real* a, const real* b, Py_ssize_t b_row, Py_ssize_t n) noexcept nogil:
+    """c += a[:rows] b; rows is a constant at every call."""
+    cdef vec x[4]
+    cdef vec sum
+    cdef Py_ssize_t j
+    cdef int i
+    for i in range(rows):
+        x[i] = vset1(a[i])
+    for j from 0 <= j < n by VL:
+        sum = vload(c + j)
+        for i in range(rows):
+            sum = vfma(x[i], vload(b + i * b_row + j), sum)
+        vstore(c + j, sum)
+
+
+cdef void one_row(const Product* p) noexcept nogil:
+    """gemm for one row of A and a large plain B, which is read once, row by row, as memory is fastest; C stays in
+    the first-level cache. Each element is the same chain as in the tile."""
+    cdef Py_ssize_t j, k, whole = p.k - p.k % 4
+    for j from 0 <= j < p.n by VL:
+        vstore(p.c + j, vload(p.bias + j) if p.bias != NULL else vset1(0))
+    for k from 0 <= k < whole by 4:
+        add_rows(4, p.c, p.a + k, p.b + k * p.b_row, p.b_row, p.n)
+    for k in range(whole, p.k):
+        add_rows(1, p.c, p.a + k, p.b + k * p.b_row, p.b_row, p.n)
+    map_array(p.activation, p.c, p.c, p.n, p.alpha)
+
+
 cdef void gemm(const Product* p) noexcept nogil:
     """C = f(bias + A B), or (A B) f'(y) where y is given."""
     cdef Tile t
@@ -266,6 +294,9 @@ cdef void gemm(const Product* p) noexcept nogil:
     cdef real* c
     cdef int nv
     cdef bint last, partial
+    if p.m == 1 and p.k * p.n > STREAMED and p.b_panel == NR and p.c_panel == NR and p.packed == NULL and p.y == NULL:
+        one_row(p)
+        return
     t.a_row = p.a_row
     t.a_k = 1
     t.a_run = p.a_run

@@ -265,7 +265,8 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
  * broadcast of a; a single row takes WIDE vectors. KC rows of b (NR = NV VL wide) stay in the first-level
  * cache and MC rows of a in the second; a gradient sums KG rows of the batch at a time for MG inputs.
  * For PACK_ROWS rows of a or more, a caller's b is worth packing. A b of more than CACHED reals does not stay
- * in the second-level cache: its next panel is fetched ahead. PANEL and BLOCK are reals of scratch. */
+ * in the second-level cache: its next panel is fetched ahead. One of more than STREAMED hardly stays in any.
+ * PANEL and BLOCK are reals of scratch. */
 enum {
     NV = 2,
     NR = NV * VL,
@@ -283,6 +284,7 @@ enum {
     BLOCK = 96 * NR,
     KG = 512,
     CACHED = 262144 / sizeof(real),
+    STREAMED = 8388608 / sizeof(real),
     MG = BLOCK / NR,
     PACK_ROWS = 48,
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */

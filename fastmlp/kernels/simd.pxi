@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
         BLOCK
         KG
         CACHED
+        STREAMED
         MG
         PACK_ROWS
         LINE
