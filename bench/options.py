@@ -135,7 +135,7 @@ def work(options: list[str], only: str, threads: int, quick: bool) -> Iterator[d
         for (library, name), seconds in best.items():
             yield {"table": "options", "library": library, "variant": name, "layers": row.layers,
                    "batch": row.batch, "dtype": "float32", "isa": active_isa(), "us": 1e6 * seconds / steps,
-                   "ratio": seconds / best["fastmlp", "plain"], **peak.share(flops, seconds / steps)}
+                   "of_plain": seconds / best["fastmlp", "plain"], **peak.share(flops, seconds / steps)}
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def options_part(records: list[Record]) -> str:
                    for library in ("fastmlp", "PyTorch"))
     if not ours:
         return ""
-    lines = [[name, microseconds(record["us"]), f"{record['ratio']:.2f}",
+    lines = [[name, microseconds(record["us"]), f"{record['of_plain']:.2f}",
               microseconds(peers[name]["us"]) if name in peers else "-"] for name, record in ours.items()]
     return (f"A step of {MAIN_ROW.name} with other settings, 1 thread, {day(here)}: microseconds, the ratio "
             "to the plain step (ReLU, cross-entropy, SGD), and PyTorch in the same process:\n\n"
@@ -92,7 +92,7 @@ def by_library(records: list[Record]) -> dict[str, Record]:
 def full_tables(saved: dict[str, list[Record]]) -> str:
     """Every saved line, with machine, threads, instruction set and peak."""
     text = "# All results\n"
-    shown = ("us", "gflops", "share", "ratio", "numpy_us", "over_arithmetic_us", "stream_us", "seconds",
+    shown = ("us", "gflops", "share", "ratio", "of_plain", "numpy_us", "over_arithmetic_us", "stream_us", "seconds",
              "epochs", "peak_rss_mb", "imports_mb", "allowed_mb", "peak")
     about = ("library", "function", "variant", "isa", "dtype", "threads")
     for name, records in saved.items():
