@@ -92,8 +92,8 @@ def by_library(records: list[Record]) -> dict[str, Record]:
 def full_tables(saved: dict[str, list[Record]]) -> str:
     """Every saved line, with machine, threads, instruction set and peak."""
     text = "# All results\n"
-    shown = ("us", "gflops", "share", "ratio", "of_plain", "numpy_us", "over_arithmetic_us", "stream_us", "seconds",
-             "epochs", "peak_rss_mb", "imports_mb", "allowed_mb", "peak")
+    shown = ("us", "gflops", "share", "ratio", "of_plain", "numpy_us", "over_arithmetic_us", "stream_us",
+             "seconds", "epochs", "peak_rss_mb", "imports_mb", "allowed_mb", "peak")
     about = ("library", "function", "variant", "isa", "dtype", "threads")
     for name, records in saved.items():
         for table in values(records, "table"):

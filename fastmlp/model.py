@@ -26,6 +26,7 @@ Array = NDArray[Any]
 Callback = Callable[["MLP", int, "dict[str, float]"], Any]
 
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
+STORE_SECONDS = 1.0             # how long it may keep the weights to itself within an epoch
 CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
 
@@ -384,22 +385,32 @@ class MLP:
         optimizer.minimize(self, samples.x, y, sample_weight=samples.weights, callback=callback)
 
     def _epoch(self, samples: Samples, optimizer: Optimizer, bar: Any) -> dict[str, float]:
+        """One pass over the samples, whose weights are the caller's again whatever interrupts it."""
+        try:
+            return self._runs(samples, optimizer, bar)
+        finally:
+            self._engine.give_back()
+
+    def _runs(self, samples: Samples, optimizer: Optimizer, bar: Any) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
         n, batch_size = len(samples), samples.batch_size
         steps = -(-n // batch_size)
         readable = checks.is_readable(samples.x)
         totals, step, run, most, seconds = (0.0, 0.0), 0, 1, steps, 0.0
+        stored = time.perf_counter()
         if not readable:
             most = max(1, CONVERTED_ROWS // batch_size)
         while step < steps:
             stop = min(step + min(run, most), steps)
             seen = min(stop * batch_size, n)
             started = time.perf_counter()
+            store = stop == steps or started - stored > STORE_SECONDS
+            stored = started if store else stored
             if readable:
-                totals = self._train(samples, step, stop, optimizer, totals)
+                totals = self._train(samples, step, stop, optimizer, totals, store)
             else:
                 totals = self._train(self._part(samples, step * batch_size, seen), 0, stop - step, optimizer,
-                                     totals)
+                                     totals, store)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
@@ -416,10 +427,11 @@ class MLP:
                        None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
 
     def _train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
-               totals: tuple[float, float] = (0.0, 0.0)) -> tuple[float, float]:
+               totals: tuple[float, float] = (0.0, 0.0), store: bool = True) -> tuple[float, float]:
         """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
         is cut into runs leaves no trace in its last bit."""
-        totals = self._engine.train(samples, first, last, optimizer, self._steps, totals, get_num_threads())
+        totals = self._engine.train(samples, first, last, optimizer, self._steps, totals, get_num_threads(),
+                                    store)
         self._steps += last - first
         return totals
 

@@ -272,6 +272,31 @@ def test_runs_of_the_engine_do_not_matter(dtype, rng):
     assert history.loss == [totals[0] / 1000] and totals[1] == 1000
 
 
+@pytest.mark.parametrize("runs", [1, 2, 4])
+def test_an_interrupted_epoch_leaves_the_last_step(runs, dtype, rng, monkeypatch):
+    """Between two runs the engine keeps the weights to itself; Ctrl-C there gives them back."""
+    X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
+    one, two = (MLP([64, 100, 60, 10], dtype=dtype, seed=0) for _ in range(2))
+    ours, theirs = SGD(0.05, momentum=0.9), SGD(0.05, momentum=0.9)
+    train, done = one._train, []
+
+    def interrupted(*args):
+        done.append(train(*args))
+        if len(done) == runs:
+            raise KeyboardInterrupt
+        return done[-1]
+
+    monkeypatch.setattr(one, "_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(X, y, batch_size=4, optimizer=ours, shuffle=False, progress=False)
+    assert 0 < one._steps < 250
+    for step in range(one._steps):
+        two.train_step(X[4 * step:4 * step + 4], y[4 * step:4 * step + 4], theirs)
+    assert hash_of(one) == hash_of(two)
+    velocities = ours.velocity(one._parameters), theirs.velocity(two._parameters)
+    assert velocities[0].buffer.tobytes() == velocities[1].buffer.tobytes()
+
+
 def test_the_workspace_leaves_no_trace(dtype, rng):
     """Steps of other sizes in between, gradients, predictions: the next step is the same."""
     X, y = rng.standard_normal((600, 64)), rng.integers(0, 10, 600)

@@ -73,6 +73,8 @@ cdef class Engine:
     cdef Layer* layers
     cdef int depth
     cdef long training                          # the process in which a thread trains right now, or 0
+    cdef long kept                              # the process whose last run did not store, or 0
+    cdef Run last                               # that run
     cdef readonly Py_ssize_t batch_size         # rows for which there is a workspace
     cdef readonly int slots                     # and buffers of optimizer state
     cdef Py_ssize_t width
@@ -182,7 +184,8 @@ cdef class Engine:
 
     def train(self, x, const Py_ssize_t[::1] labels, rows, const double[::1] weights, const Py_ssize_t[::1] order,
               Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, :] rates,
-              double clip_norm, Py_ssize_t destination, slots, uint64_t seed, uint64_t count, totals, int threads):
+              double clip_norm, Py_ssize_t destination, slots, uint64_t seed, uint64_t count, totals, int threads,
+              bint store=True):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
 
         x (n, inputs) and rows (n, outputs) are tables of any numeric dtype; one of `labels` (n,) and `rows`
@@ -197,6 +200,8 @@ cdef class Engine:
         slots           distances of the buffers of optimizer state
         seed, count     of dropout, and the number of steps before this run
         totals          (losses, weights) summed so far
+        store           weights and state back to the caller's arrays after the run; otherwise the engine keeps
+                        them to itself, for the next run to go on with, until `give_back`
 
         Returns `totals` plus the losses and weights of all samples seen. Arguments have been checked."""
         cdef Run run
@@ -216,6 +221,8 @@ cdef class Engine:
         run.batch_size = batch_size
         run.first = first
         run.last = last
+        run.load = self.kept != getpid()
+        run.store = store
         run.weights = &weights[0] if weights is not None else NULL
         run.order = &order[0] if order is not None else NULL
         run.seed = seed
@@ -253,12 +260,22 @@ cdef class Engine:
                         _team.run(train, &run, run.threads)
                 finally:
                     PyBuffer_Release(&view_rows)
+            self.last = run
+            self.kept = 0 if store or run.failed else getpid()
         finally:
             if claimed:
                 _team.release(run.threads)
             self.training = 0
             PyBuffer_Release(&view_x)
         return run.loss_sum, run.weight_sum
+
+    def give_back(self):
+        """To the caller's arrays what a run kept to itself."""
+        cdef int l
+        if self.kept == getpid():
+            for l in range(self.depth):
+                store_slice(&self.last, self.layers + l, 0, self.layers[l].n_in)
+        self.kept = 0
 
     def forward(self, x, real[:, :] out, int threads):
         """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype.

@@ -21,6 +21,7 @@ cdef struct Run:
     Py_ssize_t n                # samples
     Py_ssize_t batch_size
     Py_ssize_t first, last      # steps
+    bint load, store            # the weights from the caller's arrays before the run, and back after it
     # the rules
     LossRule loss
     PyObject* loss_function     # the caller's own loss, or NULL
@@ -343,10 +344,11 @@ cdef void train(void* argument, int thread) noexcept nogil:
     cdef Optimizer weight_rule = run.weight_rule, bias_rule = run.bias_rule
     cdef Py_ssize_t step, rows, i
     cdef int l
-    for l in range(run.depth):
-        load_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
-                   share(run.layers[l].n_in, thread + 1, run.threads))
-    barrier_wait(&run.barrier, run.threads)
+    if run.load:
+        for l in range(run.depth):
+            load_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
+                       share(run.layers[l].n_in, thread + 1, run.threads))
+        barrier_wait(&run.barrier, run.threads)
     for step in range(run.first, run.last):
         rows = rows_of(run, step)
         rows_phase(run, thread, step)
@@ -365,7 +367,7 @@ cdef void train(void* argument, int thread) noexcept nogil:
         else:
             parameters_phase(run, rows, &weight_rule, &bias_rule, thread)
         barrier_wait(&run.barrier, run.threads)
-    if weight_rule.rule != RULE_GRADIENT:
+    if weight_rule.rule != RULE_GRADIENT and (run.store or run.failed):
         for l in range(run.depth):
             store_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
                         share(run.layers[l].n_in, thread + 1, run.threads))

@@ -36,9 +36,10 @@ class Engine:
             statistics.places)
         self.workspace_nbytes = self._engine.workspace_nbytes
         self.forward = self._engine.forward
+        self.give_back = self._engine.give_back
 
     def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer, count: int,
-              totals: tuple[float, float], threads: int) -> tuple[float, float]:
+              totals: tuple[float, float], threads: int, store: bool = True) -> tuple[float, float]:
         state = optimizer._state(self._parameters)
         slots = tuple(self._distance(slot) for slot in state.slots.values())
         destination, clip_norm = 0, optimizer.clip_norm or 0.0
@@ -48,7 +49,7 @@ class Engine:
             destination = self._distance(self._gradients)
         rates = optimizer.rates(state.step, last - first)
         totals = self._run(samples, first, last, optimizer._rule(), rates, clip_norm, destination, slots,
-                           count, totals, threads)
+                           count, totals, threads, store)
         state.step += last - first
         return totals
 
@@ -59,7 +60,7 @@ class Engine:
 
     def _run(self, samples: Samples, first: int, last: int, rule: Any, rates: Any, clip_norm: float,
              destination: int, slots: tuple[int, ...], count: int, totals: tuple[float, float],
-             threads: int) -> Any:
+             threads: int, store: bool = True) -> Any:
         labels, rows, own = None, samples.targets, None
         if isinstance(self._loss, CallableLoss):
             rows, own = None, OwnLoss(self._loss, samples, self._parameters.sizes[-1])
@@ -68,7 +69,7 @@ class Engine:
         totals = self._engine.train(
             samples.x, labels, rows, samples.weights, samples.order, samples.batch_size, first, last,
             (*self._loss_rule, own), rule, rates, clip_norm,
-            destination, slots, self.seed, count, totals, threads)
+            destination, slots, self.seed, count, totals, threads, store)
         if own is not None and own.error is not None:
             raise own.error
         return totals

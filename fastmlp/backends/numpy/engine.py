@@ -64,9 +64,11 @@ class Engine:
         return self._backpropagate(samples, slice(None), gradients, count, remember=False)
 
     def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer, count: int,
-              totals: tuple[float, float], threads: int = 1) -> tuple[float, float]:
+              totals: tuple[float, float], threads: int = 1, store: bool = True) -> tuple[float, float]:
         """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight,
-        and the weights of all samples seen."""
+        and the weights of all samples seen.
+
+        Without `store` an engine may keep the weights to itself, until the next run or `give_back`."""
         parameters = self._parameters
         gradients = parameters.like()
         state = optimizer._state(parameters)
@@ -85,6 +87,9 @@ class Engine:
                         apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
             state.step += 1
         return totals
+
+    def give_back(self) -> None:
+        """To the parameters what a run kept to itself: nothing here."""
 
     @quiet
     def _backpropagate(self, samples: Samples, rows: Any, gradients: Parameters, count: int,
