@@ -106,3 +106,19 @@ def lay_out(array, layout):
         raise ValueError(layout)
     result[...] = array
     return result
+
+
+def assert_gradients(model, X, y, every, tolerance):
+    """The gradients of a float64 model against central differences, for every so many of its parameters."""
+    _, gradients = model.loss_and_gradients(X, y)
+    pairs = [*zip(model.weights, gradients.weights), *zip(model.biases, gradients.biases),
+             *((s, g) for s, g in zip(model.scales, gradients.scales) if s is not None)]
+    for parameters, gradient in pairs:
+        for place in list(np.ndindex(parameters.shape))[::every]:
+            was = parameters[place]
+            loss = []
+            for step in (1e-6, -1e-6):
+                parameters[place] = was + step
+                loss.append(model.loss_and_gradients(X, y)[0])
+            parameters[place] = was
+            assert abs((loss[0] - loss[1]) / 2e-6 - gradient[place]) < tolerance

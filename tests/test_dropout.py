@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import assert_gradients
 
 import fastmlp
 from fastmlp import MLP, SGD, backends
@@ -56,17 +57,7 @@ def test_gradients_by_finite_differences(backend, rng):
     """The mask of a step is fixed, so that the loss is a function of the parameters."""
     X, y = rng.standard_normal((12, 5)), rng.integers(0, 3, 12)
     model = MLP([5, 16, 8, 3], "tanh", dropout=0.4, dtype="float64", seed=0)
-    _, gradients = model.loss_and_gradients(X, y)
-    pairs = [*zip(model.weights, gradients.weights), *zip(model.biases, gradients.biases)]
-    for parameters, gradient in pairs:
-        for place in list(np.ndindex(parameters.shape))[::7]:
-            was = parameters[place]
-            loss = []
-            for step in (1e-6, -1e-6):
-                parameters[place] = was + step
-                loss.append(model.loss_and_gradients(X, y)[0])
-            parameters[place] = was
-            assert abs((loss[0] - loss[1]) / 2e-6 - gradient[place]) < 1e-7
+    assert_gradients(model, X, y, every=7, tolerance=1e-7)
 
 
 def test_the_mask_changes_from_step_to_step(backend, rng):

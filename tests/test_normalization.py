@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from conftest import assert_gradients
 
 import fastmlp
 from fastmlp import MLP, SGD, BatchNorm, backends
@@ -50,18 +51,7 @@ def test_gradients_by_finite_differences(activation, dropout, backend, rng):
                 seed=0)
     for scale in model.scales[:2]:
         scale[...] = rng.uniform(0.5, 2, len(scale))
-    _, gradients = model.loss_and_gradients(X, y)
-    pairs = [*zip(model.weights, gradients.weights), *zip(model.biases, gradients.biases),
-             *zip(model.scales[:2], gradients.scales[:2])]
-    for parameters, gradient in pairs:
-        for place in list(np.ndindex(parameters.shape))[::5]:
-            was = parameters[place]
-            loss = []
-            for step in (1e-6, -1e-6):
-                parameters[place] = was + step
-                loss.append(model.loss_and_gradients(X, y)[0])
-            parameters[place] = was
-            assert abs((loss[0] - loss[1]) / 2e-6 - gradient[place]) < 1e-6
+    assert_gradients(model, X, y, every=5, tolerance=1e-6)
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "weight_decay": 0.1}], ids=str)
