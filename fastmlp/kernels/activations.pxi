@@ -21,11 +21,13 @@ cdef enum Activation:
 
 
 cdef inline vec relu(vec z) noexcept nogil:
-    return vselect(vless(z, vset1(0)), vset1(0), z)             # NaN stays NaN
+    cdef vec zero = vzero()
+    return vselect(vless(z, zero), zero, z)             # NaN stays NaN
 
 
 cdef inline vec relu_backward(vec dy, vec y) noexcept nogil:
-    return vselect(vless(vset1(0), y), dy, vset1(0))
+    cdef vec zero = vzero()
+    return vselect(vless(zero, y), dy, zero)
 
 
 cdef enum:

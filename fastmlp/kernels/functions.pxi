@@ -32,7 +32,7 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
     p.k = k
     p.a = x
     p.a_row = k
-    p.a_run = PLAIN
+    p.a_run = ENDLESS
     p.a_panel = 0
     p.b = w
     p.b_row = n
@@ -78,7 +78,6 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     dz (rows, n padded) is scratch whose rows hold whole lines."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = dz.shape[1], i, j
     cdef real packed[PANEL]
-    cdef real one = 1
     cdef Product p
     cdef Gradient g
     cdef Optimizer store
@@ -140,20 +139,13 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             g.k1 = k
             g.n = n
             g.a = x_p
-            g.a_row = NR
-            g.a_panel = row
             g.d = z_p
-            g.d_row = NR
-            g.d_panel = row
+            g.panel = row
             g.g_row = n
             g.g_panel = NR
             g.g_padded = False
             gemm_gradient(&g, &store)
-            g.k1 = 1
-            g.a = &one
-            g.a_row = 0
-            g.g = &db[0]
-            gemm_gradient(&g, &store)
+            bias_gradient(z_p, row, m, n, &db[0], &store)
     free(scratch)
     return True
 

@@ -24,11 +24,16 @@ cdef enum Finish:               # what happens to the accumulators after the las
     STORE_RELU_BACKWARD         # c where y > 0, else 0
     UPDATE_SGD                  # p - lr (c + weight_decay p)
 
+cdef enum Walk:                 # how the tile's loop steps through A and B: distances it knows are part of its addresses
+    PANELS                      # A along its rows, in panels, and B in panels
+    PLAIN                       # A along its rows, A or B plain
+    GRADIENT                    # A down its columns, both in panels
+
 cdef struct Tile:
+    Walk walk
     Py_ssize_t k                # length of the sum
-    const real* a               # a[i a_row + k a_k], broadcast over the lanes; after every a_run steps
-    Py_ssize_t a_row            # of k it goes on a_panel after where the run began
-    Py_ssize_t a_k
+    const real* a               # a[i a_row + k], or a[i + k NR] for a gradient, broadcast over the lanes; after
+    Py_ssize_t a_row            # every a_run steps of k it goes on a_panel after where the run began
     Py_ssize_t a_run
     Py_ssize_t a_panel
     const real* b               # b[k b_row + lane]
@@ -46,19 +51,21 @@ cdef struct Tile:
     real weight_decay
 
 
-cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
-    """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr and nv are constants at every call,
+cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
+    """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
     cdef vec acc[12][8]
     cdef vec b[8]
-    cdef vec a, zero = vset1(0), step, decay
-    cdef const real* pa[4]      # one pointer for three rows: what an x86 address can reach
-    cdef const real* qa[4]
+    cdef vec a = vzero(), step, decay
+    cdef const real* pa[4]      # where the run begins: a pointer for `reach` rows
+    cdef const real* qa[4]      # and where it is
     cdef const real* pb = t.b
     cdef const real* stop
-    cdef Py_ssize_t a_row = t.a_row, a_k = t.a_k, b_row = t.b_row, c_row = t.c_row, left = t.k, run
+    cdef Py_ssize_t a_row = NR if walk == PANELS else t.a_row if walk == PLAIN else 1
+    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if walk == PLAIN else NR, c_row = t.c_row
+    cdef Py_ssize_t run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
-    cdef int i, j
+    cdef int i, j, u, reach = 3 if walk == PLAIN else mr        # an x86 address is a base and 0, 1 or 2 distances
 
     if t.start == FROM_BIAS:
         for j in range(nv):
@@ -72,28 +79,44 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
     else:
         for i in range(mr):
             for j in range(nv):
-                acc[i][j] = zero
+                acc[i][j] = a
 
-    for i in range((mr + 2) // 3):
-        pa[i] = t.a + 3 * i * a_row
+    for i from 0 <= i < mr by reach:
+        pa[i // reach] = t.a + i * a_row
     while left > 0:
-        run = min(left, t.a_run)
+        run = left if walk == GRADIENT else min(left, t.a_run)
         left -= run
-        for i in range(mr):             # the next run begins on other pages, where no hardware looks ahead
-            vprefetch_soon(pa[i // 3] + i % 3 * a_row + t.a_panel)
-        for i in range((mr + 2) // 3):
-            qa[i] = pa[i]
-            pa[i] += t.a_panel
+        if walk != GRADIENT:
+            for i in range(mr):         # the next run begins on other pages, where no hardware looks ahead
+                vprefetch_soon(pa[i // reach] + i % reach * a_row + t.a_panel)
+        for i from 0 <= i < mr by reach:
+            qa[i // reach] = pa[i // reach]
+            pa[i // reach] += t.a_panel
         stop = pb + run * b_row
         while pb != stop:
+            for u in range(UNROLL):
+                for j in range(nv):
+                    b[j] = vload(pb + u * b_row + j * VL)
+                for i in range(mr):
+                    vbroadcast(a, qa[i // reach] + i % reach * a_row + u * a_k)
+                    for j in range(nv):
+                        vaccumulate(acc[i][j], a, b[j])
+            for i from 0 <= i < mr by reach:
+                qa[i // reach] += UNROLL * a_k
+            pb += UNROLL * b_row
+    if t.k % UNROLL:
+        if run == t.a_run:              # the last run was whole, or there was none
+            for i from 0 <= i < mr by reach:
+                qa[i // reach] = pa[i // reach]
+        for u in range(t.k % UNROLL):
             for j in range(nv):
                 b[j] = vload(pb + j * VL)
             for i in range(mr):
-                a = vset1(qa[i // 3][i % 3 * a_row])
+                vbroadcast(a, qa[i // reach] + i % reach * a_row)
                 for j in range(nv):
-                    acc[i][j] = vfma(a, b[j], acc[i][j])
-            for i in range((mr + 2) // 3):
-                qa[i] += a_k
+                    vaccumulate(acc[i][j], a, b[j])
+            for i from 0 <= i < mr by reach:
+                qa[i // reach] += a_k
             pb += b_row
 
     if t.finish == STORE:
@@ -117,70 +140,65 @@ cdef inline void tile(int mr, int nv, const Tile* t) noexcept nogil:
                 vstore(c + i * c_row + j * VL, sgd(a, acc[i][j], step, decay))
 
 
-cdef inline void tiles(int mr, int nv, Tile* t, Py_ssize_t n) noexcept nogil:
+cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
     """n tiles below each other; t moves on to the next rows."""
     cdef Py_ssize_t i, j
     for i in range(n):
         for j from 0 <= j < t.next_step by LINE:
             vprefetch_read(t.next + j)
         t.next += t.next_step
-        tile(mr, nv, t)
+        tile(mr, nv, walk, t)
         t.a += mr * t.a_row
         t.c += mr * t.c_row
         t.y += mr * t.y_row
 
 
-# One function for every shape of tile, so that each has the registers for itself.
-ctypedef void (*Tiles)(Tile* t, Py_ssize_t n) noexcept nogil
-cdef Tiles TILES[13]            # NV vectors wide, by rows
-cdef Tiles TILES_1[13]          # 1 vector wide
+cdef inline void tiles_of(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
+    """tiles, of any height up to MR."""
+    if mr == 1: tiles(1, nv, walk, t, n)
+    elif mr == 2: tiles(2, nv, walk, t, n)
+    elif mr == 3: tiles(3, nv, walk, t, n)
+    elif mr == 4: tiles(4, nv, walk, t, n)
+    elif mr == 5: tiles(5, nv, walk, t, n)
+    elif mr == 6: tiles(6, nv, walk, t, n)
+    elif MR > 6 and mr == 7: tiles(7, nv, walk, t, n)
+    elif MR > 6 and mr == 8: tiles(8, nv, walk, t, n)
+    elif MR > 8 and mr == 9: tiles(9, nv, walk, t, n)
+    elif MR > 8 and mr == 10: tiles(10, nv, walk, t, n)
+    elif MR > 8 and mr == 11: tiles(11, nv, walk, t, n)
+    elif MR > 8 and mr == 12: tiles(12, nv, walk, t, n)
 
-cdef void tiles_1xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(1, MR), NV, t, n)
-cdef void tiles_2xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(2, MR), NV, t, n)
-cdef void tiles_3xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(3, MR), NV, t, n)
-cdef void tiles_4xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(4, MR), NV, t, n)
-cdef void tiles_5xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(5, MR), NV, t, n)
-cdef void tiles_6xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(6, MR), NV, t, n)
-cdef void tiles_7xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(7, MR), NV, t, n)
-cdef void tiles_8xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(8, MR), NV, t, n)
-cdef void tiles_9xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(9, MR), NV, t, n)
-cdef void tiles_10xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(10, MR), NV, t, n)
-cdef void tiles_11xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(11, MR), NV, t, n)
-cdef void tiles_12xNV(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(12, MR), NV, t, n)
-cdef void tiles_1x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(1, MR), 1, t, n)
-cdef void tiles_2x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(2, MR), 1, t, n)
-cdef void tiles_3x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(3, MR), 1, t, n)
-cdef void tiles_4x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(4, MR), 1, t, n)
-cdef void tiles_5x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(5, MR), 1, t, n)
-cdef void tiles_6x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(6, MR), 1, t, n)
-cdef void tiles_7x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(7, MR), 1, t, n)
-cdef void tiles_8x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(8, MR), 1, t, n)
-cdef void tiles_9x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(9, MR), 1, t, n)
-cdef void tiles_10x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(10, MR), 1, t, n)
-cdef void tiles_11x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(11, MR), 1, t, n)
-cdef void tiles_12x1(Tile* t, Py_ssize_t n) noexcept nogil: tiles(min(12, MR), 1, t, n)
-cdef void tiles_wide(Tile* t, Py_ssize_t n) noexcept nogil: tiles(1, WIDE, t, n)
 
-TILES[:] = [NULL, tiles_1xNV, tiles_2xNV, tiles_3xNV, tiles_4xNV, tiles_5xNV, tiles_6xNV, tiles_7xNV, tiles_8xNV, tiles_9xNV, tiles_10xNV, tiles_11xNV, tiles_12xNV]
-TILES_1[:] = [NULL, tiles_1x1, tiles_2x1, tiles_3x1, tiles_4x1, tiles_5x1, tiles_6x1, tiles_7x1, tiles_8x1, tiles_9x1, tiles_10x1, tiles_11x1, tiles_12x1]
+# One function for every width and walk.
+ctypedef void (*Tiles)(int mr, Tile* t, Py_ssize_t n) noexcept nogil
+
+cdef void tiles_panels(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PANELS, t, n)
+cdef void tiles_panels_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PANELS, t, n)
+cdef void tiles_plain(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN, t, n)
+cdef void tiles_plain_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PLAIN, t, n)
+cdef void tiles_plain_wide(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles(1, WIDE, PLAIN, t, n)
+cdef void tiles_gradient(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, GRADIENT, t, n)
+cdef void tiles_gradient_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, GRADIENT, t, n)
 
 
 cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
     """m rows of nv vectors (1, NV, or WIDE where m is 1), in tiles as even as they can be."""
     cdef Tile t = first[0]
+    cdef Tiles run
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
+    if nv == WIDE:
+        run = tiles_plain_wide
+    elif t.walk == PANELS:
+        run = tiles_panels if nv == NV else tiles_panels_1
+    elif t.walk == PLAIN:
+        run = tiles_plain if nv == NV else tiles_plain_1
+    else:
+        run = tiles_gradient if nv == NV else tiles_gradient_1
     for i in range(m):
         vprefetch(t.c + i * t.c_row)
-    if nv == WIDE:
-        tiles_wide(&t, 1)
-    elif nv == NV:
-        if larger:
-            TILES[rows + 1](&t, larger)
-        TILES[rows](&t, n - larger)
-    else:
-        if larger:
-            TILES_1[rows + 1](&t, larger)
-        TILES_1[rows](&t, n - larger)
+    if larger:
+        run(rows + 1, &t, larger)
+    run(rows, &t, n - larger)
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
@@ -196,7 +214,7 @@ cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
 # ---------------------------------------------------------------------------------------------------
 
 cdef enum:
-    PLAIN = 1 << 30             # a run that never ends: a plain matrix
+    ENDLESS = 1 << 30           # the run of a plain matrix
 
 cdef struct Product:
     Py_ssize_t m, n, k
@@ -298,7 +316,6 @@ cdef void gemm(const Product* p) noexcept nogil:
         one_row(p)
         return
     t.a_row = p.a_row
-    t.a_k = 1
     t.a_run = p.a_run
     t.a_panel = p.a_panel
     t.y = p.y
@@ -310,7 +327,7 @@ cdef void gemm(const Product* p) noexcept nogil:
         for kb in range(k_blocks):
             k0 = share(k_panels, kb, k_blocks) * NR
             t.k = min(p.k, share(k_panels, kb + 1, k_blocks) * NR) - k0
-            t.a = p.a + m0 * p.a_row + (k0 if p.a_run == PLAIN else k0 // NR * p.a_panel)
+            t.a = p.a + m0 * p.a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
             last = kb == k_blocks - 1
             t.start = FROM_C if kb else FROM_BIAS if p.bias != NULL else FROM_ZERO
             t.finish = STORE
@@ -339,6 +356,7 @@ cdef void gemm(const Product* p) noexcept nogil:
                     if partial:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
+                t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
                 t.next_step = 0
                 if p.b_row == NR and n + NR < p.n and p.k * p.n > CACHED:      # the next panel of B, spread over the tiles of this strip
                     t.next = t.b + p.b_panel
@@ -369,12 +387,9 @@ cdef struct Gradient:
     Py_ssize_t rows             # length of the sum: the batch
     Py_ssize_t k0, k1           # the inputs of the layer that this call owns
     Py_ssize_t n                # its outputs
-    const real* a               # (rows, k): inputs of the layer; panels a_panel apart (NR: plain)
-    Py_ssize_t a_row
-    Py_ssize_t a_panel
-    const real* d               # (rows, n): deltas; panels d_panel apart (NR: plain), whole vectors readable
-    Py_ssize_t d_row
-    Py_ssize_t d_panel
+    const real* a               # (rows, k): inputs of the layer, in panels
+    const real* d               # (rows, n): deltas, in panels
+    Py_ssize_t panel            # from one panel of both to the next
     real* g                     # (k, n): gradient or parameters, as the optimizer says; panels g_panel apart
     Py_ssize_t g_row            # (NR: plain)
     Py_ssize_t g_panel
@@ -392,11 +407,10 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
     t.y = t.next = NULL
     t.y_row = t.next_step = 0
+    t.walk = GRADIENT
     t.a_row = 1
-    t.a_k = p.a_row
-    t.a_run = PLAIN
+    t.a_run = ENDLESS
     t.a_panel = 0
-    t.b_row = p.d_row
     t.lr = optimizer.lr
     t.weight_decay = optimizer.weight_decay
     k0 = p.k0
@@ -410,13 +424,13 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
             for rb in range(r_blocks):
                 r0 = share(p.rows, rb, r_blocks)
                 t.k = share(p.rows, rb + 1, r_blocks) - r0
-                t.b = p.d + r0 * p.d_row + n // NR * p.d_panel
+                t.b = p.d + r0 * NR + n // NR * p.panel
                 t.start = FROM_C if rb else FROM_ZERO
                 t.finish = UPDATE_SGD if direct and optimizer.rule == RULE_SGD else STORE
                 k = k0
                 while k < k1:
                     end = min(k1, (k // NR + 1) * NR)
-                    t.a = p.a + r0 * p.a_row + k // NR * p.a_panel + k % NR
+                    t.a = p.a + r0 * NR + k // NR * p.panel + k % NR
                     t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else block + (k - k0) * NR
                     t.c_row = p.g_row if direct else NR
                     strip(&t, end - k, nv)
@@ -426,3 +440,37 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                        nv * VL if p.g_padded else width)
             n += width
         k0 = k1
+
+
+cdef inline void sum_panels(int count, real* sums, const real* d, Py_ssize_t panel, Py_ssize_t rows) noexcept nogil:
+    """Sums over the rows, in their order, of the columns of `count` panels, a constant at every call."""
+    cdef vec acc[4][NV]
+    cdef Py_ssize_t r
+    cdef int p, j
+    for p in range(count):
+        for j in range(NV):
+            acc[p][j] = vset1(0)
+    for r in range(rows):
+        for p in range(count):
+            for j in range(NV):
+                acc[p][j] = acc[p][j] + vload(d + p * panel + r * NR + j * VL)
+    for p in range(count):
+        for j in range(NV):
+            vstore(sums + p * NR + j * VL, acc[p][j])
+
+
+cdef void bias_gradient(const real* d, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n, real* b,
+                        const Optimizer* optimizer) noexcept nogil:
+    """The sum of d (rows, n), in panels, over its rows, handed to the optimizer."""
+    cdef real sums[4 * NR]
+    cdef Py_ssize_t width
+    while n > 0:
+        width = min(n, <Py_ssize_t>(4 * NR))
+        if width > 3 * NR: sum_panels(4, sums, d, panel, rows)      # which hide each other's latency
+        elif width > 2 * NR: sum_panels(3, sums, d, panel, rows)
+        elif width > NR: sum_panels(2, sums, d, panel, rows)
+        else: sum_panels(1, sums, d, panel, rows)
+        update(optimizer, b, width, sums, width, 1, width)
+        d += 4 * panel
+        b += width
+        n -= width

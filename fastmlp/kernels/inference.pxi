@@ -28,7 +28,7 @@ cdef void infer_layer(const Inference* run, int l, real* y, Py_ssize_t panel, co
     cdef const Layer* layer = run.layers + l
     cdef Py_ssize_t p
     dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, y, layer.row_out if panel == NR else NR, panel,
-          x, x_row, x_run, 0 if x_run == PLAIN else panel_of(run), rows)
+          x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows)
     if layer.scale != NULL:
         running_deviation(layer, deviation)
         normalise_rows(layer, y, NULL, panel, layer.running_mean, deviation, rows)
@@ -57,7 +57,7 @@ cdef void infer(void* argument, int thread) noexcept nogil:
             y = z if l == run.depth - 1 else mine + (1 - (l & 1)) * size
             if l == 0 and in_place:
                 infer_layer(run, l, y, panel if y != z else NR, <const real*>(run.x.data + r * run.x.row),
-                            run.x.row // <Py_ssize_t>sizeof(real), PLAIN, rows, deviation)
+                            run.x.row // <Py_ssize_t>sizeof(real), ENDLESS, rows, deviation)
             else:
                 infer_layer(run, l, y, panel if y != z else NR, mine + (l & 1) * size, NR, NR, rows, deviation)
         for i in range(rows):

@@ -107,6 +107,28 @@ FASTMLP_INLINE vec vsqrt(vec a) {
 }
 #endif
 
+/* The steps of the innermost loop of a matrix product: a = *p in every lane, c += a b rounded once, and a fresh 0.
+ * They stay in the order and the registers in which they are written. Left to itself, GCC 12 moves the sums of an
+ * unrolled loop from register to register, loads ahead of need, keeps a zero in a register for later, and spills. */
+#if defined(__GNUC__) && (defined(FASTMLP_ISA_avx512) || defined(FASTMLP_ISA_avx2))
+#  if defined(FASTMLP_REAL_f32)
+#    define OF_TYPE(operation) operation "s"
+#  else
+#    define OF_TYPE(operation) operation "d"
+#  endif
+#  define vbroadcast(a, p) __asm__ volatile(OF_TYPE("vbroadcasts") " %1, %0" : "=v"(a) : "m"(*(p)))
+#  define vaccumulate(c, a, b) __asm__ volatile(OF_TYPE("vfmadd231p") " %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
+FASTMLP_INLINE vec vzero(void) {
+    vec zero;
+    __asm__ volatile("vxorps %x0, %x0, %x0" : "=x"(zero));
+    return zero;
+}
+#else
+#  define vbroadcast(a, p) ((a) = vset1(*(p)))
+#  define vaccumulate(c, a, b) ((c) = vfma(a, b, c))
+#  define vzero() vset1(0)
+#endif
+
 /* vselect(mask, a, b): a where the mask's lane is all ones, b where it is zero. */
 FASTMLP_INLINE vec vselect(ivec mask, vec a, vec b) {
     return vfrom_bits((mask & vbits(a)) | (~mask & vbits(b)));
@@ -286,6 +308,7 @@ enum {
     CACHED = 262144 / sizeof(real),
     STREAMED = 8388608 / sizeof(real),
     MG = BLOCK / NR,
+    UNROLL = NR < 4 ? NR : 4,     /* steps of k in a round of the tile's loop */
     PACK_ROWS = 48,
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */
     TREE = 16 / VL,               /* vectors of the 16 lanes that every sum over a row is kept in */

@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
         CACHED
         STREAMED
         MG
+        UNROLL
         PACK_ROWS
         LINE
         TREE
@@ -30,6 +31,9 @@ cdef extern from "simd.h" nogil:
     void vstore(real* p, vec v)
     vec vload_part(const real* p, Py_ssize_t n, real fill)
     void vstore_part(real* p, vec v, Py_ssize_t n)
+    vec vzero()
+    void vbroadcast(vec a, const real* p)
+    void vaccumulate(vec c, vec a, vec b)
     vec vfma(vec a, vec b, vec c)
     vec vsqrt(vec a)
     vec vselect(ivec mask, vec a, vec b)

@@ -215,11 +215,8 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
     g.k1 = k1
     g.n = layer.n_out
     g.a = inputs
-    g.a_row = NR
-    g.a_panel = run.panel
     g.d = layer.d
-    g.d_row = NR
-    g.d_panel = run.panel
+    g.panel = run.panel
     if rule.rule == RULE_GRADIENT:
         g.g = layer.w + run.destination
         g.g_row = layer.row_out
@@ -237,27 +234,11 @@ cdef void biases_step(Run* run, Layer* layer, Py_ssize_t rows, const Optimizer* 
     """The gradient of the biases in panels p0..p1 of units, handed to the rule; and of the scales."""
     cdef Py_ssize_t c = p0 * NR, n = min(p1 * NR, layer.n_out) - p0 * NR
     cdef Py_ssize_t away = run.destination if rule.rule == RULE_GRADIENT else 0
-    cdef Gradient g
-    cdef real one = 1
     if layer.scale != NULL:                 # the sums are there already
         update(rule, layer.b + away + c, n, layer.d_shift + c, n, 1, n)
         update(rule, layer.scale + away + c, n, layer.d_scale + c, n, 1, n)
         return
-    g.rows = rows                           # a bias is the weight of an input that is always 1
-    g.k0 = 0
-    g.k1 = 1
-    g.n = n
-    g.a = &one
-    g.a_row = 0
-    g.a_panel = 0
-    g.d = layer.d + p0 * run.panel
-    g.d_row = NR
-    g.d_panel = run.panel
-    g.g = layer.b + away + c
-    g.g_row = 0
-    g.g_panel = NR
-    g.g_padded = layer.row_out >= panels(layer.n_out)
-    gemm_gradient(&g, rule)
+    bias_gradient(layer.d + p0 * run.panel, run.panel, rows, n, layer.b + away + c, rule)
 
 
 cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_rule, const Optimizer* bias_rule,
