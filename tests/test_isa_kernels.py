@@ -31,12 +31,12 @@ CROSS_ENTROPY, KL_DIVERGENCE, MULTICLASS_HINGE, MEAN_SQUARED_ERROR = range(4)
 POISSON, BINARY_CROSS_ENTROPY, HINGE, SQUARED_HINGE = range(6, 10)
 
 # (rows, inputs, outputs): empty, single, around every vector length, and across the blocking constants
-# (MC = 96 rows; KC = 256, 512 or 1024 inputs; 48 rows for packing; KG = 512 rows and MG = 96 inputs of a
+# (MC = 256 rows; KC = 192, 256 or 512 inputs; 48 rows for packing; KG = 512 rows and MG = 192 inputs of a
 # gradient; 64 and 128 outputs for the wide tile of a single row).
 SMALL = [(0, 3, 2), (3, 0, 2), (3, 2, 0), (0, 0, 0), (1, 1, 1), (1, 5, 1), (2, 1, 8), (5, 3, 9), (7, 16, 15),
          (3, 17, 16), (6, 5, 17), (13, 33, 31), (12, 20, 32), (11, 9, 33), (1, 7, 300), (1, 300, 65)]
-LARGE = [(97, 40, 10), (200, 30, 20), (50, 600, 19), (3, 1100, 40), (49, 513, 65), (48, 257, 64),
-         (600, 20, 24), (1030, 7, 33), (513, 97, 7), (1, 1025, 129)]
+LARGE = [(97, 40, 10), (257, 30, 20), (300, 200, 20), (50, 600, 19), (3, 1100, 40), (49, 513, 65), (48, 257, 64),
+         (600, 20, 24), (1030, 7, 33), (513, 193, 7), (1, 1025, 129)]
 SIZES = [*range(1, 36), 63, 64, 65, 100, 1000]
 GUARD = 64                                      # canaries on either side
 CANARY = -77.25

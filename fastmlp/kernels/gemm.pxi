@@ -147,6 +147,8 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
         for j from 0 <= j < t.next_step by LINE:
             vprefetch_read(t.next + j)
         t.next += t.next_step
+        for j in range(mr, 2 * mr):     # the next tile's part of C
+            vprefetch(t.c + j * t.c_row)
         tile(mr, nv, walk, t)
         t.a += mr * t.a_row
         t.c += mr * t.c_row
@@ -194,7 +196,7 @@ cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
         run = tiles_plain if nv == NV else tiles_plain_1
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1
-    for i in range(m):
+    for i in range(rows + (larger > 0)):
         vprefetch(t.c + i * t.c_row)
     if larger:
         run(rows + 1, &t, larger)

@@ -116,6 +116,7 @@ FASTMLP_INLINE vec vsqrt(vec a) {
 #  else
 #    define OF_TYPE(operation) operation "d"
 #  endif
+enum { UNROLL = 4 };            /* steps of k in a round of that loop */
 #  define vbroadcast(a, p) __asm__ volatile(OF_TYPE("vbroadcasts") " %1, %0" : "=v"(a) : "m"(*(p)))
 #  define vaccumulate(c, a, b) __asm__ volatile(OF_TYPE("vfmadd231p") " %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
 FASTMLP_INLINE vec vzero(void) {
@@ -124,6 +125,7 @@ FASTMLP_INLINE vec vzero(void) {
     return zero;
 }
 #else
+enum { UNROLL = 1 };
 #  define vbroadcast(a, p) ((a) = vset1(*(p)))
 #  define vaccumulate(c, a, b) ((c) = vfma(a, b, c))
 #  define vzero() vset1(0)
@@ -284,8 +286,12 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 #endif
 
 /* The register tile: at most MR rows by NV vectors of accumulators, beside NV vectors of b and one
- * broadcast of a; a single row takes WIDE vectors. KC rows of b (NR = NV VL wide) stay in the first-level
- * cache and MC rows of a in the second; a gradient sums KG rows of the batch at a time for MG inputs.
+ * broadcast of a; a single row takes WIDE vectors.
+ *
+ * Half a cache for what stays, the other half for what passes: KC rows of a panel of b (NR = NV VL wide) fill half
+ * of the first-level cache (32 to 48 KiB), MC rows of a with as many columns at most half of the second (512 KiB
+ * and more). A gradient sums KG rows of the batch at a time for MG inputs.
+ *
  * For PACK_ROWS rows of a or more, a caller's b is worth packing. A b of more than CACHED reals does not stay
  * in the second-level cache: its next panel is fetched ahead. One of more than STREAMED hardly stays in any.
  * PANEL and BLOCK are reals of scratch. */
@@ -295,21 +301,22 @@ enum {
     WIDE = 8,
 #if defined(FASTMLP_ISA_avx512)
     MR = 12,
+    KC = 24576 / (NR * sizeof(real)),
 #elif defined(FASTMLP_ISA_neon)
     MR = 8,
+    KC = 16384 / (NR * sizeof(real)),
 #else
     MR = 6,
+    KC = 16384 / (NR * sizeof(real)),
 #endif
-    KC = 32768 / (NR * sizeof(real)),
-    MC = 96,
-    PANEL = KC * NR,
-    BLOCK = 96 * NR,
+    MC = 256,
     KG = 512,
+    MG = 192,
+    PANEL = KC * NR,
+    BLOCK = MC * NR,
+    PACK_ROWS = 48,
     CACHED = 262144 / sizeof(real),
     STREAMED = 8388608 / sizeof(real),
-    MG = BLOCK / NR,
-    UNROLL = NR < 4 ? NR : 4,     /* steps of k in a round of the tile's loop */
-    PACK_ROWS = 48,
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */
     TREE = 16 / VL,               /* vectors of the 16 lanes that every sum over a row is kept in */
 };
