@@ -27,6 +27,7 @@ cdef enum Finish:               # what happens to the accumulators after the las
 cdef enum Walk:                 # how the tile's loop steps through A and B: distances it knows are part of its addresses
     PANELS                      # A along its rows, in panels, and B in panels
     PLAIN                       # A along its rows, A or B plain
+    PLAIN_AHEAD                 # the same, and fetches the next panel of B, row for row
     GRADIENT                    # A down its columns, both in panels
 
 cdef struct Tile:
@@ -61,11 +62,12 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef const real* qa[4]      # and where it is
     cdef const real* pb = t.b
     cdef const real* stop
-    cdef Py_ssize_t a_row = NR if walk == PANELS else t.a_row if walk == PLAIN else 1
-    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if walk == PLAIN else NR, c_row = t.c_row
+    cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD
+    cdef Py_ssize_t a_row = NR if walk == PANELS else 1 if walk == GRADIENT else t.a_row
+    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR, c_row = t.c_row
     cdef Py_ssize_t run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
-    cdef int i, j, u, reach = 3 if walk == PLAIN else mr        # an x86 address is a base and 0, 1 or 2 distances
+    cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
 
     if t.start == FROM_BIAS:
         for j in range(nv):
@@ -95,6 +97,8 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
         stop = pb + run * b_row
         while pb != stop:
             for u in range(UNROLL):
+                if walk == PLAIN_AHEAD:
+                    vprefetch_read(pb + u * b_row + NR)
                 for j in range(nv):
                     b[j] = vload(pb + u * b_row + j * VL)
                 for i in range(mr):
@@ -178,6 +182,7 @@ cdef void tiles_panels(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(m
 cdef void tiles_panels_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PANELS, t, n)
 cdef void tiles_plain(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN, t, n)
 cdef void tiles_plain_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PLAIN, t, n)
+cdef void tiles_plain_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN_AHEAD, t, n)
 cdef void tiles_plain_wide(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles(1, WIDE, PLAIN, t, n)
 cdef void tiles_gradient(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, GRADIENT, t, n)
 cdef void tiles_gradient_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, GRADIENT, t, n)
@@ -194,6 +199,11 @@ cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
         run = tiles_panels if nv == NV else tiles_panels_1
     elif t.walk == PLAIN:
         run = tiles_plain if nv == NV else tiles_plain_1
+    elif t.walk == PLAIN_AHEAD:
+        run = tiles_plain
+        tiles_plain_ahead(rows + (larger > 0), &t, 1)
+        n -= 1
+        larger = max(0, larger - 1)
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1
     for i in range(rows + (larger > 0)):
@@ -359,6 +369,8 @@ cdef void gemm(const Product* p) noexcept nogil:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
                 t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
+                if t.b_row != NR and nv == NV and n + NR < p.n and (p.m > MR or p.k * p.n > STREAMED):
+                    t.walk = PLAIN_AHEAD
                 t.next_step = 0
                 if p.b_row == NR and n + NR < p.n and p.k * p.n > CACHED:      # the next panel of B, spread over the tiles of this strip
                     t.next = t.b + p.b_panel
