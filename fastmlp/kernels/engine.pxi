@@ -180,7 +180,7 @@ cdef class Engine:
             prefer_large_pages(self.workspace, size)
             self.batch_size = batch_size
             self.slots = slots
-        return <real*>((<size_t>self.workspace + 63) & ~<size_t>63)
+        return to_line(self.workspace)
 
     def train(self, x, const Py_ssize_t[::1] labels, rows, const double[::1] weights, const Py_ssize_t[::1] order,
               Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, :] rates,

@@ -21,7 +21,8 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
                       int activation, real alpha) noexcept nogil:
     """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  False where y overlaps an input."""
     cdef real packed[PANEL]
-    cdef real* scratch = NULL
+    cdef void* scratch = NULL
+    cdef real* w_p
     cdef Product p
     if m == 0 or n == 0:
         return True
@@ -46,12 +47,16 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
     p.y = NULL
     p.packed = packed
     if m >= PACK_ROWS:
-        scratch = <real*>malloc(k * panels(n) * sizeof(real))
+        scratch = malloc((k * panels(n) + (m | 1) * panels(k)) * sizeof(real) + 64)
     if scratch != NULL:         # else in place: slower for many rows, but the same bits
-        pack(scratch, k * NR, w, n, k, n)
-        p.b = scratch
+        p.b = w_p = to_line(scratch)
         p.b_row = NR
         p.b_panel = k * NR
+        pack(w_p, p.b_panel, w, n, k, n)
+        p.a = w_p + k * panels(n)
+        p.a_row = p.a_run = NR
+        p.a_panel = (m | 1) * NR
+        pack(w_p + k * panels(n), p.a_panel, x, k, m, k)
     gemm(&p)
     free(scratch)
     return True
@@ -100,8 +105,8 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     if not apart(p.c, m * k, g.g, k * n) or n and not (apart(&db[0], n, p.c, m * k) and apart(&db[0], n, g.g, k * n)):
         return False
     cdef Py_ssize_t row = (m | 1) * NR
-    cdef real* scratch = <real*>malloc(((m | 1) * (panels(n) + panels(k)) + n * panels(k)) * sizeof(real) + 64)
-    cdef real* z_p = scratch                        # dz, x and w^T in panels
+    cdef void* scratch = malloc(((m | 1) * (panels(n) + panels(k)) + n * panels(k)) * sizeof(real) + 64)
+    cdef real* z_p = to_line(scratch)               # dz, x and w^T in panels
     cdef real* x_p = z_p + (m | 1) * panels(n)
     cdef real* w_t = x_p + (m | 1) * panels(k)
     if scratch == NULL:

@@ -218,6 +218,11 @@ cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) no
     return n // parts * part + min(part, n % parts)
 
 
+cdef inline real* to_line(void* start) noexcept nogil:
+    """The first cache line that begins at `start` or after it."""
+    return <real*>((<size_t>start + 63) & ~<size_t>63)
+
+
 cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:
     """n columns in whole panels."""
     return (n + NR - 1) // NR * NR
