@@ -77,10 +77,11 @@ cdef inline real from_half(uint16_t h) noexcept nogil:
 
 
 cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t panel, const char* x,
-                            Py_ssize_t stride, Py_ssize_t n) noexcept nogil:
+                            Py_ssize_t stride, Py_ssize_t n, Py_ssize_t ahead) noexcept nogil:
     cdef Py_ssize_t j, part
     if stride == sizeof(Number) and width == NR:
         while n >= NR:                  # a constant number of elements: one or two vectors
+            vprefetch_soon(<const real*>(x + ahead))
             for j in range(NR):
                 y[j] = <real>(<const Number*>x)[j]
             x += NR * sizeof(Number)
@@ -99,20 +100,22 @@ cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t p
         n -= part
 
 
-cdef void convert_row(real* y, Py_ssize_t width, Py_ssize_t panel, const Table* t, Py_ssize_t i) noexcept nogil:
-    """Row i of the table, its first `width` elements to y, the next to y + panel, and so on."""
+cdef void convert_row(real* y, Py_ssize_t width, Py_ssize_t panel, const Table* t, Py_ssize_t i,
+                      Py_ssize_t next) noexcept nogil:
+    """Row i of the table, its first `width` elements to y, the next to y + panel, and so on. Row `next` is fetched
+    meanwhile."""
     cdef const char* x = t.data + i * t.row
-    cdef Py_ssize_t n = t.columns, s = t.column, j
-    if t.kind == KIND_FLOAT + 2: convert_as[float](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_FLOAT + 3: convert_as[double](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_UINT: convert_as[uint8_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_UINT + 1: convert_as[uint16_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_UINT + 2: convert_as[uint32_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_UINT + 3: convert_as[uint64_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_INT: convert_as[int8_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_INT + 1: convert_as[int16_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_INT + 2: convert_as[int32_t](NULL, y, width, panel, x, s, n)
-    elif t.kind == KIND_INT + 3: convert_as[int64_t](NULL, y, width, panel, x, s, n)
+    cdef Py_ssize_t n = t.columns, s = t.column, ahead = (next - i) * t.row, j
+    if t.kind == KIND_FLOAT + 2: convert_as[float](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_FLOAT + 3: convert_as[double](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_UINT: convert_as[uint8_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_UINT + 1: convert_as[uint16_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_UINT + 2: convert_as[uint32_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_UINT + 3: convert_as[uint64_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_INT: convert_as[int8_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_INT + 1: convert_as[int16_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_INT + 2: convert_as[int32_t](NULL, y, width, panel, x, s, n, ahead)
+    elif t.kind == KIND_INT + 3: convert_as[int64_t](NULL, y, width, panel, x, s, n, ahead)
     else:
         for j in range(n):
             y[j // width * panel + j % width] = from_half((<const uint16_t*>(x + j * s))[0])

@@ -52,7 +52,7 @@ cdef void infer(void* argument, int thread) noexcept nogil:
         rows = min(run.block, end - r)
         if not in_place:
             for i in range(rows):
-                convert_row(mine + i * NR, NR, panel, &run.x, r + i)
+                convert_row(mine + i * NR, NR, panel, &run.x, r + i, min(r + i + 1, end - 1))
         for l in range(run.depth):
             y = z if l == run.depth - 1 else mine + (1 - (l & 1)) * size
             if l == 0 and in_place:

@@ -51,19 +51,26 @@ cdef struct Run:
 
 # Phase 1: rows of the batch ------------------------------------------------------------------------
 
+cdef inline Py_ssize_t sample_at(const Run* run, Py_ssize_t place) noexcept nogil:
+    """The sample at a place of the epoch; beyond the end, the last one."""
+    place = min(place, run.n - 1)
+    return run.order[place] if run.order != NULL else place
+
+
 cdef void gather_batch(Run* run, Py_ssize_t start, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
-    cdef Py_ssize_t i, sample
+    cdef Py_ssize_t i, sample, next = sample_at(run, start + r0)
     for i in range(r0, r1):
-        sample = run.order[start + i] if run.order != NULL else start + i
-        convert_row(run.x + i * NR, NR, run.panel, &run.table, sample)
+        sample = next
+        next = sample_at(run, start + i + 1)
+        convert_row(run.x + i * NR, NR, run.panel, &run.table, sample, next)
         if run.weights != NULL:
             run.w[i] = run.weights[sample]
         if run.targets.labels != NULL:
             run.labels[i] = run.targets.labels[sample]
         elif run.loss_function == NULL:
-            convert_row(run.t + i * top.row_out, top.row_out, 0, &run.target_rows, sample)
+            convert_row(run.t + i * top.row_out, top.row_out, 0, &run.target_rows, sample, next)
 
 
 cdef double total_weight(const Run* run, Py_ssize_t start, Py_ssize_t rows) noexcept nogil:
@@ -73,7 +80,7 @@ cdef double total_weight(const Run* run, Py_ssize_t start, Py_ssize_t rows) noex
     if run.weights == NULL:
         return rows
     for i in range(start, start + rows):
-        total += run.weights[run.order[i] if run.order != NULL else i]
+        total += run.weights[sample_at(run, i)]
     return total
 
 
