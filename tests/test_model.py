@@ -728,11 +728,12 @@ def test_labels_and_one_hot_rows_mean_the_same(backend, dtype, rng):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 import numpy as np
 import fastmlp
 from fastmlp import MLP, SGD
 
+signal.signal(signal.SIGINT, signal.default_int_handler)     # a background job inherits that it is ignored
 fastmlp.set_backend(sys.argv[1])
 rng = np.random.default_rng(0)
 X, y = rng.integers(0, 255, (20000, 784)).astype(np.uint8), rng.integers(0, 10, 20000)
