@@ -23,13 +23,9 @@ cdef void batch_statistics(const Layer* layer, Py_ssize_t panel, Py_ssize_t rows
     cdef int j
     for p in range(p0, p1):
         z = layer.y + p * panel
+        sum_panels(1, layer.mean + p * NR, z, panel, rows)
         for j in range(NV):
-            total[j] = vset1(0)
-        for i in range(rows):
-            for j in range(NV):
-                total[j] = total[j] + vload(z + i * NR + j * VL)
-        for j in range(NV):
-            vstore(layer.mean + p * NR + j * VL, total[j] / n)
+            vstore(layer.mean + p * NR + j * VL, vload(layer.mean + p * NR + j * VL) / n)
             total[j] = vset1(0)
         for i in range(rows):
             for j in range(NV):
