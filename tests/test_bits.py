@@ -224,7 +224,7 @@ def test_row_alone_or_in_a_batch(activation, isa, dtype, rng, monkeypatch):
 
 @pytest.mark.parametrize("isa", kernels.available_isas())
 def test_row_alone_on_large_weights(isa, dtype, rng, monkeypatch):
-    """Weights that no cache holds are read in another order for one row, and summed in the same."""
+    """One row reads the weights in another order, and sums in the same."""
     monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
     model = MLP([1503, 1501, 5], "tanh", batch_norm=True, dtype=dtype, seed=0)
     model.biases[0][...] = rng.standard_normal(1501)
@@ -232,6 +232,16 @@ def test_row_alone_on_large_weights(isa, dtype, rng, monkeypatch):
     together = model.forward(X)
     for i in (0, 8):
         np.testing.assert_array_equal(model.forward(X[i:i + 1])[0], together[i])
+
+
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_row_left_over_after_whole_blocks(isa, dtype, rng, monkeypatch):
+    """It lies in memory as they do, not as a row alone does."""
+    fastmlp.set_num_threads(1)
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
+    model = MLP([3, 70, 40], dtype=dtype, seed=0)
+    X = rng.standard_normal((1025, 3)).astype(dtype)
+    assert_array_equal(model.forward(X)[1024], model.forward(X[1024:])[0])
 
 
 def test_row_alone_in_every_dtype(dtype, rng):

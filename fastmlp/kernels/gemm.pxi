@@ -55,8 +55,8 @@ cdef struct Tile:
 cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
-    cdef vec acc[12][8]
-    cdef vec b[8]
+    cdef vec acc[12][NV]
+    cdef vec b[NV]
     cdef vec a = vzero(), step, decay
     cdef const real* pa[4]      # where the run begins: a pointer for `reach` rows
     cdef const real* qa[4]      # and where it is
@@ -183,19 +183,16 @@ cdef void tiles_panels_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of
 cdef void tiles_plain(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN, t, n)
 cdef void tiles_plain_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PLAIN, t, n)
 cdef void tiles_plain_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN_AHEAD, t, n)
-cdef void tiles_plain_wide(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles(1, WIDE, PLAIN, t, n)
 cdef void tiles_gradient(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, GRADIENT, t, n)
 cdef void tiles_gradient_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, GRADIENT, t, n)
 
 
 cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
-    """m rows of nv vectors (1, NV, or WIDE where m is 1), in tiles as even as they can be."""
+    """m rows of nv vectors, 1 or NV, in tiles as even as they can be."""
     cdef Tile t = first[0]
     cdef Tiles run
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
-    if nv == WIDE:
-        run = tiles_plain_wide
-    elif t.walk == PANELS:
+    if t.walk == PANELS:
         run = tiles_panels if nv == NV else tiles_panels_1
     elif t.walk == PLAIN:
         run = tiles_plain if nv == NV else tiles_plain_1
@@ -292,30 +289,36 @@ cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
 
 
 cdef inline void add_rows(int rows, real* c, const real* a, const real* b, Py_ssize_t b_row, Py_ssize_t n) noexcept nogil:
-    """c += a[:rows] b; rows is a constant at every call."""
+    """c[:n] += a[:rows] b[:, :n]; rows is a constant at every call."""
     cdef vec x[4]
     cdef vec sum
-    cdef Py_ssize_t j
+    cdef Py_ssize_t j, whole = n - n % VL
     cdef int i
     for i in range(rows):
         x[i] = vset1(a[i])
-    for j from 0 <= j < n by VL:
+    for j from 0 <= j < whole by VL:
         sum = vload(c + j)
         for i in range(rows):
             sum = vfma(x[i], vload(b + i * b_row + j), sum)
         vstore(c + j, sum)
+    if whole < n:
+        sum = vload_part(c + whole, n - whole, 0)
+        for i in range(rows):
+            sum = vfma(x[i], vload_part(b + i * b_row + whole, n - whole, 0), sum)
+        vstore_part(c + whole, sum, n - whole)
 
 
 cdef void one_row(const Product* p) noexcept nogil:
-    """gemm for one row of A and a large plain B, which is read once, row by row, as memory is fastest; C stays in
-    the first-level cache. Each element is the same chain as in the tile."""
+    """gemm for one row of A and a plain B, which is read once, row by row, as memory is fastest; C stays in the
+    first-level cache. Each element is the same chain as in the tile."""
     cdef Py_ssize_t j, k, whole = p.k - p.k % 4
-    for j from 0 <= j < p.n by VL:
-        vstore(p.c + j, vload(p.bias + j) if p.bias != NULL else vset1(0))
+    cdef Py_ssize_t n = p.n if p.packed != NULL else (p.n + VL - 1) // VL * VL
+    for j in range(n):
+        p.c[j] = p.bias[j] if p.bias != NULL else 0
     for k from 0 <= k < whole by 4:
-        add_rows(4, p.c, p.a + k, p.b + k * p.b_row, p.b_row, p.n)
+        add_rows(4, p.c, p.a + k, p.b + k * p.b_row, p.b_row, n)
     for k in range(whole, p.k):
-        add_rows(1, p.c, p.a + k, p.b + k * p.b_row, p.b_row, p.n)
+        add_rows(1, p.c, p.a + k, p.b + k * p.b_row, p.b_row, n)
     map_array(p.activation, p.c, p.c, p.n, p.alpha)
 
 
@@ -329,7 +332,7 @@ cdef void gemm(const Product* p) noexcept nogil:
     cdef real* c
     cdef int nv
     cdef bint last, partial
-    if p.m == 1 and p.k * p.n > STREAMED and p.b_panel == NR and p.c_panel == NR and p.packed == NULL and p.y == NULL:
+    if p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL:
         one_row(p)
         return
     t.a_row = p.a_row
@@ -353,12 +356,7 @@ cdef void gemm(const Product* p) noexcept nogil:
             n = 0
             while n < p.n:
                 width = p.n - n
-                if p.m == 1 and width >= WIDE * VL and p.b_panel == NR and p.c_panel == NR:
-                    nv = WIDE
-                elif width > VL:
-                    nv = NV
-                else:
-                    nv = 1
+                nv = NV if width > VL else 1
                 width = min(width, <Py_ssize_t>nv * VL)
                 partial = p.packed != NULL and width < nv * VL
                 if partial and p.b_row != NR:

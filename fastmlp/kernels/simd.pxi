@@ -9,7 +9,6 @@ cdef extern from "simd.h" nogil:
         VL
         NV
         NR
-        WIDE
         MR
         KC
         MC
