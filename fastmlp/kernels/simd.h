@@ -308,9 +308,9 @@ enum {
     MR = 6,
     KC = 16384 / (NR * sizeof(real)),
 #endif
-    MC = 256,
+    MC = 1024 / sizeof(real),
     KG = 512,
-    MG = 192,
+    MG = 768 / sizeof(real),
     PANEL = KC * NR,
     BLOCK = MC * NR,
     PACK_ROWS = 48,
