@@ -86,15 +86,16 @@ def main() -> None:
         ("--isa", {"default": common.best_isas(), "type": common.names}),
         ("--dtype", {"default": "float32,float64", "type": common.names}),
     )
-    clock, records = common.Clock(), []
+    clock = common.Clock()
     for isa, dtype, threads in product(options.isa, options.dtype, options.threads):
         task = {"tables": options.tables, "only": options.only, "dtype": dtype, "threads": threads,
                 "quick": options.quick}
+        records = []
         for record in common.run_child(__file__, task, threads, isa):
             records.append(record)
             clock.show(record)
-    if not options.quick:
-        saved.save("roofline", records)
+        if not options.quick:       # a run that is cut short keeps what it has
+            saved.save("roofline", records)
 
 
 if __name__ == "__main__":
