@@ -290,7 +290,8 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
  *
  * Half a cache for what stays, the other half for what passes: KC rows of a panel of b (NR = NV VL wide) fill half
  * of the first-level cache (32 to 48 KiB), MC rows of a with as many columns half of the second (512 KiB; with
- * vectors of 16 bytes all of that, but such processors have more). A gradient sums KG rows of the batch at a time for MG inputs.
+ * vectors of 16 bytes all of that, but such processors have more). A gradient sums KG rows of the batch at a
+ * time for MG inputs.
  *
  * For PACK_ROWS rows of a or more, a caller's b is worth packing. A b of more than CACHED reals does not stay
  * in the second-level cache: its next panel is fetched ahead. One of more than STREAMED hardly stays in any.
