@@ -114,14 +114,10 @@ def main() -> None:
         ("--isa", {"default": common.best_isas(), "type": common.names}),
         ("--dtype", {"default": "float32,float64", "type": common.names}),
     )
-    clock, records = common.Clock(), []
+    clock = common.Clock()
     for isa, dtype in product(options.isa, options.dtype):
         task = {"only": options.only, "dtype": dtype, "quick": options.quick}
-        for record in common.run_child(__file__, task, 1, isa):
-            records.append(record)
-            clock.show(record)
-    if not options.quick:
-        saved.save("functions", records)
+        saved.collect("functions", common.run_child(__file__, task, 1, isa), clock, options.quick)
 
 
 if __name__ == "__main__":

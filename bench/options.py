@@ -144,14 +144,10 @@ def main() -> None:
         common.THREADS,
         ("--options", {"default": list(OPTIONS), "type": common.names}),
     )
-    clock, records = common.Clock(), []
+    clock = common.Clock()
     for threads in options.threads:
         task = {"options": options.options, "only": options.only, "threads": threads, "quick": options.quick}
-        for record in common.run_child(__file__, task, threads):
-            records.append(record)
-            clock.show(record)
-    if not options.quick:
-        saved.save("options", records)
+        saved.collect("options", common.run_child(__file__, task, threads), clock, options.quick)
 
 
 if __name__ == "__main__":

@@ -52,15 +52,11 @@ def main() -> None:
         ("--tables", {"default": "training,inference", "type": common.names}),
         ("--libraries", {"default": installed(), "type": common.names}),
     )
-    clock, records = common.Clock(), []
+    clock = common.Clock()
     for threads, library in product(options.threads, options.libraries):
         task = {"library": library, "tables": options.tables, "only": options.only, "threads": threads,
                 "quick": options.quick}
-        for record in common.run_child(__file__, task, threads):
-            records.append(record)
-            clock.show(record)
-    if not options.quick:
-        saved.save("peers", records)
+        saved.collect("peers", common.run_child(__file__, task, threads), clock, options.quick)
 
 
 if __name__ == "__main__":

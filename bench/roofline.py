@@ -90,12 +90,7 @@ def main() -> None:
     for isa, dtype, threads in product(options.isa, options.dtype, options.threads):
         task = {"tables": options.tables, "only": options.only, "dtype": dtype, "threads": threads,
                 "quick": options.quick}
-        records = []
-        for record in common.run_child(__file__, task, threads, isa):
-            records.append(record)
-            clock.show(record)
-        if not options.quick:       # a run that is cut short keeps what it has
-            saved.save("roofline", records)
+        saved.collect("roofline", common.run_child(__file__, task, threads, isa), clock, options.quick)
 
 
 if __name__ == "__main__":

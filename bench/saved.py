@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from common import Record, Row
+from common import Clock, Record, Row
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -22,6 +23,17 @@ def save(name: str, records: list[Record]) -> None:
     text = "".join(json.dumps(record) + "\n" for record in merged.values())
     (RESULTS / f"{name}.jsonl").write_text(text)
     print(f"{len(records)} records saved in {RESULTS / name}.jsonl", file=sys.stderr)
+
+
+def collect(name: str, records: Iterable[Record], clock: Clock, quick: bool) -> None:
+    """Show the records of one process as they come, and save them unless `quick`: a script that is cut short
+    keeps what it has."""
+    collected = []
+    for record in records:
+        collected.append(record)
+        clock.show(record)
+    if not quick:
+        save(name, collected)
 
 
 def load(name: str) -> list[Record]:
