@@ -20,14 +20,12 @@ cdef enum Activation:
     ACT_COUNT
 
 
-cdef inline vec relu(vec z) noexcept nogil:
-    cdef vec zero = vzero()
-    return vselect(vless(z, zero), zero, z)             # NaN stays NaN
+cdef inline vec relu(vec z, vec zero) noexcept nogil:
+    return vfrom_bits(~vless(z, zero) & vbits(z))       # NaN stays NaN
 
 
-cdef inline vec relu_backward(vec dy, vec y) noexcept nogil:
-    cdef vec zero = vzero()
-    return vselect(vless(zero, y), dy, zero)
+cdef inline vec relu_backward(vec dy, vec y, vec zero) noexcept nogil:
+    return vfrom_bits(vless(zero, y) & vbits(dy))
 
 
 cdef enum:
@@ -73,14 +71,14 @@ cdef inline vec gated(int kind, vec z, vec* slope) noexcept nogil:
         density = density * h * h
     density = (e * (h - density)) * down()
     slope[0] = vselect(vless(z, vset1(0)), density, one - density)
-    return relu(z) - (e * (a * h)) * down()
+    return relu(z, vset1(0)) - (e * (a * h)) * down()
 
 
 cdef inline vec activation(int kind, vec alpha, vec z) noexcept nogil:
     """f(z); kind is a constant at every call."""
     cdef vec slope
     if kind == ACT_RELU:
-        return relu(z)
+        return relu(z, vset1(0))
     elif kind == ACT_LEAKY_RELU:
         return vselect(vless(z, vset1(0)), alpha * z, z)
     elif kind == ACT_SIGMOID:
@@ -102,7 +100,7 @@ cdef inline vec activation_backward(int kind, vec alpha, vec dy, vec y) noexcept
     """dy f'(z), of y = f(z), or of y = z for those that are `gated`; kind is a constant at every call."""
     cdef vec slope
     if kind == ACT_RELU:
-        return relu_backward(dy, y)
+        return relu_backward(dy, y, vset1(0))
     elif kind == ACT_LEAKY_RELU:
         return vselect(vless(vset1(0), y), dy, alpha * dy)
     elif kind == ACT_SIGMOID:

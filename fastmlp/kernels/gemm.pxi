@@ -62,9 +62,11 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef const real* qa[4]      # and where it is
     cdef const real* pb = t.b
     cdef const real* stop
+    cdef const real* y = t.y
     cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD
     cdef Py_ssize_t a_row = NR if walk == PANELS else 1 if walk == GRADIENT else t.a_row
-    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR, c_row = t.c_row
+    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
+    cdef Py_ssize_t c_row = NR if walk == PANELS else t.c_row, y_row = NR if walk == PANELS else t.y_row
     cdef Py_ssize_t run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
     cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
@@ -123,19 +125,21 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
                 qa[i // reach] += a_k
             pb += b_row
 
+    a = vzero()
+    c = vanew(c)
     if t.finish == STORE:
         for i in range(mr):
             for j in range(nv):
                 vstore(c + i * c_row + j * VL, acc[i][j])
-    elif t.finish == STORE_RELU:
+    elif walk != GRADIENT and t.finish == STORE_RELU:
         for i in range(mr):
             for j in range(nv):
-                vstore(c + i * c_row + j * VL, relu(acc[i][j]))
-    elif t.finish == STORE_RELU_BACKWARD:
+                vstore(c + i * c_row + j * VL, relu(acc[i][j], a))
+    elif walk != GRADIENT and t.finish == STORE_RELU_BACKWARD:
         for i in range(mr):
             for j in range(nv):
-                vstore(c + i * c_row + j * VL, relu_backward(acc[i][j], vload(t.y + i * t.y_row + j * VL)))
-    else:
+                vstore(c + i * c_row + j * VL, relu_backward(acc[i][j], vload(y + i * y_row + j * VL), a))
+    elif walk == GRADIENT:
         step = vset1(-t.lr)
         decay = vset1(t.weight_decay)
         for i in range(mr):
@@ -146,13 +150,13 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
 
 cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
     """n tiles below each other; t moves on to the next rows."""
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t c_row = NR if walk == PANELS else t.c_row, i, j
     for i in range(n):
         for j from 0 <= j < t.next_step by LINE:
             vprefetch_read(t.next + j)
         t.next += t.next_step
         for j in range(mr, 2 * mr):     # the next tile's part of C
-            vprefetch(t.c + j * t.c_row)
+            vprefetch(t.c + j * c_row)
         tile(mr, nv, walk, t)
         t.a += mr * t.a_row
         t.c += mr * t.c_row
@@ -371,7 +375,7 @@ cdef void gemm(const Product* p) noexcept nogil:
                     if partial:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
-                t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
+                t.walk = PANELS if p.a_run == NR and t.b_row == NR and p.c_row == NR else PLAIN
                 if t.b_row != NR and nv == NV and n + NR < p.n and (p.m > MR or p.k * p.n > STREAMED):
                     t.walk = PLAIN_AHEAD
                 t.next_step = 0

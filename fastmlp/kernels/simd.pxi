@@ -22,6 +22,7 @@ cdef extern from "simd.h" nogil:
         PACK_ROWS
         LINE
         TREE
+    real* vanew(real* p)
     void vprefetch(const real* p)
     void vprefetch_soon(const real* p)
     void vprefetch_read(const real* p)

@@ -60,10 +60,10 @@ cdef inline Py_ssize_t sample_at(const Run* run, Py_ssize_t place) noexcept nogi
 cdef void gather_batch(Run* run, Py_ssize_t start, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
-    cdef Py_ssize_t i, sample, next = sample_at(run, start + r0)
+    cdef Py_ssize_t i, sample, next
     for i in range(r0, r1):
-        sample = next
-        next = sample_at(run, start + i + 1)
+        sample = sample_at(run, start + i)
+        next = sample_at(run, start + i + 8)
         convert_row(run.x + i * NR, NR, run.panel, &run.table, sample, next)
         if run.weights != NULL:
             run.w[i] = run.weights[sample]
