@@ -157,6 +157,7 @@ def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms, 
 
     half_ulp = mpf(2) ** -(mantissa + 2)            # of 1 - x, where tanh and sigmoid reach 1
     print(f"#define LOG2E {text(1 / LN2)}")
+    print(f"#define LN2 {text(LN2)}")
     print(f"#define LN2_HI {text(ln2_hi)}")
     print(f"#define LN2_LO {text(LN2 - ln2_hi)}")
     print(f"#define EXP_MIN {text(floor(10 * (emin - 1 - mantissa) * LN2) / 10)}")
@@ -175,6 +176,8 @@ def table(suffix, code, digits, mantissa, k_bits, emin, emax, q_terms, p_terms, 
           f"LOG1P_TERMS = {log1p_terms}, NORMAL_TERMS = {normal_terms} }};")
     print(f"/* |r| <= {float(h)}: relative error of expm1(r) 2^{float(log(exp_error, 2)):.1f} */")
     print(array("EXP_Q", exp_q))
+    print("/* 3/4 of them */")
+    print(array("TANH_Q", [rounded(3 * c / 4) for c in exp_q]))
     print(f"/* |s| <= {float(s_max):.4f}: relative error of log 2^{float(log(log_error, 2)):.1f} */")
     print(array("LOG_P", log_p))
     print(f"/* m <= 2/3: relative error of log1p 2^{float(log(log1p_error, 2)):.1f} */")

@@ -4,6 +4,7 @@
 
 #if defined(FASTMLP_REAL_f64)
 #define LOG2E 1.4426950408889634e+00
+#define LN2 6.9314718055994529e-01
 #define LN2_HI 6.9314718055989033e-01
 #define LN2_LO 5.4979230187083712e-14
 #define EXP_MIN -7.4520000000000005e+02
@@ -30,6 +31,20 @@ static const real EXP_Q[] = {
     4.1666666666666685e-02,
     1.6666666666666671e-01,
     5.0000000000000000e-01,
+};
+/* 3/4 of them */
+static const real TANH_Q[] = {
+    1.5691268514760969e-09,
+    1.8829003391214088e-08,
+    2.0667939457864745e-07,
+    2.0667941331991129e-06,
+    1.8601190510739281e-05,
+    1.4880952406287805e-04,
+    1.0416666666655699e-03,
+    6.2499999999945524e-03,
+    3.1250000000000014e-02,
+    1.2500000000000003e-01,
+    3.7500000000000000e-01,
 };
 /* |s| <= 0.1716: relative error of log 2^-57.6 */
 static const real LOG_P[] = {
@@ -84,6 +99,7 @@ static const real NORMAL_P[] = {
 };
 #else
 #define LOG2E 1.44269504e+00f
+#define LN2 6.93147181e-01f
 #define LN2_HI 6.93145752e-01f
 #define LN2_LO 1.42860682e-06f
 #define EXP_MIN -1.04000000e+02f
@@ -105,6 +121,15 @@ static const real EXP_Q[] = {
     4.16664630e-02f,
     1.66666672e-01f,
     5.00000000e-01f,
+};
+/* 3/4 of them */
+static const real TANH_Q[] = {
+    1.49308034e-04f,
+    1.04503147e-03f,
+    6.24996424e-03f,
+    3.12498473e-02f,
+    1.25000000e-01f,
+    3.75000000e-01f,
 };
 /* |s| <= 0.1716: relative error of log 2^-28.6 */
 static const real LOG_P[] = {
