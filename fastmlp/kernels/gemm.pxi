@@ -66,7 +66,7 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD
     cdef Py_ssize_t a_row = NR if walk == PANELS else 1 if walk == GRADIENT else t.a_row
     cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
-    cdef Py_ssize_t c_row = NR if walk == PANELS else t.c_row, y_row = NR if walk == PANELS else t.y_row
+    cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
     cdef Py_ssize_t run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
     cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
@@ -150,7 +150,7 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
 
 cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
     """n tiles below each other; t moves on to the next rows."""
-    cdef Py_ssize_t c_row = NR if walk == PANELS else t.c_row, i, j
+    cdef Py_ssize_t c_row = t.c_row, i, j
     for i in range(n):
         for j from 0 <= j < t.next_step by LINE:
             vprefetch_read(t.next + j)
@@ -375,7 +375,7 @@ cdef void gemm(const Product* p) noexcept nogil:
                     if partial:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
-                t.walk = PANELS if p.a_run == NR and t.b_row == NR and p.c_row == NR else PLAIN
+                t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
                 if t.b_row != NR and nv == NV and n + NR < p.n and (p.m > MR or p.k * p.n > STREAMED):
                     t.walk = PLAIN_AHEAD
                 t.next_step = 0
