@@ -308,7 +308,7 @@ enum {
     NR = NV * VL,
 #if defined(FASTMLP_ISA_avx512)
     MR = 12,
-    KC = 24576 / (NR * sizeof(real)),
+    KC = 49152 / (NR * sizeof(real)),
 #elif defined(FASTMLP_ISA_neon)
     MR = 8,
     KC = 16384 / (NR * sizeof(real)),
@@ -320,7 +320,7 @@ enum {
     KG = 512,
     MG = 768 / sizeof(real),
     PANEL = KC * NR,
-    BLOCK = MC * NR,
+    BLOCK = (MC > MG ? MC : MG) * NR,
     PACK_ROWS = 48,
     CACHED = 262144 / sizeof(real),
     STREAMED = 8388608 / sizeof(real),
