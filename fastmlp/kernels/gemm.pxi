@@ -52,6 +52,20 @@ cdef struct Tile:
     real weight_decay
 
 
+cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], const real** a, int reach, Py_ssize_t a_row,
+                              Py_ssize_t at, const real* b) noexcept nogil:
+    """One step of k: acc += a b[:nv VL]. Row i of A is at a[i // reach] + i % reach a_row + at."""
+    cdef vec column[NV]
+    cdef vec factor
+    cdef int i, j
+    for j in range(nv):
+        column[j] = vload(b + j * VL)
+    for i in range(mr):
+        factor = vbroadcast(a[i // reach] + i % reach * a_row + at)
+        for j in range(nv):
+            vaccumulate(acc[i][j], factor, column[j])
+
+
 cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
@@ -100,13 +114,9 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
         while pb != stop:
             for u in range(UNROLL):
                 if walk == PLAIN_AHEAD:
-                    vprefetch_read(pb + u * b_row + NR)
-                for j in range(nv):
-                    b[j] = vload(pb + u * b_row + j * VL)
-                for i in range(mr):
-                    vbroadcast(a, qa[i // reach] + i % reach * a_row + u * a_k)
-                    for j in range(nv):
-                        vaccumulate(acc[i][j], a, b[j])
+                    for j from 0 <= j < NR by LINE:
+                        vprefetch_read(pb + u * b_row + NR + j)
+                multiply_add(mr, nv, acc, qa, reach, a_row, u * a_k, pb + u * b_row)
             for i from 0 <= i < mr by reach:
                 qa[i // reach] += UNROLL * a_k
             pb += UNROLL * b_row
@@ -115,12 +125,7 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
             for i from 0 <= i < mr by reach:
                 qa[i // reach] = pa[i // reach]
         for u in range(t.k % UNROLL):
-            for j in range(nv):
-                b[j] = vload(pb + j * VL)
-            for i in range(mr):
-                vbroadcast(a, qa[i // reach] + i % reach * a_row)
-                for j in range(nv):
-                    vaccumulate(acc[i][j], a, b[j])
+            multiply_add(mr, nv, acc, qa, reach, a_row, 0, pb)
             for i from 0 <= i < mr by reach:
                 qa[i // reach] += a_k
             pb += b_row
@@ -376,7 +381,7 @@ cdef void gemm(const Product* p) noexcept nogil:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
                 t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
-                if t.b_row != NR and nv == NV and n + NR < p.n and (p.m > MR or p.k * p.n > STREAMED):
+                if t.b_row != NR and nv == NV and n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED):
                     t.walk = PLAIN_AHEAD
                 t.next_step = 0
                 if p.b_row == NR and n + NR < p.n and p.k * p.n > CACHED:      # the next panel of B, spread over the tiles of this strip

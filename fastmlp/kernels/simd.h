@@ -107,7 +107,7 @@ FASTMLP_INLINE vec vsqrt(vec a) {
 }
 #endif
 
-/* The steps of the innermost loop of a matrix product: a = *p in every lane, c += a b rounded once, and a fresh 0.
+/* The steps of the innermost loop of a matrix product: *p in every lane, c += a b rounded once, and a fresh 0.
  * They stay in the order and the registers in which they are written. Left to itself, GCC 12 moves the sums of an
  * unrolled loop from register to register, loads ahead of need, keeps a zero in a register for later, and spills. */
 #if defined(__GNUC__) && (defined(FASTMLP_ISA_avx512) || defined(FASTMLP_ISA_avx2))
@@ -117,7 +117,11 @@ FASTMLP_INLINE vec vsqrt(vec a) {
 #    define OF_TYPE(operation) operation "d"
 #  endif
 enum { UNROLL = 4 };            /* steps of k in a round of that loop */
-#  define vbroadcast(a, p) __asm__ volatile(OF_TYPE("vbroadcasts") " %1, %0" : "=v"(a) : "m"(*(p)))
+FASTMLP_INLINE vec vbroadcast(const real *p) {
+    vec a;
+    __asm__ volatile(OF_TYPE("vbroadcasts") " %1, %0" : "=v"(a) : "m"(*p));
+    return a;
+}
 #  define vaccumulate(c, a, b) __asm__ volatile(OF_TYPE("vfmadd231p") " %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
 FASTMLP_INLINE vec vzero(void) {
     vec zero;
@@ -126,7 +130,7 @@ FASTMLP_INLINE vec vzero(void) {
 }
 #else
 enum { UNROLL = 1 };
-#  define vbroadcast(a, p) ((a) = vset1(*(p)))
+#  define vbroadcast(p) vset1(*(p))
 #  define vaccumulate(c, a, b) ((c) = vfma(a, b, c))
 #  define vzero() vset1(0)
 #endif
@@ -323,7 +327,7 @@ enum {
     BLOCK = (MC > MG ? MC : MG) * NR,
     PACK_ROWS = 48,
     CACHED = 262144 / sizeof(real),
-    STREAMED = 8388608 / sizeof(real),
+    STREAMED = 4194304 / sizeof(real),
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */
     TREE = 16 / VL,               /* vectors of the 16 lanes that every sum over a row is kept in */
 };

@@ -32,7 +32,7 @@ cdef extern from "simd.h" nogil:
     vec vload_part(const real* p, Py_ssize_t n, real fill)
     void vstore_part(real* p, vec v, Py_ssize_t n)
     vec vzero()
-    void vbroadcast(vec a, const real* p)
+    vec vbroadcast(const real* p)
     void vaccumulate(vec c, vec a, vec b)
     vec vfma(vec a, vec b, vec c)
     vec vsqrt(vec a)
