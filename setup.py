@@ -29,9 +29,7 @@ DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
 # Instruction sets, best first: compiler flags, and the least that a compiler must take with them.
 ISAS = {
     "avx512": (
-        # The last lets GCC unroll the loops over a tile of 12 rows, without which its accumulators are in memory.
-        ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma",
-         "--param=max-completely-peeled-insns=1000"],
+        ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx2", "-mfma"],
         "#include <immintrin.h>\n"
         "typedef float vec __attribute__((vector_size(64)));\n"
         "vec probe(vec a) { return (vec)_mm512_fmadd_ps((__m512)a, (__m512)a, (__m512)(a + a)); }\n",
@@ -57,6 +55,8 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
+# Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
+UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
 
 DIRECTIVES = {
     "language_level": "3",
@@ -91,6 +91,9 @@ class BuildKernels(build_ext):
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names))]
             else:
                 ext.extra_compile_args = (FLAGS_MSVC if self.msvc else FLAGS) + ISAS[ext.isa][0]
+                if ext.isa == "avx512" and not self.msvc:
+                    known = [flags for flags in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *flags])]
+                    ext.extra_compile_args += sum(known, [])
         self.tools = self.describe_tools()
         self.remove_leftovers(Path(self.build_lib, KERNELS))
         Path(self.build_temp).mkdir(parents=True, exist_ok=True)
@@ -105,18 +108,22 @@ class BuildKernels(build_ext):
         machine = self.plat_name.split("-")[-1].lower()  # linux-x86_64, macosx-11.0-arm64, win-amd64
         if isa not in ISAS_OF_MACHINE.get(machine, ()):
             return False
-        if not self.msvc:
-            flags, probe = ISAS[isa]
-            with tempfile.TemporaryDirectory() as folder:
-                source = Path(folder, "probe.c")
-                source.write_text(probe)
-                try:
-                    self.compiler.compile([str(source)], output_dir=folder, extra_postargs=FLAGS + flags)
-                    return True
-                except CompileError:
-                    pass
+        flags, probe = ISAS[isa]
+        if not self.msvc and self.takes(probe, FLAGS + flags):
+            return True
         print(f"fastmlp: NOTICE: the compiler cannot build the {isa} kernels; they are left out", flush=True)
         return False
+
+    def takes(self, text, flags):
+        """Whether the compiler takes a C text with these flags."""
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(text)
+            try:
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                return True
+            except CompileError:
+                return False
 
     def describe_tools(self):
         import Cython
