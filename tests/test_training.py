@@ -53,9 +53,9 @@ def test_digits_on_both_backends(digits, dtype):
 @pytest.mark.parametrize("isa", kernels.available_isas())
 def test_digits_on_every_isa(isa, digits, monkeypatch):
     monkeypatch.setitem(cython._kernels.KERNELS, "f", kernels.load(isa, "float32"))
-    model, history = train_digits(digits, lr=0.03)     # at 0.1 the last epochs hang on every rounding
+    model, history = train_digits(digits, lr=0.05)     # at 0.1 the last epochs hang on every rounding
     assert type(model._engine._engine) is kernels.load(isa, "float32").Engine
-    assert history.val_accuracy[-1] >= 0.96
+    assert history.val_accuracy[-1] >= 0.97
 
 
 def test_dtypes_learn_alike(digits):

@@ -81,7 +81,7 @@ cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t p
     cdef Py_ssize_t j, part
     if stride == sizeof(Number) and width == NR:
         while n >= NR:                  # a constant number of elements: one or two vectors
-            for j from 0 <= j < NR * <Py_ssize_t>sizeof(Number) by 64:
+            for j from 0 <= j < NR * <Py_ssize_t>sizeof(Number) by LINE * <Py_ssize_t>sizeof(real):
                 vprefetch_soon(<const real*>(x + ahead + j))
             for j in range(NR):
                 y[j] = <real>(<const Number*>x)[j]

@@ -155,13 +155,13 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
 
 cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
     """n tiles below each other; t moves on to the next rows."""
-    cdef Py_ssize_t c_row = t.c_row, i, j
+    cdef Py_ssize_t i, j
     for i in range(n):
         for j from 0 <= j < t.next_step by LINE:
             vprefetch_read(t.next + j)
         t.next += t.next_step
         for j in range(mr, 2 * mr):     # the next tile's part of C
-            vprefetch(t.c + j * c_row)
+            vprefetch(t.c + j * t.c_row)
         tile(mr, nv, walk, t)
         t.a += mr * t.a_row
         t.c += mr * t.c_row

@@ -300,12 +300,13 @@ FASTMLP_INLINE real *vanew(real *p) { return p; }
  * broadcast of a.
  *
  * Half a cache for what stays, the other half for what passes: KC rows of a panel of b (NR = NV VL wide) fill half
- * of the first-level cache (32 to 48 KiB), MC rows of a with as many columns half of the second (512 KiB; with
- * vectors of 16 bytes all of that, but such processors have more). A gradient sums KG rows of the batch at a
+ * of the first-level cache (32 KiB; all of its 48 KiB with AVX-512, where the second is as fast), MC rows of a with
+ * as many columns half of the second (512 KiB; 1 MiB with AVX-512; with vectors of 16 bytes all of 512 KiB, but such
+ * processors have more). A gradient sums KG rows of the batch at a
  * time for MG inputs.
  *
  * For PACK_ROWS rows of a or more, a caller's b is worth packing. A b of more than CACHED reals does not stay
- * in the second-level cache: its next panel is fetched ahead. One of more than STREAMED hardly stays in any.
+ * in the second-level cache: its next panel is fetched ahead, for few rows only one of more than STREAMED.
  * PANEL and BLOCK are reals of scratch. */
 enum {
     NV = 2,

@@ -171,9 +171,9 @@ cdef inline vec vtanh(vec x) noexcept nogil:
     cdef vec r = vfma(shifted - shift, vset1(-LN2), a + a)
     cdef vec r2 = r * r
     cdef vec u = vfma(r2, expm1_rest(TANH_Q, r, r2), vset1(-0.25) * r) + r      # c expm1(r)
-    cdef ivec scale = vshift_left(vbits(shifted), MANTISSA)                     # the bits of 2^k
-    cdef vec c_scale = vfrom_bits(vadd_bits(scale, vsub_bits(vbits(c), vbits(vset1(1)))))
-    cdef vec t = vfma(u, vfrom_bits(scale), c_scale - c)
+    cdef vec scale = power_of_two(vbits(shifted))
+    cdef vec c_scale = vfrom_bits(vadd_bits(vbits(scale), vsub_bits(vbits(c), vbits(vset1(1)))))     # c 2^k
+    cdef vec t = vfma(u, scale, c_scale - c)
     return vwith_sign(t / (t + (c + c)), x)
 
 
