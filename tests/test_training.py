@@ -24,7 +24,7 @@ def digits():
     return (x[~test], y[~test]), (x[test], y[test])
 
 
-def train_digits(digits, activation="relu", dtype="float32", epochs=15, layers=(64, 128, 64, 10), lr=0.1):
+def train_digits(digits, activation="relu", dtype="float32", epochs=15, layers=(64, 128, 64, 10), lr=0.05):
     (X, y), test = digits
     model = MLP(layers, activation=activation, dtype=dtype, seed=0)
     history = model.fit(X, y, epochs=epochs, batch_size=32, optimizer=SGD(lr, momentum=0.9),
@@ -35,7 +35,7 @@ def train_digits(digits, activation="relu", dtype="float32", epochs=15, layers=(
 # Real data ------------------------------------------------------------------------------------------------
 
 def test_digits_on_both_backends(digits, dtype):
-    """97 of 100 right, and the same curve: rounding alone separates the backends in the beginning."""
+    """97 of 100 right, and the same curve, at a learning rate that does not blow rounding up."""
     curves = {}
     for name in backends.NAMES:
         with backends.use_backend(name):
@@ -45,15 +45,14 @@ def test_digits_on_both_backends(digits, dtype):
         assert history.loss[-1] < 0.05 < history.loss[0]
         curves[name] = history.loss
     compiled, plain = curves["cython"], curves["numpy"]
-    assert_allclose(compiled[:4], plain[:4], rtol=1e-4 if dtype == np.float32 else 1e-13)
-    if dtype == np.float64:                     # in float32 the last epochs of so fast a training are chaotic
-        assert_allclose(compiled, plain, rtol=1e-8)
+    assert_allclose(compiled[:4], plain[:4], rtol=1e-5 if dtype == np.float32 else 1e-13)
+    assert_allclose(compiled, plain, rtol=1e-2 if dtype == np.float32 else 1e-10)
 
 
 @pytest.mark.parametrize("isa", kernels.available_isas())
 def test_digits_on_every_isa(isa, digits, monkeypatch):
     monkeypatch.setitem(cython._kernels.KERNELS, "f", kernels.load(isa, "float32"))
-    model, history = train_digits(digits, lr=0.05)     # at 0.1 the last epochs hang on every rounding
+    model, history = train_digits(digits)
     assert type(model._engine._engine) is kernels.load(isa, "float32").Engine
     assert history.val_accuracy[-1] >= 0.97
 
