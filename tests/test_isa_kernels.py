@@ -17,7 +17,6 @@ from fastmlp.activations import BY_NAME, ELU, LeakyReLU, resolve
 from fastmlp.backends import numpy as specification
 from fastmlp.backends.numpy.activations import activate, derivative
 from fastmlp.backends.numpy.updates import apply
-from fastmlp.layout import padded_row
 
 ISAS = kernels.available_isas()
 FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
@@ -115,8 +114,8 @@ def test_dense_backward(module, code, name, rng):
         y = np.tanh(real(rng, module, m, n))
         out = Canaries(module.DTYPE)
         dx, dw, db = out.array(m, k), out.array(k, n), out.array(n)
-        dz = out.array(m, padded_row(n, y.itemsize))
-        assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
+        scratch = out.array(module.dense_backward_scratch(m, k, n))
+        assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, scratch)
         out.check((m, k, n))
         dy64, x64, w64, y64 = (a.astype(np.float64) for a in (dy, x, w, y))
         expected = specification.dense_backward(dy64, x64, w64, y64, resolved(name))
@@ -136,15 +135,16 @@ def test_dense_functions_decline_what_does_not_fit(module, rng):
     for args in ((square, square, w, b), (square, w, square, b), (square, w, w, square[0])):
         assert module.dense_forward(*args, 0, 0.0) is False
     assert (square == CANARY).all()
-    dz = np.zeros((3, padded_row(3, y.itemsize)), module.DTYPE)
+    scratch = np.zeros(module.dense_backward_scratch(3, 3, 3), module.DTYPE)
     ds = [np.full(s, CANARY, module.DTYPE) for s in ((3, 3), (3, 3), (3,))]
     inputs = [w, w, w, w]
     for i, j in itertools.product(range(2), range(4)):
         same = [*inputs[:j], ds[i], *inputs[j + 1:]]
-        assert module.dense_backward(*ds, *same, 0, 0.0, dz) is False
-    assert module.dense_backward(ds[0], ds[0], ds[2], *inputs, 0, 0.0, dz) is False
-    assert module.dense_backward(ds[0], ds[1], ds[1][0], *inputs, 0, 0.0, dz) is False
-    assert module.dense_backward(*ds, w, w[:2], w, w, 0, 0.0, dz) is False
+        assert module.dense_backward(*ds, *same, 0, 0.0, scratch) is False
+    assert module.dense_backward(ds[0], ds[0], ds[2], *inputs, 0, 0.0, scratch) is False
+    assert module.dense_backward(ds[0], ds[1], ds[1][0], *inputs, 0, 0.0, scratch) is False
+    assert module.dense_backward(*ds, w, w[:2], w, w, 0, 0.0, scratch) is False
+    assert module.dense_backward(*ds, *inputs, 0, 0.0, scratch[:-1]) is False
     assert all((d == CANARY).all() for d in ds)
 
 
@@ -387,8 +387,8 @@ def results(module):
             y = np.empty((m, n), dtype)
             module.dense_forward(y, x, w, b, code, ALPHA)
             dx, dw, db = np.empty((m, k), dtype), np.empty((k, n), dtype), np.empty(n, dtype)
-            dz = np.empty((m, padded_row(n, y.itemsize)), dtype)
-            module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
+            scratch = np.empty(module.dense_backward_scratch(m, k, n), dtype)
+            module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, scratch)
             yield from (y, dx, dw, db)
         for logarithm in (False, True):
             p, dp = np.empty((m, n), dtype), np.empty((m, n), dtype)
@@ -454,10 +454,10 @@ def call_everything_on_guarded_pages(isa, dtype):
             x, w, b = (pages.array(*s, values=rng.standard_normal(s)) for s in ((m, k), (k, n), (n,)))
             y, dy = pages.array(m, n), pages.array(m, n, values=rng.standard_normal((m, n)))
             dx, dw, db = pages.array(m, k), pages.array(k, n), pages.array(n)
-            dz = pages.array(m, padded_row(n, y.itemsize))
+            scratch = pages.array(module.dense_backward_scratch(m, k, n))
             for code in ACTIVATIONS:
                 assert module.dense_forward(y, x, w, b, code, ALPHA)
-                assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, dz)
+                assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, scratch)
         for n in SIZES:
             pages = Pages(dtype, at_end)
             x = pages.array(n, values=rng.random(n))

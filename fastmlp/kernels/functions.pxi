@@ -20,9 +20,7 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE
 cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                       int activation, real alpha) noexcept nogil:
     """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  False where y overlaps an input."""
-    cdef real packed[PANEL]
     cdef void* scratch = NULL
-    cdef real* w_p
     cdef Product p
     if m == 0 or n == 0:
         return True
@@ -45,18 +43,14 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
     p.activation = activation
     p.alpha = alpha
     p.y = NULL
-    p.packed = packed
-    if m >= PACK_ROWS:
-        scratch = malloc((k * panels(n) + (m | 1) * panels(k)) * sizeof(real) + 64)
-    if scratch != NULL:         # else in place: slower for many rows, but the same bits
-        p.b = w_p = to_line(scratch)
-        p.b_row = NR
-        p.b_panel = k * NR
-        pack(w_p, p.b_panel, w, n, k, n)
-        p.a = w_p + k * panels(n)
+    p.exact = True
+    if m >= PACK_ROWS and n >= PACK_COLUMNS:
+        scratch = malloc((m | 1) * panels(k) * sizeof(real) + 64)
+    if scratch != NULL:         # else in place: slower, but the same bits
+        p.a = to_line(scratch)
         p.a_row = p.a_run = NR
         p.a_panel = (m | 1) * NR
-        pack(w_p + k * panels(n), p.a_panel, x, k, m, k)
+        pack(to_line(scratch), p.a_panel, x, k, m, k)
     gemm(&p)
     free(scratch)
     return True
@@ -77,19 +71,23 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
     return done
 
 
+def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):
+    """Elements of scratch that dense_backward takes for m rows."""
+    return (m | 1) * (panels(n) + panels(k)) + n * panels(k) + m * padded(n) + LINE
+
+
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
-                   const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[:, ::1] dz):
-    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
-    dz (rows, n padded) is scratch whose rows hold whole lines."""
-    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = dz.shape[1], i, j
-    cdef real packed[PANEL]
+                   const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
+    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows."""
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = padded(n), i, j
     cdef Product p
     cdef Gradient g
     cdef Optimizer store
     cdef const real* inputs[4]
     cdef Py_ssize_t sizes[4]
     if (w.shape[0] != k or dy.shape[0] != m or dy.shape[1] != n or y.shape[0] != m or y.shape[1] != n
-            or dx.shape[0] != m or dx.shape[1] != k or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n):
+            or dx.shape[0] != m or dx.shape[1] != k or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n
+            or scratch.shape[0] < dense_backward_scratch(m, k, n)):
         return False
     inputs[0] = &dy[0, 0] if m * n else NULL
     inputs[1] = &x[0, 0] if m * k else NULL
@@ -105,17 +103,15 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     if not apart(p.c, m * k, g.g, k * n) or n and not (apart(&db[0], n, p.c, m * k) and apart(&db[0], n, g.g, k * n)):
         return False
     cdef Py_ssize_t row = (m | 1) * NR
-    cdef void* scratch = malloc(((m | 1) * (panels(n) + panels(k)) + n * panels(k)) * sizeof(real) + 64)
-    cdef real* z_p = to_line(scratch)               # dz, x and w^T in panels
+    cdef real* z_p = to_line(&scratch[0])           # dz, x and w^T in panels
     cdef real* x_p = z_p + (m | 1) * panels(n)
     cdef real* w_t = x_p + (m | 1) * panels(k)
-    if scratch == NULL:
-        raise MemoryError
+    cdef real* dz = w_t + n * panels(k)             # plain
     with nogil:
         for i in range(m):
             if n:
-                map_backward(activation, &dz[i, 0], &dy[i, 0], &y[i, 0], n, alpha)
-        pack(z_p, row, &dz[0, 0] if m * n else NULL, z, m, n)
+                map_backward(activation, dz + i * z, &dy[i, 0], &y[i, 0], n, alpha)
+        pack(z_p, row, dz, z, m, n)
         if m and k:
             for j from 0 <= j < k by NR:
                 pack_panel(w_t + j * n, inputs[2] + j * n, n, True, n, min(k - j, <Py_ssize_t>NR))
@@ -134,7 +130,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             p.activation = ACT_IDENTITY
             p.alpha = 0
             p.y = NULL
-            p.packed = packed
+            p.exact = True
             gemm(&p)
         if n:
             pack(x_p, row, inputs[1], k, m, k)
@@ -151,7 +147,6 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             g.g_padded = False
             gemm_gradient(&g, &store)
             bias_gradient(z_p, row, m, n, &db[0], &store)
-    free(scratch)
     return True
 
 

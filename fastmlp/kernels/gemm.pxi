@@ -28,6 +28,7 @@ cdef enum Walk:                 # how the tile's loop steps through A and B: dis
     PANELS                      # A along its rows, in panels, and B in panels
     PLAIN                       # A along its rows, A or B plain
     PLAIN_AHEAD                 # the same, and fetches the next panel of B, row for row
+    PACKING                     # the same, and lays this one down, for the tiles below
     GRADIENT                    # A down its columns, both in panels
 
 cdef struct Tile:
@@ -39,6 +40,7 @@ cdef struct Tile:
     Py_ssize_t a_panel
     const real* b               # b[k b_row + lane]
     Py_ssize_t b_row
+    real* packed                # packed[k NR + lane], where B is laid down
     real* c                     # c[i c_row + lane]
     Py_ssize_t c_row
     const real* bias            # bias[lane]
@@ -66,6 +68,12 @@ cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], const real** a, i
             vaccumulate(acc[i][j], factor, column[j])
 
 
+cdef inline void copy_row(real* panel, const real* b) noexcept nogil:
+    cdef int j
+    for j in range(NV):
+        vstore(panel + j * VL, vload(b + j * VL))
+
+
 cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
@@ -76,8 +84,9 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef const real* qa[4]      # and where it is
     cdef const real* pb = t.b
     cdef const real* stop
+    cdef real* packed = t.packed
     cdef const real* y = t.y
-    cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD
+    cdef bint plain = walk != PANELS and walk != GRADIENT
     cdef Py_ssize_t a_row = NR if walk == PANELS else 1 if walk == GRADIENT else t.a_row
     cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
     cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
@@ -113,18 +122,23 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
         stop = pb + run * b_row
         while pb != stop:
             for u in range(UNROLL):
-                if walk == PLAIN_AHEAD:
+                if walk == PLAIN_AHEAD or walk == PACKING:
                     for j from 0 <= j < NR by LINE:
                         vprefetch_read(pb + u * b_row + NR + j)
+                if walk == PACKING:
+                    copy_row(packed + u * NR, pb + u * b_row)
                 multiply_add(mr, nv, acc, qa, reach, a_row, u * a_k, pb + u * b_row)
             for i from 0 <= i < mr by reach:
                 qa[i // reach] += UNROLL * a_k
             pb += UNROLL * b_row
+            packed += UNROLL * NR
     if t.k % UNROLL:
         if run == t.a_run:              # the last run was whole, or there was none
             for i from 0 <= i < mr by reach:
                 qa[i // reach] = pa[i // reach]
         for u in range(t.k % UNROLL):
+            if walk == PACKING:
+                copy_row(packed + u * NR, pb)
             multiply_add(mr, nv, acc, qa, reach, a_row, 0, pb)
             for i from 0 <= i < mr by reach:
                 qa[i // reach] += a_k
@@ -192,6 +206,7 @@ cdef void tiles_panels_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of
 cdef void tiles_plain(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN, t, n)
 cdef void tiles_plain_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PLAIN, t, n)
 cdef void tiles_plain_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN_AHEAD, t, n)
+cdef void tiles_packing(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PACKING, t, n)
 cdef void tiles_gradient(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, GRADIENT, t, n)
 cdef void tiles_gradient_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, GRADIENT, t, n)
 
@@ -201,19 +216,23 @@ cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
     cdef Tile t = first[0]
     cdef Tiles run
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
+    for i in range(rows + (larger > 0)):
+        vprefetch(t.c + i * t.c_row)
+    if t.walk == PLAIN_AHEAD or t.walk == PACKING:      # what the first tile does for others
+        run = tiles_plain_ahead if t.walk == PLAIN_AHEAD else tiles_packing
+        run(rows + (larger > 0), &t, 1)
+        n -= 1
+        larger = max(0, larger - 1)
+        if t.walk == PACKING:
+            t.b = t.packed
+            t.b_row = NR
+        t.walk = PANELS if t.b_row == NR and t.a_run == NR else PLAIN
     if t.walk == PANELS:
         run = tiles_panels if nv == NV else tiles_panels_1
     elif t.walk == PLAIN:
         run = tiles_plain if nv == NV else tiles_plain_1
-    elif t.walk == PLAIN_AHEAD:
-        run = tiles_plain
-        tiles_plain_ahead(rows + (larger > 0), &t, 1)
-        n -= 1
-        larger = max(0, larger - 1)
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1
-    for i in range(rows + (larger > 0)):
-        vprefetch(t.c + i * t.c_row)
     if larger:
         run(rows + 1, &t, larger)
     run(rows, &t, n - larger)
@@ -255,8 +274,8 @@ cdef struct Product:
     int activation              # forward: c = f(c); with y: c = c f'(y)
     real alpha
     const real* y               # (m, n) like c, or NULL
-    real* packed                # PANEL reals where rows of a plain b, of c and the bias end with their last
-                                # element; NULL where whole vectors can be read and written
+    bint exact                  # rows of a plain b, of c and the bias end with their last element, and b is
+                                # worth packing for many rows; else whole vectors can be read and written
 
 
 cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transposed,
@@ -271,8 +290,7 @@ cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transpos
                     panel[i * NR + j] = 0
     elif n == NR:
         for i in range(k):
-            for j in range(NV):
-                vstore(panel + i * NR + j * VL, vload(b + i * b_row + j * VL))
+            copy_row(panel + i * NR, b + i * b_row)
     else:
         for i in range(k):
             for j in range(NR):
@@ -321,7 +339,7 @@ cdef void one_row(const Product* p) noexcept nogil:
     """gemm for one row of A and a plain B, which is read once, row by row, as memory is fastest; C stays in the
     first-level cache. Each element is the same chain as in the tile."""
     cdef Py_ssize_t j, k, whole = p.k - p.k % 4
-    cdef Py_ssize_t n = p.n if p.packed != NULL else (p.n + VL - 1) // VL * VL
+    cdef Py_ssize_t n = p.n if p.exact else (p.n + VL - 1) // VL * VL
     for j in range(n):
         p.c[j] = p.bias[j] if p.bias != NULL else 0
     for k from 0 <= k < whole by 4:
@@ -336,6 +354,7 @@ cdef void gemm(const Product* p) noexcept nogil:
     cdef Tile t
     cdef real edge[BLOCK]               # a strip of C whose last columns do not exist
     cdef real bias_edge[NR]
+    cdef real panel[PANEL + LINE]       # of a plain B
     cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
     cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, m1, k0, n, width
     cdef real* c
@@ -350,6 +369,7 @@ cdef void gemm(const Product* p) noexcept nogil:
     t.y = p.y
     t.y_row = p.c_row
     t.next = NULL
+    t.packed = to_line(panel)
     for mb in range(m_blocks):
         m0 = share(p.m, mb, m_blocks)
         m1 = share(p.m, mb + 1, m_blocks)
@@ -367,10 +387,10 @@ cdef void gemm(const Product* p) noexcept nogil:
                 width = p.n - n
                 nv = NV if width > VL else 1
                 width = min(width, <Py_ssize_t>nv * VL)
-                partial = p.packed != NULL and width < nv * VL
+                partial = p.exact and width < nv * VL
                 if partial and p.b_row != NR:
-                    pack_panel(p.packed, p.b + k0 * p.b_row + n, p.b_row, False, t.k, width)
-                    t.b = p.packed
+                    pack_panel(t.packed, p.b + k0 * p.b_row + n, p.b_row, False, t.k, width)
+                    t.b = t.packed
                     t.b_row = NR
                 else:
                     t.b = p.b + k0 * p.b_row + n // NR * p.b_panel
@@ -381,8 +401,11 @@ cdef void gemm(const Product* p) noexcept nogil:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
                 t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
-                if t.b_row != NR and nv == NV and n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED):
-                    t.walk = PLAIN_AHEAD
+                if t.b_row != NR and nv == NV:
+                    if p.exact and p.m >= PACK_ROWS:
+                        t.walk = PACKING
+                    elif n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED):
+                        t.walk = PLAIN_AHEAD
                 t.next_step = 0
                 if p.b_row == NR and n + NR < p.n and p.k * p.n > CACHED:      # the next panel of B, spread over the tiles of this strip
                     t.next = t.b + p.b_panel

@@ -27,8 +27,10 @@ class KernelModule(Protocol):
         y: Reals,
         activation: int,
         alpha: float,
-        dz: Reals,
+        scratch: Reals,
     ) -> bool: ...
+    @staticmethod
+    def dense_backward_scratch(m: int, k: int, n: int) -> int: ...
     @staticmethod
     def map_forward(y: Reals, x: Reals, kind: int, alpha: float) -> bool: ...
     @staticmethod

@@ -63,7 +63,7 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.activation = ACT_IDENTITY if apart else layer.activation
     p.alpha = layer.alpha
     p.y = NULL
-    p.packed = NULL
+    p.exact = False
     gemm(&p)
 
 
@@ -88,5 +88,5 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.activation = ACT_SLOPE if below.s != NULL else below.activation
     p.alpha = below.alpha
     p.y = (below.s if below.s != NULL else below.y) + r0 * NR
-    p.packed = NULL
+    p.exact = False
     gemm(&p)

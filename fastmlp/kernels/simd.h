@@ -327,6 +327,7 @@ enum {
     PANEL = KC * NR,
     BLOCK = (MC > MG ? MC : MG) * NR,
     PACK_ROWS = 48,
+    PACK_COLUMNS = 32 * NR,
     CACHED = 262144 / sizeof(real),
     STREAMED = 4194304 / sizeof(real),
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */

@@ -1,16 +1,33 @@
 """Fully-connected layers."""
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
 
 from fastmlp.activations import resolve
-from fastmlp.layout import padded_row
 
 from ._kernels import DECLINE, KERNELS, SHORT, plain
 
 dense_forward = SHORT.array_dense_forward
+
+
+class Scratch(threading.local):
+    """Memory kept for a thread's next call: to get it from the system anew can take longer than the layer."""
+
+    def __init__(self) -> None:
+        self.memory: dict[np.dtype[Any], Any] = {}
+
+    def of(self, dtype: np.dtype[Any], n: int) -> Any:
+        """n elements or more."""
+        memory = self.memory.get(dtype)
+        if memory is None or memory.size < n:
+            memory = self.memory[dtype] = np.empty(n, dtype)
+        return memory
+
+
+_scratch = Scratch()
 
 
 def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None) -> Any:
@@ -21,9 +38,10 @@ def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity"
         if out is None:
             out = np.empty(x.shape, x.dtype), np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
         dx, dw, db = out
-        dz = np.empty((x.shape[0], padded_row(w.shape[1], x.itemsize)), x.dtype)
-        if plain(dy, x, w, y, dx, dw, db) and KERNELS[x.dtype.char].dense_backward(
-                dx, dw, db, dy, x, w, y, f.code, f.alpha, dz):
+        kernels = KERNELS[x.dtype.char]
+        scratch = _scratch.of(x.dtype, kernels.dense_backward_scratch(*x.shape, w.shape[1]))
+        if plain(dy, x, w, y, dx, dw, db) and kernels.dense_backward(
+                dx, dw, db, dy, x, w, y, f.code, f.alpha, scratch):
             return dx, dw, db
     except DECLINE:
         pass
