@@ -26,6 +26,7 @@ cdef enum Finish:               # what happens to the accumulators after the las
 
 cdef enum Walk:                 # how the tile's loop steps through A and B: distances it knows are part of its addresses
     PANELS                      # A along its rows, in panels, and B in panels
+    PANELS_AHEAD                # the same, and fetches the next panel of B, a little with every tile of this one
     PLAIN                       # A along its rows, A or B plain
     PLAIN_AHEAD                 # the same, and fetches the next panel of B, row for row
     PACKING                     # the same, and lays this one down, for the tiles below
@@ -46,7 +47,7 @@ cdef struct Tile:
     const real* bias            # bias[lane]
     const real* y               # y[i y_row + lane], the layer's outputs
     Py_ssize_t y_row
-    const real* next            # what a later strip reads first: fetched a little with every tile
+    const real* next            # the part of B's next panel that this tile fetches, next_step a round of its loop
     Py_ssize_t next_step
     Start start
     Finish finish
@@ -83,11 +84,12 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef const real* pa[4]      # where the run begins: a pointer for `reach` rows
     cdef const real* qa[4]      # and where it is
     cdef const real* pb = t.b
+    cdef const real* next = t.next
     cdef const real* stop
     cdef real* packed = t.packed
     cdef const real* y = t.y
-    cdef bint plain = walk != PANELS and walk != GRADIENT
-    cdef Py_ssize_t a_row = NR if walk == PANELS else 1 if walk == GRADIENT else t.a_row
+    cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD or walk == PACKING
+    cdef Py_ssize_t a_row = t.a_row if plain else 1 if walk == GRADIENT else NR
     cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
     cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
     cdef Py_ssize_t run = t.a_run, left = t.k // UNROLL * UNROLL
@@ -121,6 +123,9 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
             pa[i // reach] += t.a_panel
         stop = pb + run * b_row
         while pb != stop:
+            if walk == PANELS_AHEAD:
+                vprefetch_read(next)
+                next += t.next_step
             for u in range(UNROLL):
                 if walk == PLAIN_AHEAD or walk == PACKING:
                     for j from 0 <= j < NR by LINE:
@@ -171,12 +176,16 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
     """n tiles below each other; t moves on to the next rows."""
     cdef Py_ssize_t i, j
     for i in range(n):
-        for j from 0 <= j < t.next_step by LINE:
-            vprefetch_read(t.next + j)
-        t.next += t.next_step
-        for j in range(mr, 2 * mr):     # the next tile's part of C
+        for j in range(mr, 2 * mr):     # the next tile's part of C; of a large product, in no near cache, all of it
             vprefetch(t.c + j * t.c_row)
+            if walk == PANELS_AHEAD:
+                vprefetch(t.c + j * t.c_row + NR - 1)
+                if t.finish == STORE_RELU_BACKWARD:
+                    vprefetch_soon(t.y + j * t.y_row)
+                    vprefetch_soon(t.y + j * t.y_row + NR - 1)
         tile(mr, nv, walk, t)
+        if walk == PANELS_AHEAD:
+            t.next += t.k // UNROLL * t.next_step
         t.a += mr * t.a_row
         t.c += mr * t.c_row
         t.y += mr * t.y_row
@@ -203,6 +212,7 @@ ctypedef void (*Tiles)(int mr, Tile* t, Py_ssize_t n) noexcept nogil
 
 cdef void tiles_panels(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PANELS, t, n)
 cdef void tiles_panels_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PANELS, t, n)
+cdef void tiles_panels_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PANELS_AHEAD, t, n)
 cdef void tiles_plain(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN, t, n)
 cdef void tiles_plain_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PLAIN, t, n)
 cdef void tiles_plain_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN_AHEAD, t, n)
@@ -229,6 +239,8 @@ cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
         t.walk = PANELS if t.b_row == NR and t.a_run == NR else PLAIN
     if t.walk == PANELS:
         run = tiles_panels if nv == NV else tiles_panels_1
+    elif t.walk == PANELS_AHEAD:
+        run = tiles_panels_ahead
     elif t.walk == PLAIN:
         run = tiles_plain if nv == NV else tiles_plain_1
     else:
@@ -359,7 +371,7 @@ cdef void gemm(const Product* p) noexcept nogil:
     cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, m1, k0, n, width
     cdef real* c
     cdef int nv
-    cdef bint last, partial
+    cdef bint last, partial, ahead
     if p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL:
         one_row(p)
         return
@@ -368,7 +380,6 @@ cdef void gemm(const Product* p) noexcept nogil:
     t.a_panel = p.a_panel
     t.y = p.y
     t.y_row = p.c_row
-    t.next = NULL
     t.packed = to_line(panel)
     for mb in range(m_blocks):
         m0 = share(p.m, mb, m_blocks)
@@ -401,15 +412,15 @@ cdef void gemm(const Product* p) noexcept nogil:
                         copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                         t.bias = bias_edge
                 t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
-                if t.b_row != NR and nv == NV:
-                    if p.exact and p.m >= PACK_ROWS:
-                        t.walk = PACKING
-                    elif n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED):
-                        t.walk = PLAIN_AHEAD
-                t.next_step = 0
-                if p.b_row == NR and n + NR < p.n and p.k * p.n > CACHED:      # the next panel of B, spread over the tiles of this strip
+                ahead = nv == NV and n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
+                if p.exact and nv == NV and p.m >= PACK_ROWS and t.b_row != NR:
+                    t.walk = PACKING
+                elif ahead and t.b_row != NR:
+                    t.walk = PLAIN_AHEAD
+                elif ahead and t.walk == PANELS:
+                    t.walk = PANELS_AHEAD
                     t.next = t.b + p.b_panel
-                    t.next_step = t.k * NR // ((m1 - m0 + MR - 1) // MR)
+                    t.next_step = UNROLL * NR // ((m1 - m0 + MR - 1) // MR) + 1
                 t.c = c = p.c + m0 * p.c_row + n // NR * p.c_panel
                 t.c_row = p.c_row
                 if p.y != NULL:
@@ -454,8 +465,8 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
     cdef int nv
     cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
-    t.y = t.next = NULL
-    t.y_row = t.next_step = 0
+    t.y = NULL
+    t.y_row = 0
     t.walk = GRADIENT
     t.a_row = 1
     t.a_run = ENDLESS
