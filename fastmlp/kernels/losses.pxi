@@ -115,26 +115,18 @@ cdef inline vec lane_tree(vec* s, Py_ssize_t n) noexcept nogil:
 cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
                         const real* factors) noexcept nogil:
     """Column by column, a lane for every row; zeros for no row, and for rows whose factor is 0."""
-    cdef Py_ssize_t i, c
-    for i in range(VL):
-        if i < rows and factors[i] != 0:
-            for c in range(n):
-                tile[c * VL + i] = x[i * row + c]
-        else:
-            for c in range(n):
-                tile[c * VL + i] = 0
+    cdef ivec counts = vless(vset1(0), vabs(vload(factors)))
+    cdef Py_ssize_t c
+    transpose(tile, VL, x, row, rows, n)
+    for c in range(n):
+        vstore(tile + c * VL, vselect(counts, vload(tile + c * VL), vset1(0)))
 
 
 cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
                          real* losses, vec loss, const real* factors) noexcept nogil:
     """And back; with the losses of the rows."""
-    cdef real lane[VL]
-    cdef Py_ssize_t i, c
-    vstore(lane, loss)
-    for i in range(rows):
-        losses[i] = lane[i] if factors[i] != 0 else 0
-        for c in range(n):
-            d[i * row + c] = tile[c * VL + i]
+    transpose(d, row, tile, VL, n, rows)
+    vstore_part(losses, vselect(vless(vset1(0), vabs(vload(factors))), loss, vset1(0)), rows)
 
 
 cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssize_t* labels, real* losses,
