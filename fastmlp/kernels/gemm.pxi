@@ -286,8 +286,8 @@ cdef struct Product:
     int activation              # forward: c = f(c); with y: c = c f'(y)
     real alpha
     const real* y               # (m, n) like c, or NULL
-    bint exact                  # rows of a plain b, of c and the bias end with their last element, and b is
-                                # worth packing for many rows; else whole vectors can be read and written
+    bint exact                  # rows of a plain b, of c and the bias end with their last element; else whole
+                                # vectors can be read and written
 
 
 cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transposed,
@@ -413,7 +413,7 @@ cdef void gemm(const Product* p) noexcept nogil:
                         t.bias = bias_edge
                 t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
                 ahead = nv == NV and n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
-                if p.exact and nv == NV and p.m >= PACK_ROWS and t.b_row != NR:
+                if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
                     t.walk = PACKING
                 elif ahead and t.b_row != NR:
                     t.walk = PLAIN_AHEAD

@@ -302,12 +302,12 @@ FASTMLP_INLINE real *vanew(real *p) { return p; }
  * Half a cache for what stays, the other half for what passes: KC rows of a panel of b (NR = NV VL wide) fill half
  * of the first-level cache (32 KiB; all of its 48 KiB with AVX-512, where the second is as fast), MC rows of a with
  * as many columns half of the second (512 KiB; 1 MiB with AVX-512; with vectors of 16 bytes all of 512 KiB, but such
- * processors have more). A gradient sums KG rows of the batch at a
- * time for MG inputs.
+ * processors have more). A gradient sums KG rows of the batch at a time for MG inputs.
  *
- * For PACK_ROWS rows of a or more, a caller's b is worth packing. A b of more than CACHED reals does not stay
- * in the second-level cache: its next panel is fetched ahead, for few rows only one of more than STREAMED.
- * PANEL and BLOCK are reals of scratch. */
+ * A plain b is worth packing for PACK_ROWS rows of a; for PACK_PADDED_ROWS if its rows are padded, and spread over the
+ * sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b.
+ * A b of more than CACHED reals does not stay in the second-level cache: its next panel is fetched ahead, for few
+ * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch. */
 enum {
     NV = 2,
     NR = NV * VL,
@@ -327,6 +327,7 @@ enum {
     PANEL = KC * NR,
     BLOCK = (MC > MG ? MC : MG) * NR,
     PACK_ROWS = 48,
+    PACK_PADDED_ROWS = 20 * MR,
     PACK_COLUMNS = 32 * NR,
     CACHED = 262144 / sizeof(real),
     STREAMED = 4194304 / sizeof(real),

@@ -20,6 +20,7 @@ cdef extern from "simd.h" nogil:
         MG
         UNROLL
         PACK_ROWS
+        PACK_PADDED_ROWS
         PACK_COLUMNS
         LINE
         TREE
