@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fastmlp
+import fastmlp.functional as F
 from fastmlp import MLP, SGD, threads
 from fastmlp.network import Samples
 
@@ -406,6 +408,21 @@ def test_a_refused_call_leaves_the_model_usable():
         samples = Samples(X.astype(complex), y.astype(np.intp), batch_size=8)
         model._engine.train(samples, 0, 1, SGD(0.1), 0, (0.0, 0.0), 2)
     assert np.isfinite(model.train_step(X, y, SGD(0.1)))
+
+
+def test_dense_backward_in_threads(dtype):
+    """Other sizes in every thread, growing and shrinking: nobody writes into another's scratch."""
+    rng = np.random.default_rng(0)
+    layers = [[rng.standard_normal(shape).astype(dtype) for shape in ((m, n), (m, k), (k, n), (m, n))]
+              for m, k, n in [(70, 90, 50), (5, 3, 200), (130, 64, 64), (1, 300, 7)]]
+    expected = [F.dense_backward(*layer, "tanh") for layer in layers]
+
+    def run(first):
+        for i in range(first, first + 200):
+            for got, want in zip(F.dense_backward(*layers[i % 4], "tanh"), expected[i % 4], strict=True):
+                np.testing.assert_array_equal(got, want)
+
+    run_in_threads([partial(run, first) for first in range(4)])
 
 
 # Idle, and the end ----------------------------------------------------------------------------------------
