@@ -166,8 +166,8 @@ cdef void map_rows(int kind, real alpha, real* y, Py_ssize_t y_row, const real* 
     else: map_as(ACT_IDENTITY, vset1(alpha), y, y_row, x, x_row, m, n)
 
 
-cdef inline void map_backward_as(int kind, vec alpha, real* dx, const real* dy, Py_ssize_t d_row, const real* y,
-                                 Py_ssize_t y_row, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+cdef inline void map_backward_as(int kind, vec alpha, real* dx, Py_ssize_t dx_row, const real* dy, Py_ssize_t dy_row,
+                                 const real* y, Py_ssize_t y_row, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i, j, part = n % VL, whole = n - part
     for i in range(m):
         for j from 0 <= j < whole by VL:
@@ -175,26 +175,26 @@ cdef inline void map_backward_as(int kind, vec alpha, real* dx, const real* dy, 
         if part:
             vstore_part(dx + whole, activation_backward(
                 kind, alpha, vload_part(dy + whole, part, 0), vload_part(y + whole, part, 0)), part)
-        dx += d_row
-        dy += d_row
+        dx += dx_row
+        dy += dy_row
         y += y_row
 
 
-cdef void map_backward_rows(int kind, real alpha, real* dx, const real* dy, Py_ssize_t d_row, const real* y,
-                            Py_ssize_t y_row, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+cdef void map_backward_rows(int kind, real alpha, real* dx, Py_ssize_t dx_row, const real* dy, Py_ssize_t dy_row,
+                            const real* y, Py_ssize_t y_row, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
     """dx = dy f'(x), of y = f(x) or, where the derivative needs it, y = x; on m rows of n numbers."""
-    if kind == ACT_RELU: map_backward_as(ACT_RELU, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_LEAKY_RELU: map_backward_as(ACT_LEAKY_RELU, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_SIGMOID: map_backward_as(ACT_SIGMOID, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_TANH: map_backward_as(ACT_TANH, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_ELU: map_backward_as(ACT_ELU, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_SELU: map_backward_as(ACT_SELU, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_SOFTPLUS: map_backward_as(ACT_SOFTPLUS, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_GELU: map_backward_as(ACT_GELU, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_GELU_TANH: map_backward_as(ACT_GELU_TANH, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_SILU: map_backward_as(ACT_SILU, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    elif kind == ACT_SLOPE: map_backward_as(ACT_SLOPE, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
-    else: map_backward_as(ACT_IDENTITY, vset1(alpha), dx, dy, d_row, y, y_row, m, n)
+    if kind == ACT_RELU: map_backward_as(ACT_RELU, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_LEAKY_RELU: map_backward_as(ACT_LEAKY_RELU, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_SIGMOID: map_backward_as(ACT_SIGMOID, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_TANH: map_backward_as(ACT_TANH, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_ELU: map_backward_as(ACT_ELU, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_SELU: map_backward_as(ACT_SELU, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_SOFTPLUS: map_backward_as(ACT_SOFTPLUS, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_GELU: map_backward_as(ACT_GELU, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_GELU_TANH: map_backward_as(ACT_GELU_TANH, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_SILU: map_backward_as(ACT_SILU, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    elif kind == ACT_SLOPE: map_backward_as(ACT_SLOPE, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
+    else: map_backward_as(ACT_IDENTITY, vset1(alpha), dx, dx_row, dy, dy_row, y, y_row, m, n)
 
 
 cdef inline void with_slope_as(int kind, vec alpha, real* y, real* slope, Py_ssize_t n) noexcept nogil:
@@ -235,7 +235,7 @@ cdef void activate(int kind, real alpha, real* c, Py_ssize_t c_row, int m, int n
 cdef void activate_backward(int kind, real alpha, real* c, Py_ssize_t c_row,
                             const real* y, Py_ssize_t y_row, int m, int nv) noexcept nogil:
     """c = c f'(z), of y = f(z), on m rows of nv vectors."""
-    map_backward_rows(kind, alpha, c, c, c_row, y, y_row, m, nv * VL)
+    map_backward_rows(kind, alpha, c, c_row, c, c_row, y, y_row, m, nv * VL)
 
 
 cdef void map_array(int kind, real* y, const real* x, Py_ssize_t n, real alpha) noexcept nogil:
@@ -245,4 +245,4 @@ cdef void map_array(int kind, real* y, const real* x, Py_ssize_t n, real alpha) 
 
 cdef void map_backward(int kind, real* dx, const real* dy, const real* y, Py_ssize_t n, real alpha) noexcept nogil:
     """dx[i] = dy[i] f'(x[i]), of y = f(x)"""
-    map_backward_rows(kind, alpha, dx, dy, 0, y, 0, 1, n)
+    map_backward_rows(kind, alpha, dx, 0, dy, 0, y, 0, 1, n)

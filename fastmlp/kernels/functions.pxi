@@ -71,15 +71,31 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
     return done
 
 
+cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const real* y, Py_ssize_t m, Py_ssize_t n,
+                             int activation, real alpha) noexcept nogil:
+    """dz = dy f'(z), of y = f(z), from plain to panels, some rows at a time as `pack` does; zeros beyond n."""
+    cdef Py_ssize_t i, j, r, c, rows, width
+    cdef real* here
+    for i from 0 <= i < m by 16:
+        rows = min(m - i, <Py_ssize_t>16)
+        for j from 0 <= j < n by NR:
+            width = min(n - j, <Py_ssize_t>NR)
+            here = dz + j // NR * panel + i * NR
+            map_backward_rows(activation, alpha, here, NR, dy + i * n + j, n, y + i * n + j, n, rows, width)
+            for r in range(rows):
+                for c in range(width, NR):
+                    here[r * NR + c] = 0
+
+
 def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):
     """Elements of scratch that dense_backward takes for m rows."""
-    return (m | 1) * (panels(n) + panels(k)) + n * panels(k) + m * padded(n) + LINE
+    return (m | 1) * (panels(n) + panels(k)) + n * panels(k) + LINE
 
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
                    const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
     """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows."""
-    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], z = padded(n), i, j
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], i, j
     cdef Product p
     cdef Gradient g
     cdef Optimizer store
@@ -106,12 +122,8 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     cdef real* z_p = to_line(&scratch[0])           # dz, x and w^T in panels
     cdef real* x_p = z_p + (m | 1) * panels(n)
     cdef real* w_t = x_p + (m | 1) * panels(k)
-    cdef real* dz = w_t + n * panels(k)             # plain
     with nogil:
-        for i in range(m):
-            if n:
-                map_backward(activation, dz + i * z, &dy[i, 0], &y[i, 0], n, alpha)
-        pack(z_p, row, dz, z, m, n)
+        backward_to_panels(z_p, row, inputs[0], inputs[3], m, n, activation, alpha)
         if m and k:
             for j from 0 <= j < k by NR:
                 pack_panel(w_t + j * n, inputs[2] + j * n, n, True, n, min(k - j, <Py_ssize_t>NR))
