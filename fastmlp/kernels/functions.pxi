@@ -73,11 +73,11 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
 
 cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const real* y, Py_ssize_t m, Py_ssize_t n,
                              int activation, real alpha) noexcept nogil:
-    """dz = dy f'(z), of y = f(z), from plain to panels, some rows at a time as `pack` does; zeros beyond n."""
+    """dz = dy f'(z), of y = f(z), from plain to panels; zeros beyond n."""
     cdef Py_ssize_t i, j, r, c, rows, width
     cdef real* here
-    for i from 0 <= i < m by 16:
-        rows = min(m - i, <Py_ssize_t>16)
+    for i from 0 <= i < m by ROWS_AT_ONCE:
+        rows = min(m - i, <Py_ssize_t>ROWS_AT_ONCE)
         for j from 0 <= j < n by NR:
             width = min(n - j, <Py_ssize_t>NR)
             here = dz + j // NR * panel + i * NR

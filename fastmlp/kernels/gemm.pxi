@@ -309,14 +309,18 @@ cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transpos
                 panel[i * NR + j] = b[i * b_row + j] if j < n else 0
 
 
+cdef enum:
+    ROWS_AT_ONCE = 16           # between plain and panels: few pages are open at once on either side
+
+
 cdef void pack(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
                Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """A plain (rows, n) matrix in panels, some rows at a time: few pages are open at once on either side."""
+    """A plain (rows, n) matrix in panels."""
     cdef Py_ssize_t i, j
-    for i from 0 <= i < rows by 16:
+    for i from 0 <= i < rows by ROWS_AT_ONCE:
         for j from 0 <= j < n by NR:
             pack_panel(y + j // NR * panel + i * NR, x + i * x_row + j, x_row, False,
-                       min(rows - i, <Py_ssize_t>16), min(n - j, <Py_ssize_t>NR))
+                       min(rows - i, <Py_ssize_t>ROWS_AT_ONCE), min(n - j, <Py_ssize_t>NR))
 
 
 cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
@@ -380,6 +384,7 @@ cdef void gemm(const Product* p) noexcept nogil:
     t.a_panel = p.a_panel
     t.y = p.y
     t.y_row = p.c_row
+    t.next = NULL
     t.packed = to_line(panel)
     for mb in range(m_blocks):
         m0 = share(p.m, mb, m_blocks)
@@ -465,7 +470,8 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
     cdef int nv
     cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
-    t.y = NULL
+    t.y = t.next = NULL
+    t.packed = NULL
     t.y_row = 0
     t.walk = GRADIENT
     t.a_row = 1

@@ -112,21 +112,26 @@ cdef inline vec lane_tree(vec* s, Py_ssize_t n) noexcept nogil:
     return s[0]
 
 
+cdef inline ivec counted(const real* factors) noexcept nogil:
+    """Where a row's factor is not 0."""
+    return vless(vset1(0), vabs(vload(factors)))
+
+
 cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
                         const real* factors) noexcept nogil:
     """Column by column, a lane for every row; zeros for no row, and for rows whose factor is 0."""
-    cdef ivec counts = vless(vset1(0), vabs(vload(factors)))
+    cdef ivec mask = counted(factors)
     cdef Py_ssize_t c
     transpose(tile, VL, x, row, rows, n)
     for c in range(n):
-        vstore(tile + c * VL, vselect(counts, vload(tile + c * VL), vset1(0)))
+        vstore(tile + c * VL, vselect(mask, vload(tile + c * VL), vset1(0)))
 
 
 cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
                          real* losses, vec loss, const real* factors) noexcept nogil:
     """And back; with the losses of the rows."""
     transpose(d, row, tile, VL, n, rows)
-    vstore_part(losses, vselect(vless(vset1(0), vabs(vload(factors))), loss, vset1(0)), rows)
+    vstore_part(losses, vselect(counted(factors), loss, vset1(0)), rows)
 
 
 cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssize_t* labels, real* losses,
