@@ -21,6 +21,7 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
                       int activation, real alpha) noexcept nogil:
     """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  False where y overlaps an input."""
     cdef void* scratch = NULL
+    cdef Py_ssize_t a_size = 0, b_size = 0
     cdef Product p
     if m == 0 or n == 0:
         return True
@@ -44,13 +45,18 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
     p.alpha = alpha
     p.y = NULL
     p.exact = True
+    p.a_block = p.b_block = NULL
     if m >= PACK_ROWS and n >= PACK_COLUMNS:
-        scratch = malloc((m | 1) * panels(k) * sizeof(real) + 64)
+        a_size = (MC | 1) * KC
+    if m > PACK_BLOCK_ROWS and k * n > CACHED:
+        b_size = KC * panels(n)
+    if a_size + b_size:
+        scratch = malloc((a_size + b_size) * sizeof(real) + 64)
     if scratch != NULL:         # else in place: slower, but the same bits
-        p.a = to_line(scratch)
-        p.a_row = p.a_run = NR
-        p.a_panel = (m | 1) * NR
-        pack(to_line(scratch), p.a_panel, x, k, m, k)
+        if a_size:
+            p.a_block = to_line(scratch)
+        if b_size:
+            p.b_block = to_line(scratch) + a_size
     gemm(&p)
     free(scratch)
     return True
@@ -143,6 +149,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             p.alpha = 0
             p.y = NULL
             p.exact = True
+            p.a_block = p.b_block = NULL
             gemm(&p)
         if n:
             pack(x_p, row, inputs[1], k, m, k)

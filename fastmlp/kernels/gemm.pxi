@@ -7,7 +7,7 @@
 # tile, the blocking or the vector width: that is what makes results the same to the bit everywhere.
 #
 # Loops, outside in (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008):
-# blocks of MC rows of A stay in the second-level cache, panels of KC x NR of B in the first, and a
+# blocks of MC x KC of A stay in the second-level cache, panels of KC x NR of B in the first, and a
 # tile of MR x NR of C in the registers. A is read one broadcast at a time, B and C in full vectors.
 #
 # A matrix is `plain` (row by row) or in `panels` of NR columns, each panel row by row: what the kernels
@@ -288,6 +288,8 @@ cdef struct Product:
     const real* y               # (m, n) like c, or NULL
     bint exact                  # rows of a plain b, of c and the bias end with their last element; else whole
                                 # vectors can be read and written
+    real* a_block               # scratch for block after block of a plain a, (MC | 1) KC reals, and of a plain b,
+    real* b_block               # KC panels(n) reals, in panels; or NULL: it is used as it is
 
 
 cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transposed,
@@ -365,20 +367,19 @@ cdef void one_row(const Product* p) noexcept nogil:
     map_array(p.activation, p.c, p.c, p.n, p.alpha)
 
 
-cdef void gemm(const Product* p) noexcept nogil:
-    """C = f(bias + A B), or (A B) f'(y) where y is given."""
+cdef void multiply_block(const Product* p, bint first, bint last, bint streamed) noexcept nogil:
+    """gemm for a block of A and of B that the caches hold: one strip of C after another. Only the last block of
+    k finishes C; where all of B does not stay in the cache (`streamed`), the next panel is fetched ahead."""
     cdef Tile t
     cdef real edge[BLOCK]               # a strip of C whose last columns do not exist
     cdef real bias_edge[NR]
     cdef real panel[PANEL + LINE]       # of a plain B
-    cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
-    cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, m1, k0, n, width
+    cdef Py_ssize_t n = 0, width
     cdef real* c
     cdef int nv
-    cdef bint last, partial, ahead
-    if p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL:
-        one_row(p)
-        return
+    cdef bint partial, ahead
+    t.k = p.k
+    t.a = p.a
     t.a_row = p.a_row
     t.a_run = p.a_run
     t.a_panel = p.a_panel
@@ -386,64 +387,88 @@ cdef void gemm(const Product* p) noexcept nogil:
     t.y_row = p.c_row
     t.next = NULL
     t.packed = to_line(panel)
-    for mb in range(m_blocks):
-        m0 = share(p.m, mb, m_blocks)
-        m1 = share(p.m, mb + 1, m_blocks)
-        for kb in range(k_blocks):
-            k0 = share(k_panels, kb, k_blocks) * NR
-            t.k = min(p.k, share(k_panels, kb + 1, k_blocks) * NR) - k0
-            t.a = p.a + m0 * p.a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
-            last = kb == k_blocks - 1
-            t.start = FROM_C if kb else FROM_BIAS if p.bias != NULL else FROM_ZERO
-            t.finish = STORE
-            if last and p.activation == ACT_RELU:
-                t.finish = STORE_RELU if p.y == NULL else STORE_RELU_BACKWARD
-            n = 0
-            while n < p.n:
-                width = p.n - n
-                nv = NV if width > VL else 1
-                width = min(width, <Py_ssize_t>nv * VL)
-                partial = p.exact and width < nv * VL
-                if partial and p.b_row != NR:
-                    pack_panel(t.packed, p.b + k0 * p.b_row + n, p.b_row, False, t.k, width)
-                    t.b = t.packed
-                    t.b_row = NR
-                else:
-                    t.b = p.b + k0 * p.b_row + n // NR * p.b_panel
-                    t.b_row = p.b_row
-                if t.start == FROM_BIAS:
-                    t.bias = p.bias + n
-                    if partial:
-                        copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
-                        t.bias = bias_edge
-                t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
-                ahead = nv == NV and n + NR < p.n and p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
-                if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
-                    t.walk = PACKING
-                elif ahead and t.b_row != NR:
-                    t.walk = PLAIN_AHEAD
-                elif ahead and t.walk == PANELS:
-                    t.walk = PANELS_AHEAD
-                    t.next = t.b + p.b_panel
-                    t.next_step = UNROLL * NR // ((m1 - m0 + MR - 1) // MR) + 1
-                t.c = c = p.c + m0 * p.c_row + n // NR * p.c_panel
-                t.c_row = p.c_row
-                if p.y != NULL:
-                    t.y = p.y + m0 * p.c_row + n // NR * p.c_panel
-                if partial:
-                    t.c = edge
-                    t.c_row = NR
-                    if kb:
-                        copy_tile(edge, NR, c, p.c_row, m1 - m0, width)
-                strip(&t, m1 - m0, nv)
-                if last and p.activation > ACT_RELU:
-                    if p.y == NULL:
-                        activate(p.activation, p.alpha, t.c, t.c_row, m1 - m0, nv)
-                    else:
-                        activate_backward(p.activation, p.alpha, t.c, t.c_row, t.y, t.y_row, m1 - m0, nv)
-                if partial:
-                    copy_tile(c, p.c_row, edge, NR, m1 - m0, width)
-                n += width
+    t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
+    t.finish = STORE
+    if last and p.activation == ACT_RELU:
+        t.finish = STORE_RELU if p.y == NULL else STORE_RELU_BACKWARD
+    while n < p.n:
+        width = p.n - n
+        nv = NV if width > VL else 1
+        width = min(width, <Py_ssize_t>nv * VL)
+        partial = p.exact and width < nv * VL
+        if partial and p.b_row != NR:
+            pack_panel(t.packed, p.b + n, p.b_row, False, t.k, width)
+            t.b = t.packed
+            t.b_row = NR
+        else:
+            t.b = p.b + n // NR * p.b_panel
+            t.b_row = p.b_row
+        if t.start == FROM_BIAS:
+            t.bias = p.bias + n
+            if partial:
+                copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
+                t.bias = bias_edge
+        t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
+        ahead = streamed and nv == NV and n + NR < p.n
+        if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
+            t.walk = PACKING
+        elif ahead and t.b_row != NR:
+            t.walk = PLAIN_AHEAD
+        elif ahead and t.walk == PANELS:
+            t.walk = PANELS_AHEAD
+            t.next = t.b + p.b_panel
+            t.next_step = UNROLL * NR // ((p.m + MR - 1) // MR) + 1
+        t.c = c = p.c + n // NR * p.c_panel
+        t.c_row = p.c_row
+        if p.y != NULL:
+            t.y = p.y + n // NR * p.c_panel
+        if partial:
+            t.c = edge
+            t.c_row = NR
+            if not first:
+                copy_tile(edge, NR, c, p.c_row, p.m, width)
+        strip(&t, p.m, nv)
+        if last and p.activation > ACT_RELU:
+            if p.y == NULL:
+                activate(p.activation, p.alpha, t.c, t.c_row, p.m, nv)
+            else:
+                activate_backward(p.activation, p.alpha, t.c, t.c_row, t.y, t.y_row, p.m, nv)
+        if partial:
+            copy_tile(c, p.c_row, edge, NR, p.m, width)
+        n += width
+
+
+cdef void gemm(const Product* p) noexcept nogil:
+    """C = f(bias + A B), or (A B) f'(y) where y is given."""
+    cdef Product block = p[0]
+    cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
+    cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, k0
+    cdef bint streamed = p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
+    if p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL:
+        one_row(p)
+        return
+    for kb in range(k_blocks):
+        k0 = share(k_panels, kb, k_blocks) * NR
+        block.k = min(p.k, share(k_panels, kb + 1, k_blocks) * NR) - k0
+        block.b = p.b + k0 * p.b_row
+        if p.b_block != NULL:
+            block.b_row = NR
+            block.b_panel = block.k * NR
+            pack(p.b_block, block.b_panel, block.b, p.b_row, block.k, p.n)
+            block.b = p.b_block
+        for mb in range(m_blocks):
+            m0 = share(p.m, mb, m_blocks)
+            block.m = share(p.m, mb + 1, m_blocks) - m0
+            block.a = p.a + m0 * p.a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
+            if p.a_block != NULL:
+                block.a_row = block.a_run = NR
+                block.a_panel = (block.m | 1) * NR
+                pack(p.a_block, block.a_panel, block.a, p.a_row, block.m, block.k)
+                block.a = p.a_block
+            block.c = p.c + m0 * p.c_row
+            if p.y != NULL:
+                block.y = p.y + m0 * p.c_row
+            multiply_block(&block, kb == 0, kb == k_blocks - 1, streamed)
 
 
 # ---------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.alpha = layer.alpha
     p.y = NULL
     p.exact = False
+    p.a_block = p.b_block = NULL
     gemm(&p)
 
 
@@ -89,4 +90,5 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.alpha = below.alpha
     p.y = (below.s if below.s != NULL else below.y) + r0 * NR
     p.exact = False
+    p.a_block = p.b_block = NULL
     gemm(&p)

@@ -300,12 +300,14 @@ FASTMLP_INLINE real *vanew(real *p) { return p; }
  * broadcast of a.
  *
  * Half a cache for what stays, the other half for what passes: KC rows of a panel of b (NR = NV VL wide) fill half
- * of the first-level cache (32 KiB; all of its 48 KiB with AVX-512, where the second is as fast), MC rows of a with
- * as many columns half of the second (512 KiB; 1 MiB with AVX-512; with vectors of 16 bytes all of 512 KiB, but such
- * processors have more). A gradient sums KG rows of the batch at a time for MG inputs.
+ * of the first-level cache (32 KiB; with AVX-512 64 KiB, for there the second is as fast, and a sum in fewer parts
+ * passes less of c), MC rows of a with as many columns half of the second (512 KiB; 1 MiB with AVX-512; with vectors
+ * of 16 bytes all of 512 KiB, but such processors have more). A gradient sums KG rows of the batch at a time for MG
+ * inputs.
  *
  * A plain b is worth packing for PACK_ROWS rows of a; for PACK_PADDED_ROWS if its rows are padded, and spread over the
- * sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b.
+ * sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b; and
+ * a whole block of b if more than PACK_BLOCK_ROWS rows pass it.
  * A b of more than CACHED reals does not stay in the second-level cache: its next panel is fetched ahead, for few
  * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch. */
 enum {
@@ -313,7 +315,7 @@ enum {
     NR = NV * VL,
 #if defined(FASTMLP_ISA_avx512)
     MR = 12,
-    KC = 49152 / (NR * sizeof(real)),
+    KC = 65536 / (NR * sizeof(real)),
 #elif defined(FASTMLP_ISA_neon)
     MR = 8,
     KC = 16384 / (NR * sizeof(real)),
@@ -329,6 +331,7 @@ enum {
     PACK_ROWS = 48,
     PACK_PADDED_ROWS = 20 * MR,
     PACK_COLUMNS = 32 * NR,
+    PACK_BLOCK_ROWS = 2 * MC,
     CACHED = 262144 / sizeof(real),
     STREAMED = 4194304 / sizeof(real),
     LINE = 64 / sizeof(real),     /* reals in a cache line: the unit of every padded row */

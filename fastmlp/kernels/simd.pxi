@@ -22,6 +22,7 @@ cdef extern from "simd.h" nogil:
         PACK_ROWS
         PACK_PADDED_ROWS
         PACK_COLUMNS
+        PACK_BLOCK_ROWS
         LINE
         TREE
     real* vanew(real* p)
