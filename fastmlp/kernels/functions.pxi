@@ -95,7 +95,7 @@ cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const r
 
 def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):
     """Elements of scratch that dense_backward takes for m rows."""
-    return (m | 1) * (panels(n) + panels(k)) + n * panels(k) + LINE
+    return (m | 1) * (panels(n) + min(panels(k), <Py_ssize_t>MG)) + n * panels(k) + LINE
 
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
@@ -125,9 +125,8 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     if not apart(p.c, m * k, g.g, k * n) or n and not (apart(&db[0], n, p.c, m * k) and apart(&db[0], n, g.g, k * n)):
         return False
     cdef Py_ssize_t row = (m | 1) * NR
-    cdef real* z_p = to_line(&scratch[0])           # dz, x and w^T in panels
-    cdef real* x_p = z_p + (m | 1) * panels(n)
-    cdef real* w_t = x_p + (m | 1) * panels(k)
+    cdef real* z_p = to_line(&scratch[0])           # dz and w^T in panels
+    cdef real* w_t = z_p + (m | 1) * panels(n)
     with nogil:
         backward_to_panels(z_p, row, inputs[0], inputs[3], m, n, activation, alpha)
         if m and k:
@@ -152,13 +151,14 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             p.a_block = p.b_block = NULL
             gemm(&p)
         if n:
-            pack(x_p, row, inputs[1], k, m, k)
             begin(&store, RULE_GRADIENT)
             g.rows = m
             g.k0 = 0
             g.k1 = k
             g.n = n
-            g.a = x_p
+            g.a = inputs[1]
+            g.a_row = k
+            g.a_block = w_t + n * panels(k)
             g.d = z_p
             g.panel = row
             g.g_row = n

@@ -477,9 +477,11 @@ cdef struct Gradient:
     Py_ssize_t rows             # length of the sum: the batch
     Py_ssize_t k0, k1           # the inputs of the layer that this call owns
     Py_ssize_t n                # its outputs
-    const real* a               # (rows, k): inputs of the layer, in panels
+    const real* a               # (rows, k): inputs of the layer, in panels, or plain with a_block
     const real* d               # (rows, n): deltas, in panels
     Py_ssize_t panel            # from one panel of both to the next
+    real* a_block               # scratch for block after block of a plain a in panels, panel MG / NR reals; or NULL
+    Py_ssize_t a_row
     real* g                     # (k, n): gradient or parameters, as the optimizer says; panels g_panel apart
     Py_ssize_t g_row            # (NR: plain)
     Py_ssize_t g_panel
@@ -493,6 +495,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef real block[BLOCK]              # gradient of at most MG inputs and NR outputs
     cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
+    cdef const real* a
     cdef int nv
     cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
     t.y = t.next = NULL
@@ -507,6 +510,10 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     k0 = p.k0
     while k0 < p.k1:
         k1 = min(p.k1, (k0 // NR + MG // NR) * NR)
+        a = p.a + k0 // NR * p.panel
+        if p.a_block != NULL:
+            pack(p.a_block, p.panel, p.a + k0, p.a_row, p.rows, k1 - k0)
+            a = p.a_block
         n = 0
         while n < p.n:
             nv = NV if p.n - n > VL else 1
@@ -521,7 +528,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                 k = k0
                 while k < k1:
                     end = min(k1, (k // NR + 1) * NR)
-                    t.a = p.a + r0 * NR + k // NR * p.panel + k % NR
+                    t.a = a + r0 * NR + (k // NR - k0 // NR) * p.panel + k % NR
                     t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else block + (k - k0) * NR
                     t.c_row = p.g_row if direct else NR
                     strip(&t, end - k, nv)

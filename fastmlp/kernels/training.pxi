@@ -228,6 +228,7 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
     g.a = inputs
     g.d = layer.d
     g.panel = run.panel
+    g.a_block = NULL
     if rule.rule == RULE_GRADIENT:
         g.g = layer.w + run.destination
         g.g_row = layer.row_out
