@@ -26,10 +26,10 @@ cdef enum Finish:               # what happens to the accumulators after the las
 
 cdef enum Walk:                 # how the tile's loop steps through A and B: distances it knows are part of its addresses
     PANELS                      # A along its rows, in panels, and B in panels
-    PANELS_AHEAD                # the same, and fetches the next panel of B, a little with every tile of this one
+    PANELS_AHEAD                # the same, and fetches rows of the next panel of B
     PLAIN                       # A along its rows, A or B plain
-    PLAIN_AHEAD                 # the same, and fetches the next panel of B, row for row
-    PACKING                     # the same, and lays this one down, for the tiles below
+    PLAIN_AHEAD                 # the same, and fetches rows of the next panel of B
+    PACKING                     # the same, and lays this panel down, for the tiles below
     GRADIENT                    # A down its columns, both in panels
 
 cdef struct Tile:
@@ -47,8 +47,10 @@ cdef struct Tile:
     const real* bias            # bias[lane]
     const real* y               # y[i y_row + lane], the layer's outputs
     Py_ssize_t y_row
-    const real* next            # the part of B's next panel that this tile fetches, next_step a round of its loop
-    Py_ssize_t next_step
+    const real* next            # rows of B's next panel, next_row apart, or NULL: this tile fetches those up to
+    Py_ssize_t next_row         # next_tile, next_rows a round of its loop, and the tile below goes on
+    Py_ssize_t next_rows
+    Py_ssize_t next_tile
     Start start
     Finish finish
     real lr
@@ -89,10 +91,12 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef real* packed = t.packed
     cdef const real* y = t.y
     cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD or walk == PACKING
+    cdef bint ahead = walk == PLAIN_AHEAD or walk == PANELS_AHEAD
+    cdef const real* next_end = t.next + t.next_tile if ahead else NULL
     cdef Py_ssize_t a_row = t.a_row if plain else 1 if walk == GRADIENT else NR
     cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
     cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
-    cdef Py_ssize_t run = t.a_run, left = t.k // UNROLL * UNROLL
+    cdef Py_ssize_t r, run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
     cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
 
@@ -123,13 +127,12 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
             pa[i // reach] += t.a_panel
         stop = pb + run * b_row
         while pb != stop:
-            if walk == PANELS_AHEAD:
-                vprefetch_read(next)
-                next += t.next_step
-            for u in range(UNROLL):
-                if walk == PLAIN_AHEAD or walk == PACKING:
+            if ahead and next != next_end:
+                for r in range(t.next_rows):
                     for j from 0 <= j < NR by LINE:
-                        vprefetch_read(pb + u * b_row + NR + j)
+                        vprefetch_read(next + j)
+                    next += t.next_row
+            for u in range(UNROLL):
                 if walk == PACKING:
                     copy_row(packed + u * NR, pb + u * b_row)
                 multiply_add(mr, nv, acc, qa, reach, a_row, u * a_k, pb + u * b_row)
@@ -184,8 +187,8 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
                     vprefetch_soon(t.y + j * t.y_row)
                     vprefetch_soon(t.y + j * t.y_row + NR - 1)
         tile(mr, nv, walk, t)
-        if walk == PANELS_AHEAD:
-            t.next += t.k // UNROLL * t.next_step
+        if walk == PANELS_AHEAD or walk == PLAIN_AHEAD:
+            t.next += t.next_tile
         t.a += mr * t.a_row
         t.c += mr * t.c_row
         t.y += mr * t.y_row
@@ -228,21 +231,20 @@ cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
     for i in range(rows + (larger > 0)):
         vprefetch(t.c + i * t.c_row)
-    if t.walk == PLAIN_AHEAD or t.walk == PACKING:      # what the first tile does for others
-        run = tiles_plain_ahead if t.walk == PLAIN_AHEAD else tiles_packing
-        run(rows + (larger > 0), &t, 1)
+    if t.walk == PACKING:
+        tiles_packing(rows + (larger > 0), &t, 1)
         n -= 1
         larger = max(0, larger - 1)
-        if t.walk == PACKING:
-            t.b = t.packed
-            t.b_row = NR
-        t.walk = PANELS if t.b_row == NR and t.a_run == NR else PLAIN
+        t.b = t.packed
+        t.b_row = NR
+        t.walk = PANELS if t.a_run == NR else PLAIN
+    if t.next != NULL and n > 0:        # all of it between them
+        t.next_rows = (UNROLL + n - 1) // n
+        t.next_tile = (t.k + n * t.next_rows - 1) // (n * t.next_rows) * t.next_rows * t.next_row
     if t.walk == PANELS:
-        run = tiles_panels if nv == NV else tiles_panels_1
-    elif t.walk == PANELS_AHEAD:
-        run = tiles_panels_ahead
+        run = tiles_panels_ahead if t.next != NULL else tiles_panels if nv == NV else tiles_panels_1
     elif t.walk == PLAIN:
-        run = tiles_plain if nv == NV else tiles_plain_1
+        run = tiles_plain_ahead if t.next != NULL else tiles_plain if nv == NV else tiles_plain_1
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1
     if larger:
@@ -377,7 +379,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     cdef Py_ssize_t n = 0, width
     cdef real* c
     cdef int nv
-    cdef bint partial, ahead
+    cdef bint partial
     t.k = p.k
     t.a = p.a
     t.a_row = p.a_row
@@ -385,7 +387,6 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     t.a_panel = p.a_panel
     t.y = p.y
     t.y_row = p.c_row
-    t.next = NULL
     t.packed = to_line(panel)
     t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
     t.finish = STORE
@@ -409,15 +410,10 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
                 copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                 t.bias = bias_edge
         t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
-        ahead = streamed and nv == NV and n + NR < p.n
         if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
             t.walk = PACKING
-        elif ahead and t.b_row != NR:
-            t.walk = PLAIN_AHEAD
-        elif ahead and t.walk == PANELS:
-            t.walk = PANELS_AHEAD
-            t.next = t.b + p.b_panel
-            t.next_step = UNROLL * NR // ((p.m + MR - 1) // MR) + 1
+        t.next = t.b + p.b_panel if streamed and n + NR < p.n else NULL
+        t.next_row = t.b_row
         t.c = c = p.c + n // NR * p.c_panel
         t.c_row = p.c_row
         if p.y != NULL:
