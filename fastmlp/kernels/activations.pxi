@@ -21,7 +21,7 @@ cdef enum Activation:
 
 
 cdef inline vec relu(vec z, vec zero) noexcept nogil:
-    return vfrom_bits(~vless(z, zero) & vbits(z))       # NaN stays NaN
+    return vmax(zero, z)        # NaN stays NaN
 
 
 cdef inline vec relu_backward(vec dy, vec y, vec zero) noexcept nogil:

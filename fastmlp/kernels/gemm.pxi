@@ -224,15 +224,15 @@ cdef void tiles_gradient(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of
 cdef void tiles_gradient_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, GRADIENT, t, n)
 
 
-cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
-    """m rows of nv vectors, 1 or NV, in tiles as even as they can be."""
-    cdef Tile t = first[0]
+cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
+    """m rows of nv vectors, 1 or NV, in tiles as even as they can be. t is used up: a copy would wait until all that
+    was just written to it has left the store queue, and the products before it with that."""
     cdef Tiles run
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
     for i in range(rows + (larger > 0)):
         vprefetch(t.c + i * t.c_row)
     if t.walk == PACKING:
-        tiles_packing(rows + (larger > 0), &t, 1)
+        tiles_packing(rows + (larger > 0), t, 1)
         n -= 1
         larger = max(0, larger - 1)
         t.b = t.packed
@@ -248,8 +248,8 @@ cdef void strip(const Tile* first, Py_ssize_t m, int nv) noexcept nogil:
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1
     if larger:
-        run(rows + 1, &t, larger)
-    run(rows, &t, n - larger)
+        run(rows + 1, t, larger)
+    run(rows, t, n - larger)
 
 
 cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
@@ -378,14 +378,14 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     cdef real panel[PANEL + LINE]       # of a plain B
     cdef Py_ssize_t n = 0, width
     cdef real* c
+    cdef real* here             # where the strip is computed: in C or beside it
+    cdef const real* y
     cdef int nv
     cdef bint partial
     t.k = p.k
-    t.a = p.a
     t.a_row = p.a_row
     t.a_run = p.a_run
     t.a_panel = p.a_panel
-    t.y = p.y
     t.y_row = p.c_row
     t.packed = to_line(panel)
     t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
@@ -396,6 +396,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
         width = p.n - n
         nv = NV if width > VL else 1
         width = min(width, <Py_ssize_t>nv * VL)
+        t.a = p.a
         partial = p.exact and width < nv * VL
         if partial and p.b_row != NR:
             pack_panel(t.packed, p.b + n, p.b_row, False, t.k, width)
@@ -414,29 +415,35 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
             t.walk = PACKING
         t.next = t.b + p.b_panel if streamed and n + NR < p.n else NULL
         t.next_row = t.b_row
-        t.c = c = p.c + n // NR * p.c_panel
+        c = p.c + n // NR * p.c_panel
+        y = p.y + n // NR * p.c_panel if p.y != NULL else NULL
+        here = c
         t.c_row = p.c_row
-        if p.y != NULL:
-            t.y = p.y + n // NR * p.c_panel
         if partial:
-            t.c = edge
+            here = edge
             t.c_row = NR
             if not first:
                 copy_tile(edge, NR, c, p.c_row, p.m, width)
+        t.c = here
+        t.y = y
         strip(&t, p.m, nv)
         if last and p.activation > ACT_RELU:
-            if p.y == NULL:
-                activate(p.activation, p.alpha, t.c, t.c_row, p.m, nv)
+            if y == NULL:
+                activate(p.activation, p.alpha, here, t.c_row, p.m, nv)
             else:
-                activate_backward(p.activation, p.alpha, t.c, t.c_row, t.y, t.y_row, p.m, nv)
+                activate_backward(p.activation, p.alpha, here, t.c_row, y, t.y_row, p.m, nv)
         if partial:
             copy_tile(c, p.c_row, edge, NR, p.m, width)
         n += width
 
 
-cdef void gemm(const Product* p) noexcept nogil:
-    """C = f(bias + A B), or (A B) f'(y) where y is given."""
-    cdef Product block = p[0]
+cdef void gemm(Product* p) noexcept nogil:
+    """C = f(bias + A B), or (A B) f'(y) where y is given; p is used up."""
+    cdef Py_ssize_t m = p.m, k = p.k, a_row = p.a_row, b_row = p.b_row
+    cdef const real* a = p.a
+    cdef const real* b = p.b
+    cdef const real* y = p.y
+    cdef real* c = p.c
     cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
     cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, k0
     cdef bint streamed = p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
@@ -445,26 +452,27 @@ cdef void gemm(const Product* p) noexcept nogil:
         return
     for kb in range(k_blocks):
         k0 = share(k_panels, kb, k_blocks) * NR
-        block.k = min(p.k, share(k_panels, kb + 1, k_blocks) * NR) - k0
-        block.b = p.b + k0 * p.b_row
+        p.k = min(k, share(k_panels, kb + 1, k_blocks) * NR) - k0
+        p.b = b + k0 * b_row
         if p.b_block != NULL:
-            block.b_row = NR
-            block.b_panel = block.k * NR
-            pack(p.b_block, block.b_panel, block.b, p.b_row, block.k, p.n)
-            block.b = p.b_block
+            p.b_row = NR
+            p.b_panel = p.k * NR
+            pack(p.b_block, p.b_panel, p.b, b_row, p.k, p.n)
+            p.b = p.b_block
         for mb in range(m_blocks):
-            m0 = share(p.m, mb, m_blocks)
-            block.m = share(p.m, mb + 1, m_blocks) - m0
-            block.a = p.a + m0 * p.a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
+            m0 = share(m, mb, m_blocks)
+            p.m = share(m, mb + 1, m_blocks) - m0
+            p.a = a + m0 * a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
             if p.a_block != NULL:
-                block.a_row = block.a_run = NR
-                block.a_panel = (block.m | 1) * NR
-                pack(p.a_block, block.a_panel, block.a, p.a_row, block.m, block.k)
-                block.a = p.a_block
-            block.c = p.c + m0 * p.c_row
-            if p.y != NULL:
-                block.y = p.y + m0 * p.c_row
-            multiply_block(&block, kb == 0, kb == k_blocks - 1, streamed)
+                p.a = a + m0 * a_row + k0
+                p.a_row = p.a_run = NR
+                p.a_panel = (p.m | 1) * NR
+                pack(p.a_block, p.a_panel, p.a, a_row, p.m, p.k)
+                p.a = p.a_block
+            p.c = c + m0 * p.c_row
+            if y != NULL:
+                p.y = y + m0 * p.c_row
+            multiply_block(p, kb == 0, kb == k_blocks - 1, streamed)
 
 
 # ---------------------------------------------------------------------------------------------------
