@@ -455,20 +455,20 @@ cdef void gemm(Product* p) noexcept nogil:
         p.k = min(k, share(k_panels, kb + 1, k_blocks) * NR) - k0
         p.b = b + k0 * b_row
         if p.b_block != NULL:
-            p.b_row = NR
             p.b_panel = p.k * NR
             pack(p.b_block, p.b_panel, p.b, b_row, p.k, p.n)
             p.b = p.b_block
+            p.b_row = NR
         for mb in range(m_blocks):
             m0 = share(m, mb, m_blocks)
             p.m = share(m, mb + 1, m_blocks) - m0
-            p.a = a + m0 * a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
             if p.a_block != NULL:
-                p.a = a + m0 * a_row + k0
-                p.a_row = p.a_run = NR
                 p.a_panel = (p.m | 1) * NR
-                pack(p.a_block, p.a_panel, p.a, a_row, p.m, p.k)
+                pack(p.a_block, p.a_panel, a + m0 * a_row + k0, a_row, p.m, p.k)
                 p.a = p.a_block
+                p.a_row = p.a_run = NR
+            else:
+                p.a = a + m0 * a_row + (k0 if p.a_run == ENDLESS else k0 // NR * p.a_panel)
             p.c = c + m0 * p.c_row
             if y != NULL:
                 p.y = y + m0 * p.c_row
@@ -514,10 +514,11 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     k0 = p.k0
     while k0 < p.k1:
         k1 = min(p.k1, (k0 // NR + MG // NR) * NR)
-        a = p.a + k0 // NR * p.panel
         if p.a_block != NULL:
             pack(p.a_block, p.panel, p.a + k0, p.a_row, p.rows, k1 - k0)
             a = p.a_block
+        else:
+            a = p.a + k0 // NR * p.panel
         n = 0
         while n < p.n:
             nv = NV if p.n - n > VL else 1
