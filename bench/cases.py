@@ -12,7 +12,7 @@ from libraries import FastMLP, Library, NumPy, initial
 from fastmlp import kernels
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
-DATA_NBYTES = 64 << 20      # of an epoch's samples: more than the caches hold
+DATA_NBYTES = 192 << 20     # of an epoch's samples: more than the caches hold, and about MNIST in float32
 
 Maker = Callable[..., Library]      # Maker(weights, biases, threads=n)
 
@@ -31,7 +31,7 @@ def training(row: Row, dtype: str, threads: int, makers: dict[str, tuple[Maker, 
     shuffling, from whole epochs; GFLOP/s, peak and share. They and the peak are measured in turns."""
     peak = Peak(dtype, threads)
     seconds, rounds = (0.01, 2) if quick else (0.2, 7)
-    most = max(2, min(int(seconds * peak.gflops * 1e9 / row.flops(True)),
+    most = max(2, min(int(seconds * peak.measure() * 1e9 / row.flops(True)),
                       DATA_NBYTES // (row.batch * row.layers[0] * np.dtype(dtype).itemsize)))
     X, y = samples(row, dtype, most * row.batch)
     weights, biases = initial(row.layers, dtype)
@@ -49,9 +49,8 @@ def training(row: Row, dtype: str, threads: int, makers: dict[str, tuple[Maker, 
             close(f"{name}, {row.name}: loss", trained.loss(), specification.loss(), dtype)
         steps[name] = _fill(trained, X, y, row.batch, most, seconds)
         contestants[name] = trained.epoch
-    best = race(contestants, rounds, seconds, peak.measure)
-    return {name: {"us": 1e6 * t / steps[name], **peak.share(row.flops(True), t / steps[name])}
-            for name, t in best.items()}
+    turns = race(contestants, rounds, seconds, peak)
+    return {name: turns[name].record(row.flops(True), steps[name]) for name in turns}
 
 
 def _fill(library: Library, X: Any, y: Any, batch: int, most: int, seconds: float) -> int:
@@ -95,10 +94,10 @@ def inference(row: Row, dtype: str, threads: int, library: Maker, quick: bool = 
     if row.batch == 1 and type(made) is FastMLP and stream:
         parameters = made.model._parameters.buffer
         contestants["stream"] = lambda: stream(parameters)
-    best = race(contestants, rounds, seconds, peak.measure)
-    record = {"us": 1e6 * best["call"], **peak.share(row.flops(False), best["call"])}
-    if "stream" in best:
-        record["stream_us"] = 1e6 * best["stream"]
+    turns = race(contestants, rounds, seconds, peak)
+    record = turns["call"].record(row.flops(False))
+    if "stream" in turns:
+        record["stream_us"] = 1e6 * turns["stream"].best
     if row.batch == 1:
         record["latency_us"] = latencies(call, 0.05 if quick else 2.0)
     return record

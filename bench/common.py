@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 from timeit import Timer
 from typing import Any, NamedTuple
@@ -79,34 +80,46 @@ class Call(NamedTuple):
 
 
 class Peak:
-    """GFLOP/s of FMAs in registers, on `threads` cores at once; the best of all measurements so far."""
+    """GFLOP/s of FMAs in registers, on `threads` cores at once."""
 
     def __init__(self, dtype: str, threads: int = 1) -> None:
         from fastmlp import kernels
         self.fma_peak = kernels.module(dtype).fma_peak
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads)
-        self.gflops = 0.0
         for _ in range(3):
             self.measure()
 
-    def measure(self, seconds: float = 0.02) -> None:
-        total = sum(self.pool.map(self.fma_peak, [seconds] * self.threads))
-        self.gflops = max(self.gflops, total)
+    def measure(self, seconds: float = 0.02) -> float:
+        return sum(self.pool.map(self.fma_peak, [seconds] * self.threads))
 
-    def share(self, flops: float, seconds: float) -> dict[str, float]:
-        gflops = flops / seconds / 1e9
-        return {"gflops": gflops, "peak": self.gflops, "share": gflops / self.gflops}
+
+class Turns(NamedTuple):
+    """Of one contestant: seconds per call in every turn, and the peak beside it."""
+
+    seconds: list[float]
+    peaks: list[float]
+
+    @property
+    def best(self) -> float:
+        return min(self.seconds)
+
+    def record(self, flops: float, steps: float = 1) -> Record:
+        """Of a call of `steps` steps, `flops` each: the best time of a step; the share of the peak as the
+        median of all turns, each against the peak of its moment, since the clock of a processor drifts."""
+        gflop = flops * steps / 1e9
+        return {"us": 1e6 * self.best / steps, "gflops": gflop / self.best, "peak": median(self.peaks),
+                "share": median(gflop / t / peak for t, peak in zip(self.seconds, self.peaks))}
 
 
 def race(
     contestants: dict[str, Call | Callable[[], Any]],
     rounds: int,
     seconds: float,
-    between: Callable[[], Any] = lambda: None,
-) -> dict[str, float]:
-    """The best time of each, in seconds per call. They take turns, so that all see the same machine; a turn
-    is as many calls as take `seconds`. `between` is called before every round and after the last."""
+    peak: Peak,
+) -> dict[str, Turns]:
+    """They take turns, so that all see the same machine; a turn is as many calls as take `seconds`. The peak
+    is measured between them: that of a turn is the higher one of before and after."""
     timers = {}
     for name, call in contestants.items():
         timers[name] = call.timer() if isinstance(call, Call) else Timer(call)
@@ -118,13 +131,15 @@ def race(
             number *= 4
             elapsed = timer.timeit(number)
         numbers[name] = max(1, round(number * seconds / elapsed))
-    best = dict.fromkeys(timers, float("inf"))
+    turns = {name: Turns([], []) for name in timers}
+    after = peak.measure()
     for _ in range(rounds):
-        between()
         for name, timer in timers.items():
-            best[name] = min(best[name], timer.timeit(numbers[name]) / numbers[name])
-    between()
-    return best
+            before = after
+            turns[name].seconds.append(timer.timeit(numbers[name]) / numbers[name])
+            after = peak.measure()
+            turns[name].peaks.append(max(before, after))
+    return turns
 
 
 def latencies(call: Call, seconds: float) -> dict[str, float]:

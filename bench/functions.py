@@ -57,27 +57,29 @@ def work(only: str, dtype: str, quick: bool) -> Iterator[dict[str, Any]]:
     seconds, rounds = (0.005, 2) if quick else (0.05, 15)
 
     def record(table: str, function: str, shape: tuple[int, ...], texts: Any, arrays: dict[str, Any],
-               ) -> tuple[dict[str, Any], float]:
+               ) -> tuple[dict[str, Any], common.Turns]:
         ours, theirs, results = texts
         verify(function, ours, theirs, results, arrays, TOLERANCE[dtype])
-        best = common.race({"fastmlp": common.Call(ours, arrays), "numpy": common.Call(theirs, arrays)},
-                           rounds, seconds, peak.measure)
+        turns = common.race({"fastmlp": common.Call(ours, arrays), "numpy": common.Call(theirs, arrays)},
+                            rounds, seconds, peak)
+        best = {name: turns[name].best for name in turns}
         return {"table": table, "function": function, "shape": shape, "isa": active_isa(), "dtype": dtype,
                 "openblas": blas, "us": 1e6 * best["fastmlp"], "numpy_us": 1e6 * best["numpy"],
-                "ratio": best["numpy"] / best["fastmlp"]}, best["fastmlp"]
+                "ratio": best["numpy"] / best["fastmlp"]}, turns["fastmlp"]
 
     for (function, texts), shape in product(DENSE_FUNCTIONS.items(), DENSE):
         if only in f"{function} {shape}":
             m, k, n = shape
-            result, t = record("dense", function, shape, texts, dense_arrays(m, k, n, dtype))
+            result, turns = record("dense", function, shape, texts, dense_arrays(m, k, n, dtype))
             flops = 2 * m * k * n * (1 if function == "dense_forward" else 2)
-            overhead = 1e6 * (t - flops / peak.gflops / 1e9)
-            yield result | peak.share(flops, t) | {"over_arithmetic_us": overhead}
+            measured = turns.record(flops)
+            overhead = measured["us"] - flops / measured["peak"] / 1e3
+            yield result | measured | {"over_arithmetic_us": overhead}
     for (function, texts), shape in product(ELEMENT_FUNCTIONS.items(), ELEMENTS):
         if only in f"{function} {shape}":
             x = 3 * np.random.default_rng(0).standard_normal(shape, dtype)
-            result, t = record("elements", function, shape, texts, names(x=x, y=np.empty_like(x)))
-            yield result | {"ns_per_element": 1e9 * t / x.size}
+            result, turns = record("elements", function, shape, texts, names(x=x, y=np.empty_like(x)))
+            yield result | {"ns_per_element": 1e9 * turns.best / x.size}
 
 
 def dense_arrays(m: int, k: int, n: int, dtype: str) -> dict[str, Any]:

@@ -131,11 +131,11 @@ def work(options: list[str], only: str, threads: int, quick: bool) -> Iterator[d
                     np.testing.assert_allclose(peer.epoch(), expected, rtol=5e-3, err_msg=f"PyTorch, {name}")
                 racing["PyTorch", name] = peer.epoch
         peak = common.Peak("float32", threads)
-        best = common.race(racing, 3 if quick else 8, 0.02 if quick else 0.1, peak.measure)
-        for (library, name), seconds in best.items():
+        race = common.race(racing, 3 if quick else 8, 0.02 if quick else 0.1, peak)
+        for (library, name), turns in race.items():
             yield {"table": "options", "library": library, "variant": name, "layers": row.layers,
-                   "batch": row.batch, "dtype": "float32", "isa": active_isa(), "us": 1e6 * seconds / steps,
-                   "of_plain": seconds / best["fastmlp", "plain"], **peak.share(flops, seconds / steps)}
+                   "batch": row.batch, "dtype": "float32", "isa": active_isa(),
+                   "of_plain": turns.best / race["fastmlp", "plain"].best, **turns.record(flops, steps)}
 
 
 def main() -> None:

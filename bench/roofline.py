@@ -72,10 +72,8 @@ def shuffling(row: common.Row, dtype: str, threads: int, quick: bool) -> dict[st
         contestants[name] = trained.epoch
         contestants[f"{name} shuffled"] = partial(trained.epoch, shuffle=True)
     peak = common.Peak(dtype, threads)
-    best = common.race(contestants, 2 if quick else 5, 0.05, peak.measure)
-    steps = n / row.batch
-    return {name: {"us": 1e6 * t / steps, **peak.share(row.flops(True), t / steps)}
-            for name, t in best.items()}
+    turns = common.race(contestants, 2 if quick else 5, 0.05, peak)
+    return {name: turns[name].record(row.flops(True), n / row.batch) for name in turns}
 
 
 def main() -> None:
