@@ -59,6 +59,10 @@ cdef bint describe(Table* t, Py_buffer* view) except -1:
     return True
 
 
+cdef inline Py_ssize_t row_nbytes(const Table* t) noexcept nogil:
+    return t.columns << (t.kind & 3)
+
+
 cdef inline bint is_real(const Table* t) noexcept nogil:
     return t.kind == (KIND_FLOAT + 2 if sizeof(real) == 4 else KIND_FLOAT + 3)
 

@@ -492,6 +492,29 @@ cdef struct Gradient:
     bint g_padded               # rows of g can be written up to the next whole line
 
 
+cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ssize_t k1, Py_ssize_t n, Py_ssize_t width,
+                          Py_ssize_t r_blocks, Tile* t, real* block) noexcept nogil:
+    """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, n:n + width] for so few columns that lanes of their vectors would idle:
+    D^T A, whose rows fill vectors, transposed. a is the panel of k0."""
+    cdef real g[NR * NR]
+    cdef Py_ssize_t k = k0, end, rb, r0
+    t.c_row = NR
+    t.finish = STORE
+    while k < k1:
+        end = min(k1, (k // NR + 1) * NR)
+        for rb in range(r_blocks):
+            r0 = share(p.rows, rb, r_blocks)
+            t.k = share(p.rows, rb + 1, r_blocks) - r0
+            t.a = p.d + r0 * NR + n // NR * p.panel
+            t.b = a + r0 * NR
+            t.c = g
+            t.start = FROM_C if rb else FROM_ZERO
+            strip(t, width, NV if end - k // NR * NR > VL else 1)
+        transpose(block + (k - k0) * NR, NR, g + k % NR, NR, width, end - k)
+        a += p.panel
+        k = end
+
+
 cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept nogil:
     """G[k0:k1] = A[:, k0:k1]^T D, handed to the optimizer while it is in the registers (a stored gradient,
     plain SGD) or in the first-level cache (every other rule)."""
@@ -523,6 +546,10 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
         while n < p.n:
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
+            if p.rows >= VL and width * panels(k1 - k0) < nv * VL * (k1 - k0):
+                narrow_gradient(p, a, k0, k1, n, width, r_blocks, &t, block)
+                update(optimizer, p.g + k0 * p.g_row + n // NR * p.g_panel, p.g_row, block, NR, k1 - k0, width)
+                break
             direct = fused and (p.g_padded or width == nv * VL)
             for rb in range(r_blocks):
                 r0 = share(p.rows, rb, r_blocks)

@@ -58,16 +58,16 @@ cdef inline Py_ssize_t sample_at(const Run* run, Py_ssize_t place) noexcept nogi
 
 
 cdef enum:
-    AHEAD = 8                   # rows of samples that are fetched before they are read
+    AHEAD = 16384               # bytes of samples that are fetched before they are read
 
 
 cdef void gather_batch(Run* run, Py_ssize_t start, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
-    cdef Py_ssize_t i, sample, next
+    cdef Py_ssize_t i, sample, next, ahead = AHEAD // row_nbytes(&run.table) + 1
     for i in range(r0, r1):
         sample = sample_at(run, start + i)
-        next = sample_at(run, start + i + AHEAD)
+        next = sample_at(run, start + i + ahead)
         convert_row(run.x + i * NR, NR, run.panel, &run.table, sample, next)
         if run.weights != NULL:
             run.w[i] = run.weights[sample]
