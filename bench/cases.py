@@ -30,7 +30,7 @@ def training(row: Row, dtype: str, threads: int, makers: dict[str, tuple[Maker, 
     """For each of `makers`, name -> (library, settings of the optimizer): microseconds a step, without
     shuffling, from whole epochs; GFLOP/s, peak and share. They and the peak are measured in turns."""
     peak = Peak(dtype, threads)
-    seconds, rounds = (0.01, 2) if quick else (0.2, 7)
+    seconds, rounds = (0.01, 2) if quick else (0.2, 10)
     most = max(2, min(int(seconds * peak.measure() * 1e9 / row.flops(True)),
                       DATA_NBYTES // (row.batch * row.layers[0] * np.dtype(dtype).itemsize)))
     X, y = samples(row, dtype, most * row.batch)
@@ -76,7 +76,7 @@ def samples(row: Row, dtype: str, n: int) -> tuple[Any, Any]:
 def inference(row: Row, dtype: str, threads: int, library: Maker, quick: bool = False) -> dict[str, Any]:
     """Microseconds a call, in a loop; GFLOP/s, peak and share. With one row also the distribution of single
     calls and, for fastmlp, the time to read its parameters once, measured in turns with the calls."""
-    seconds, rounds = (0.005, 2) if quick else (0.05, 9)
+    seconds, rounds = 0.005, 2 if quick else 100
     weights, biases = initial(row.layers, dtype)
     x, _ = samples(row, dtype, row.batch)
     made = library(weights, biases, threads=threads)

@@ -13,7 +13,6 @@ from datetime import datetime, timezone
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from timeit import Timer
 from typing import Any, NamedTuple
@@ -105,11 +104,11 @@ class Turns(NamedTuple):
         return min(self.seconds)
 
     def record(self, flops: float, steps: float = 1) -> Record:
-        """Of a call of `steps` steps, `flops` each: the best time of a step; the share of the peak as the
-        median of all turns, each against the peak of its moment, since the clock of a processor drifts."""
-        gflop = flops * steps / 1e9
-        return {"us": 1e6 * self.best / steps, "gflops": gflop / self.best, "peak": median(self.peaks),
-                "share": median(gflop / t / peak for t, peak in zip(self.seconds, self.peaks))}
+        """Of the fastest turn, a call of `steps` steps of `flops` each: microseconds a step, GFLOP/s, and the
+        share of the peak of that very moment, since the clock of a processor drifts."""
+        gflops = flops * steps / self.best / 1e9
+        peak = self.peaks[self.seconds.index(self.best)]
+        return {"us": 1e6 * self.best / steps, "gflops": gflops, "peak": peak, "share": gflops / peak}
 
 
 def race(
@@ -132,12 +131,13 @@ def race(
             elapsed = timer.timeit(number)
         numbers[name] = max(1, round(number * seconds / elapsed))
     turns = {name: Turns([], []) for name in timers}
-    after = peak.measure()
+    beside = min(0.02, seconds / 2)
+    after = peak.measure(beside)
     for _ in range(rounds):
         for name, timer in timers.items():
             before = after
             turns[name].seconds.append(timer.timeit(numbers[name]) / numbers[name])
-            after = peak.measure()
+            after = peak.measure(beside)
             turns[name].peaks.append(max(before, after))
     return turns
 

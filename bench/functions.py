@@ -54,7 +54,7 @@ def work(only: str, dtype: str, quick: bool) -> Iterator[dict[str, Any]]:
     """All records of one process."""
     from fastmlp import active_isa
     peak, blas = common.Peak(dtype), common.openblas()
-    seconds, rounds = (0.005, 2) if quick else (0.05, 15)
+    seconds, rounds = 0.005, 2 if quick else 150
 
     def record(table: str, function: str, shape: tuple[int, ...], texts: Any, arrays: dict[str, Any],
                ) -> tuple[dict[str, Any], common.Turns]:

@@ -306,6 +306,8 @@ cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transpos
                     panel[i * NR + j] = 0
     elif n == NR:
         for i in range(k):
+            for j from 0 <= j < NR by LINE:     # what `pack` comes to soon: further on in the same rows
+                vprefetch_soon(b + i * b_row + 4 * NR + j)
             copy_row(panel + i * NR, b + i * b_row)
     else:
         for i in range(k):
