@@ -158,7 +158,11 @@ cdef class Engine:
         for l in range(slots):                      # laid out like the weights
             run.weight_rule.slot[l] = weights * (l + 1)
             take(base, &end, weights)
-        run.z = take(base, &end, rows * top.row_out + NR)
+        run.z = top.d
+        run.z_row = NR
+        if top.n_out > NR:
+            run.z = take(base, &end, rows * top.row_out + NR)
+            run.z_row = top.row_out
         run.t = take(base, &end, rows * top.row_out)
         run.w = <double*>take(base, &end, rows * sizeof(double) // sizeof(real))
         run.losses = take(base, &end, rows)

@@ -117,20 +117,27 @@ cdef inline ivec counted(const real* factors) noexcept nogil:
     return vless(vset1(0), vabs(vload(factors)))
 
 
+cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t row) noexcept nogil:
+    """n columns as whole vectors, as far as rows reach: they are turned over without masks."""
+    return min((n + VL - 1) // VL * VL, row)
+
+
 cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
                         const real* factors) noexcept nogil:
-    """Column by column, a lane for every row; zeros for no row, and for rows whose factor is 0."""
+    """Column by column, a lane for every row; zeros for no row, for rows whose factor is 0, and beyond column n."""
     cdef ivec mask = counted(factors)
-    cdef Py_ssize_t c
-    transpose(tile, VL, x, row, rows, n)
+    cdef Py_ssize_t c, columns = whole(n, row)
+    transpose(tile, VL, x, row, rows, columns)
     for c in range(n):
         vstore(tile + c * VL, vselect(mask, vload(tile + c * VL), vset1(0)))
+    for c in range(n, columns):
+        vstore(tile + c * VL, vset1(0))
 
 
 cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
                          real* losses, vec loss, const real* factors) noexcept nogil:
     """And back; with the losses of the rows."""
-    transpose(d, row, tile, VL, n, rows)
+    transpose(d, row, tile, VL, whole(n, row), rows)
     vstore_part(losses, vselect(counted(factors), loss, vset1(0)), rows)
 
 

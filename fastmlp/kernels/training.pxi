@@ -39,7 +39,8 @@ cdef struct Run:
     # the batch at hand
     Py_ssize_t panel            # from one panel of a (batch, .) matrix to the next
     real* x                     # (batch, inputs) in panels
-    real* z                     # (batch, outputs), plain: logits, then their gradient
+    real* z                     # (batch, outputs), plain: logits, then their gradient; where one panel holds them
+    Py_ssize_t z_row            # all, the last layer's deltas themselves
     Py_ssize_t* labels
     real* t                     # (batch, outputs), plain, where targets are values
     double* w                   # (batch,) weights of the rows
@@ -111,8 +112,7 @@ cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssiz
 
 cdef bint call_loss(Run* run, Py_ssize_t start, Py_ssize_t rows) noexcept with gil:
     """The caller's own loss: writes its gradient over the logits; False where it raised."""
-    cdef Layer* top = run.layers + run.depth - 1
-    loss = (<object>run.loss_function)(<real[:rows, :top.row_out]>run.z, start, rows)
+    loss = (<object>run.loss_function)(<real[:rows, :run.z_row]>run.z, start, rows)
     if loss is None:
         return False
     run.loss_sum += <double>loss * rows
@@ -135,7 +135,7 @@ cdef void loss_of_batch(Run* run, int thread, Py_ssize_t start, Py_ssize_t rows,
     targets.rows = run.t
     targets.row = top.row_out
     weight = total_weight(run, start, rows)
-    loss_rows(&run.loss, run.z, run.z, top.row_out, &targets, run.losses, r0, r1, top.n_out,
+    loss_rows(&run.loss, run.z, run.z, run.z_row, &targets, run.losses, r0, r1, top.n_out,
               run.w if run.weights != NULL else NULL, 1 / weight if weight > 0 else 0)
 
 
@@ -156,14 +156,15 @@ cdef void rows_phase(Run* run, int thread, Py_ssize_t step) noexcept nogil:
     for l in range(run.depth):
         layer = layers + l
         dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR,
-              layer.y + r0 * NR if layer != top else run.z + r0 * top.row_out,
-              NR if layer != top else top.row_out, run.panel if layer != top else NR,
+              layer.y + r0 * NR if layer != top else run.z + r0 * run.z_row,
+              NR if layer != top else run.z_row, run.panel if layer != top else NR,
               (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, start, rows, r0, r1)
-    for i in range(r0, r1):
-        to_panels(top.d + i * NR, run.panel, run.z + i * top.row_out, top.n_out)
+    if run.z != top.d:
+        for i in range(r0, r1):
+            to_panels(top.d + i * NR, run.panel, run.z + i * run.z_row, top.n_out)
     for l in range(run.depth - 1, 0, -1):
         layer = layers + l - 1
         dense_data_gradient(layer, layers + l, run.panel, r0, r1 - r0)
