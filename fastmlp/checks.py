@@ -158,13 +158,13 @@ def labels(name: str, value: Any, rows: int, classes: int) -> Array:
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected class indices of an integer dtype, got {array.dtype}")
     shape(name, array, (rows,), "(one class index for each row)")
-    wrong = (array < 0) | (array >= classes)
-    if wrong.any():
-        row = int(wrong.argmax())
+    indices = array.astype(np.intp, copy=False)
+    if rows and indices.view(np.uintp).max() >= classes:        # one pass: negative ones are large
+        row = int(((array < 0) | (array >= classes)).argmax())
         raise ValueError(
             f"{name}: expected class indices from 0 to {classes - 1}, got {array[row]} in row {row}"
         )
-    return array.astype(np.intp, copy=False)
+    return indices
 
 
 def targets(name: str, array: Array, kind: str, first: int = 0) -> None:
