@@ -13,6 +13,7 @@ from fastmlp import kernels
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 DATA_NBYTES = 192 << 20     # of an epoch's samples: more than the caches hold, and about MNIST in float32
+LEAST_STEPS = 10            # of an epoch: what it costs beside its steps does not show in longer ones
 
 Maker = Callable[..., Library]      # Maker(weights, biases, threads=n)
 
@@ -31,7 +32,7 @@ def training(row: Row, dtype: str, threads: int, makers: dict[str, tuple[Maker, 
     shuffling, from whole epochs; GFLOP/s, peak and share. They and the peak are measured in turns."""
     peak = Peak(dtype, threads)
     seconds, rounds = (0.01, 2) if quick else (0.2, 10)
-    most = max(2, min(int(seconds * peak.measure() * 1e9 / row.flops(True)),
+    most = max(LEAST_STEPS, min(int(seconds * peak.measure() * 1e9 / row.flops(True)),
                       DATA_NBYTES // (row.batch * row.layers[0] * np.dtype(dtype).itemsize)))
     X, y = samples(row, dtype, most * row.batch)
     weights, biases = initial(row.layers, dtype)
@@ -56,7 +57,7 @@ def training(row: Row, dtype: str, threads: int, makers: dict[str, tuple[Maker, 
 def _fill(library: Library, X: Any, y: Any, batch: int, most: int, seconds: float) -> int:
     """Prepare as many steps as make an epoch of about `seconds`, so that what an epoch costs beside its steps
     does not count; the number."""
-    steps = 2
+    steps = LEAST_STEPS
     while True:
         library.prepare(X[:steps * batch], y[:steps * batch], batch)
         library.epoch()         # compiles, where that is done for every shape

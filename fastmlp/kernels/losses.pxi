@@ -149,18 +149,18 @@ cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssi
     cdef real lane[VL]
     cdef vec e[FEW]
     cdef vec s[FEW]
-    cdef vec shift, chosen, total, factor
+    cdef vec label, shift, chosen, total, factor, gradient
     cdef real share = smoothing / n
     cdef Py_ssize_t i, c
+    for i in range(VL):
+        lane[i] = <real>labels[i] if i < rows else 0
     gather(tile, z, row, rows, n, factors)
-    shift = vload(tile)
+    label = vload(lane)
+    shift = chosen = vload(tile)
     for c in range(1, n):
         shift = vmax(shift, vload(tile + c * VL))
-    for i in range(rows):
-        lane[i] = tile[labels[i] * VL + i]
-    for i in range(rows, VL):
-        lane[i] = 0
-    chosen = vload(lane) - shift
+        chosen = vselect(vless(label, vset1(c)), chosen, vload(tile + c * VL))      # that of the last c <= label
+    chosen = chosen - shift
     if smoothing != 0:
         for c in range(n):
             s[c] = vload(tile + c * VL) - shift
@@ -170,12 +170,11 @@ cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssi
     total = lane_tree(s, n)
     factor = vload(factors) / total
     for c in range(n):
-        vstore(tile + c * VL, e[c] * factor)
-    if smoothing != 0:
-        for c in range(n):
-            vstore(tile + c * VL, vload(tile + c * VL) - vset1(share) * vload(factors))
-    for i in range(rows):
-        tile[labels[i] * VL + i] -= (1 - smoothing) * factors[i]
+        gradient = e[c] * factor
+        if smoothing != 0:
+            gradient = gradient - vset1(share) * vload(factors)
+        vstore(tile + c * VL, gradient - vselect(vless(vabs(label - vset1(c)), vset1(<real>0.5)),
+                                                 vset1(1 - smoothing) * vload(factors), vset1(0)))
     scatter(d, row, tile, rows, n, losses, vlog(total) - chosen, factors)
 
 
