@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -154,6 +155,25 @@ def test_forward_over_threads(dtype, rng):
         seen.add((model.forward(X).tobytes(), model.predict_proba(X).tobytes(),
                   json.dumps(model.evaluate(X, np.zeros(1001, int)))))
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("kind", ["real", "uint8", "strided"])
+def test_forward_of_few_rows_over_threads(kind, batch_norm, dtype, rng):
+    """So many weights that the threads share the columns of the layers."""
+    model = MLP([500, 1301, 900, 7], activation="tanh", batch_norm=batch_norm, dtype=dtype, seed=0)
+    assert sum(w.size for w in model.weights) > 4 * 400_000
+    X = rng.integers(0, 9, (30, 500)).astype("uint8" if kind == "uint8" else dtype)
+    if batch_norm:
+        model.fit(X, rng.integers(0, 7, 30), epochs=1, batch_size=30, progress=False)
+    fastmlp.set_num_threads(1)
+    expected = model.forward(X)
+    for threads, rows in itertools.product(THREADS, (1, 2, 7, 12, 30)):
+        fastmlp.set_num_threads(threads)
+        x = np.repeat(X[:rows], 2, axis=0)[::2] if kind == "strided" else X[:rows]
+        out = np.full((rows, 14), np.nan, dtype)[:, ::2] if kind == "strided" else np.empty((rows, 7), dtype)
+        assert model.forward(x, out=out) is out
+        np.testing.assert_array_equal(out, expected[:rows], err_msg=f"{threads} threads, {rows} rows")
 
 
 # Instruction sets -----------------------------------------------------------------------------------------

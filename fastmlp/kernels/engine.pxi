@@ -41,6 +41,7 @@ cdef bint buffers_apart(const Py_buffer* a, const real* b, Py_ssize_t rows, Py_s
 
 
 cdef double WORTH_A_THREAD = 1e6     # floating-point operations between two barriers
+cdef double WEIGHTS_WORTH_A_THREAD = 4e5     # of inference of a few rows, which takes as long as it takes to read them
 
 
 cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
@@ -50,6 +51,17 @@ cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, int most) 
     for l in range(depth):
         work += 2. * rows * layers[l].n_in * layers[l].n_out
     return <int>max(1, min(most, min(work / WORTH_A_THREAD, rows)))
+
+
+cdef int threads_of_columns(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
+    """Threads to share the columns of every layer, where that is better than to share these few rows; else 1."""
+    cdef double weights = 0
+    cdef int l
+    if rows >= most * MR or rows > MC:
+        return 1
+    for l in range(depth):
+        weights += <double>layers[l].n_in * layers[l].n_out
+    return <int>max(1, min(most, weights / WEIGHTS_WORTH_A_THREAD))
 
 
 cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
@@ -286,6 +298,7 @@ cdef class Engine:
         False where the dtype is none that can be converted, or shapes do not fit."""
         cdef Inference run
         cdef Py_buffer view
+        cdef int most
         PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
         try:
             if view.ndim != 2 or not describe(&run.x, &view):
@@ -303,8 +316,13 @@ cdef class Engine:
             run.out_row = out.strides[0]
             run.out_column = out.strides[1]
             run.width = self.width
-            threads = _team.claim(threads_for(self.depth, self.layers, run.x.rows, threads))
+            most = threads_of_columns(self.depth, self.layers, run.x.rows, threads)
+            run.shares_columns = most > 1
+            if not run.shares_columns:
+                most = threads_for(self.depth, self.layers, run.x.rows, threads)
+            threads = _team.claim(most)
             run.threads = threads
+            memset(&run.barrier, 0, sizeof(Barrier))
             run.block = min(MC, run.x.rows)
             run.scratch = <real*>malloc(threads * scratch_of_thread(&run) * sizeof(real))
             if run.scratch != NULL:

@@ -80,7 +80,7 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
 cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const real* y, Py_ssize_t m, Py_ssize_t n,
                              int activation, real alpha) noexcept nogil:
     """dz = dy f'(z), of y = f(z), from plain to panels; zeros beyond n."""
-    cdef Py_ssize_t i, j, r, c, rows, width
+    cdef Py_ssize_t i, j, rows, width
     cdef real* here
     for i from 0 <= i < m by ROWS_AT_ONCE:
         rows = min(m - i, <Py_ssize_t>ROWS_AT_ONCE)
@@ -88,9 +88,7 @@ cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const r
             width = min(n - j, <Py_ssize_t>NR)
             here = dz + j // NR * panel + i * NR
             map_backward_rows(activation, alpha, here, NR, dy + i * n + j, n, y + i * n + j, n, rows, width)
-            for r in range(rows):
-                for c in range(width, NR):
-                    here[r * NR + c] = 0
+            clear_columns(here, rows, width)
 
 
 def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):

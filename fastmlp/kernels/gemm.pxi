@@ -294,25 +294,37 @@ cdef struct Product:
     real* b_block               # KC panels(n) reals, in panels; or NULL: it is used as it is
 
 
+cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
+                    Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(m):
+        for j in range(n):
+            c[i * c_row + j] = a[i * a_row + j]
+
+
+cdef inline void clear_columns(real* panel, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """Zeros in columns n to NR of a panel."""
+    cdef Py_ssize_t i, j
+    if n < NR:
+        for i in range(rows):
+            for j in range(n, NR):
+                panel[i * NR + j] = 0
+
+
 cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transposed,
                      Py_ssize_t k, Py_ssize_t n) noexcept nogil:
     """panel[k, NR] = b[k, :n], zeros beyond n; b is read across its rows where transposed."""
     cdef Py_ssize_t i, j
     if transposed:
         transpose(panel, NR, b, b_row, n, k)
-        if n < NR:
-            for i in range(k):
-                for j in range(n, NR):
-                    panel[i * NR + j] = 0
     elif n == NR:
         for i in range(k):
             for j from 0 <= j < NR by LINE:     # what `pack` comes to soon: further on in the same rows
                 vprefetch_soon(b + i * b_row + 4 * NR + j)
             copy_row(panel + i * NR, b + i * b_row)
     else:
-        for i in range(k):
-            for j in range(NR):
-                panel[i * NR + j] = b[i * b_row + j] if j < n else 0
+        copy_tile(panel, NR, b, b_row, k, n)
+    clear_columns(panel, k, n)
 
 
 cdef enum:
@@ -327,14 +339,6 @@ cdef void pack(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
         for j from 0 <= j < n by NR:
             pack_panel(y + j // NR * panel + i * NR, x + i * x_row + j, x_row, False,
                        min(rows - i, <Py_ssize_t>ROWS_AT_ONCE), min(n - j, <Py_ssize_t>NR))
-
-
-cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
-                    Py_ssize_t m, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, j
-    for i in range(m):
-        for j in range(n):
-            c[i * c_row + j] = a[i * a_row + j]
 
 
 cdef inline void add_rows(int rows, real* c, const real* a, const real* b, Py_ssize_t b_row, Py_ssize_t n) noexcept nogil:

@@ -1,4 +1,7 @@
 # Inference: rows go through the network a block at a time.
+#
+# Threads share the rows. Of fewer rows than make a tile for each, they share the columns of every layer instead, and
+# meet after it: then the weights, whose reading is what takes the time, are read once and not by every thread.
 
 cdef struct Inference:
     const Layer* layers
@@ -11,6 +14,8 @@ cdef struct Inference:
     Py_ssize_t block            # rows that go through the network together
     real* scratch               # for each thread 3 blocks of (block | 1) width reals, and width more
     int threads
+    bint shares_columns         # all rows are one block, in the scratch of the first thread
+    Barrier barrier
 
 
 cdef inline Py_ssize_t panel_of(const Inference* run) noexcept nogil:
@@ -22,10 +27,22 @@ cdef inline Py_ssize_t scratch_of_thread(const Inference* run) noexcept nogil:
     return (3 * (run.block | 1) + 1) * run.width
 
 
-cdef void infer_layer(const Inference* run, int l, real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
+cdef inline Layer columns_of(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
+    """The layer with no other outputs, for inference."""
+    cdef Layer part = layer[0]
+    part.n_out = n1 - n0
+    part.w += n0
+    part.b += n0
+    if part.scale != NULL:
+        part.scale += n0
+        part.running_mean += n0
+        part.running_variance += n0
+    return part
+
+
+cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
                       Py_ssize_t x_run, Py_ssize_t rows, real* deviation) noexcept nogil:
-    """y = the outputs of layer l: in panels, or plain where panel is NR."""
-    cdef const Layer* layer = run.layers + l
+    """y = the outputs of a layer: in panels, or plain where panel is NR."""
     cdef Py_ssize_t p
     dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, y, layer.row_out if panel == NR else NR, panel,
           x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows)
@@ -40,27 +57,51 @@ cdef void infer(void* argument, int thread) noexcept nogil:
     """out = the last layer of every row, a block of rows at a time."""
     cdef Inference* run = <Inference*>argument
     cdef const Layer* top = run.layers + run.depth - 1
-    cdef Py_ssize_t r = share(run.x.rows, thread, run.threads), end = share(run.x.rows, thread + 1, run.threads)
-    cdef Py_ssize_t panel = panel_of(run), size = (run.block | 1) * run.width, rows, i, j
-    cdef real* mine = run.scratch + thread * scratch_of_thread(run)
+    cdef Py_ssize_t r = 0, end = run.x.rows, panel = panel_of(run), size = (run.block | 1) * run.width
+    cdef Py_ssize_t rows, n_panels, n0 = 0, n1, i, j
+    cdef real* mine = run.scratch
+    cdef real* x
     cdef real* y
-    cdef real* z = mine + 2 * size              # the logits; the outputs of the others change places
-    cdef real* deviation = mine + 3 * size
+    cdef real* z                        # the logits; the outputs of the others change places
+    cdef real* deviation
     cdef bint in_place = is_real(&run.x) and run.x.column == sizeof(real) and run.x.row % <Py_ssize_t>sizeof(real) == 0
+    cdef const Layer* layer
+    cdef Layer columns
     cdef int l
+    if not run.shares_columns:
+        r = share(end, thread, run.threads)
+        end = share(end, thread + 1, run.threads)
+        mine += thread * scratch_of_thread(run)
+    z = mine + 2 * size
+    deviation = mine + 3 * size
     while r < end:
         rows = min(run.block, end - r)
         if not in_place:
-            for i in range(rows):
-                convert_row(mine + i * NR, NR, panel, &run.x, r + i, min(r + i + 1, end - 1))
+            if not run.shares_columns or thread == 0:
+                for i in range(rows):
+                    convert_row(mine + i * NR, NR, panel, &run.x, r + i, min(r + i + 1, end - 1))
+            if run.shares_columns:
+                barrier_wait(&run.barrier, run.threads)
         for l in range(run.depth):
-            y = z if l == run.depth - 1 else mine + (1 - (l & 1)) * size
+            layer = run.layers + l
+            n1 = layer.n_out
+            if run.shares_columns:
+                n_panels = panels(layer.n_out) // NR
+                n0 = share(n_panels, thread, run.threads) * NR
+                n1 = min(share(n_panels, thread + 1, run.threads) * NR, layer.n_out)
+                columns = columns_of(layer, n0, n1)
+                layer = &columns
+            x = mine + (l & 1) * size
+            y = z + n0 if l == run.depth - 1 else mine + (1 - (l & 1)) * size + n0 // NR * panel
             if l == 0 and in_place:
-                infer_layer(run, l, y, panel if y != z else NR, <const real*>(run.x.data + r * run.x.row),
-                            run.x.row // <Py_ssize_t>sizeof(real), ENDLESS, rows, deviation)
+                infer_layer(run, layer, y, panel if l < run.depth - 1 else NR,
+                            <const real*>(run.x.data + r * run.x.row), run.x.row // <Py_ssize_t>sizeof(real), ENDLESS,
+                            rows, deviation + n0)
             else:
-                infer_layer(run, l, y, panel if y != z else NR, mine + (l & 1) * size, NR, NR, rows, deviation)
+                infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x, NR, NR, rows, deviation + n0)
+            if run.shares_columns and l < run.depth - 1:
+                barrier_wait(&run.barrier, run.threads)
         for i in range(rows):
-            for j in range(top.n_out):
+            for j in range(n0, n1):
                 (<real*>(run.out + (r + i) * run.out_row + j * run.out_column))[0] = z[i * top.row_out + j]
         r += rows
