@@ -161,7 +161,7 @@ def test_forward_over_threads(dtype, rng):
 @pytest.mark.parametrize("kind", ["real", "uint8", "strided"])
 def test_forward_of_few_rows_over_threads(kind, batch_norm, dtype, rng):
     """So many weights that the threads share the columns of the layers."""
-    model = MLP([500, 1301, 900, 7], activation="tanh", batch_norm=batch_norm, dtype=dtype, seed=0)
+    model = MLP([500, 1301, 900, 9, 7], activation="tanh", batch_norm=batch_norm, dtype=dtype, seed=0)
     assert sum(w.size for w in model.weights) > 4 * 400_000
     X = rng.integers(0, 9, (30, 500)).astype("uint8" if kind == "uint8" else dtype)
     if batch_norm:

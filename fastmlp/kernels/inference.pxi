@@ -77,7 +77,7 @@ cdef void infer(void* argument, int thread) noexcept nogil:
     while r < end:
         rows = min(run.block, end - r)
         if not in_place:
-            if not run.shares_columns or thread == 0:
+            if thread == 0 or not run.shares_columns:
                 for i in range(rows):
                     convert_row(mine + i * NR, NR, panel, &run.x, r + i, min(r + i + 1, end - 1))
             if run.shares_columns:
@@ -87,7 +87,7 @@ cdef void infer(void* argument, int thread) noexcept nogil:
             n1 = layer.n_out
             if run.shares_columns:
                 n_panels = panels(layer.n_out) // NR
-                n0 = share(n_panels, thread, run.threads) * NR
+                n0 = min(share(n_panels, thread, run.threads) * NR, layer.n_out)
                 n1 = min(share(n_panels, thread + 1, run.threads) * NR, layer.n_out)
                 columns = columns_of(layer, n0, n1)
                 layer = &columns
