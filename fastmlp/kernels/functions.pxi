@@ -91,80 +91,95 @@ cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const r
             clear_columns(here, rows, width)
 
 
-def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):
-    """Elements of scratch that dense_backward takes for m rows."""
+cdef inline Py_ssize_t backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """dz, a block of x and w^T, in panels."""
     return (m | 1) * (panels(n) + min(panels(k), <Py_ssize_t>MG)) + n * panels(k) + LINE
 
 
-def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
-                   const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
-    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows."""
-    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1], i, j
+cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, const real* x, const real* w, const real* y,
+                               Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, int activation, real alpha,
+                               real* scratch) noexcept nogil:
+    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T (m, k),  dw = x^T dz (k, n),  db (n,) = sum of dz over the
+    rows.  False where an output overlaps an input or another output."""
     cdef Product p
     cdef Gradient g
     cdef Optimizer store
     cdef const real* inputs[4]
     cdef Py_ssize_t sizes[4]
+    cdef Py_ssize_t i, j, row = (m | 1) * NR
+    cdef real* z_p = to_line(scratch)
+    cdef real* w_t = z_p + (m | 1) * panels(n)
+    inputs[0], inputs[1], inputs[2], inputs[3] = dy, x, w, y
+    sizes[0], sizes[1], sizes[2], sizes[3] = m * n, m * k, k * n, m * n
+    for i in range(4):
+        if not (apart(dx, m * k, inputs[i], sizes[i]) and apart(dw, k * n, inputs[i], sizes[i])
+                and apart(db, n, inputs[i], sizes[i])):
+            return False
+    if not (apart(dx, m * k, dw, k * n) and apart(db, n, dx, m * k) and apart(db, n, dw, k * n)):
+        return False
+    p.c = dx
+    g.g = dw
+    backward_to_panels(z_p, row, dy, y, m, n, activation, alpha)
+    if m and k:
+        for j from 0 <= j < k by NR:
+            pack_panel(w_t + j * n, w + j * n, n, True, n, min(k - j, <Py_ssize_t>NR))
+        p.m = m
+        p.n = k
+        p.k = n
+        p.a = z_p
+        p.a_row = p.a_run = NR
+        p.a_panel = row
+        p.b = w_t
+        p.b_row = NR
+        p.b_panel = n * NR
+        p.c_row = k
+        p.c_panel = NR
+        p.bias = NULL
+        p.activation = ACT_IDENTITY
+        p.alpha = 0
+        p.y = NULL
+        p.exact = True
+        p.a_block = p.b_block = NULL
+        gemm(&p)
+    if n:
+        begin(&store, RULE_GRADIENT)
+        g.rows = m
+        g.k0 = 0
+        g.k1 = k
+        g.n = n
+        g.a = x
+        g.a_row = k
+        g.a_block = w_t + n * panels(k)
+        g.d = z_p
+        g.panel = row
+        g.g_row = n
+        g.g_panel = NR
+        g.g_padded = False
+        gemm_gradient(&g, &store)
+        bias_gradient(z_p, row, m, n, db, &store)
+    return True
+
+
+def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):
+    """Elements of scratch that dense_backward takes for m rows."""
+    return backward_scratch(m, k, n)
+
+
+def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
+                   const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
+    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows."""
+    cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
+    cdef bint done
     if (w.shape[0] != k or dy.shape[0] != m or dy.shape[1] != n or y.shape[0] != m or y.shape[1] != n
             or dx.shape[0] != m or dx.shape[1] != k or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n
-            or scratch.shape[0] < dense_backward_scratch(m, k, n)):
+            or scratch.shape[0] < backward_scratch(m, k, n)):
         return False
-    inputs[0] = &dy[0, 0] if m * n else NULL
-    inputs[1] = &x[0, 0] if m * k else NULL
-    inputs[2] = &w[0, 0] if k * n else NULL
-    inputs[3] = &y[0, 0] if m * n else NULL
-    sizes[:] = [m * n, m * k, k * n, m * n]
-    p.c = &dx[0, 0] if m * k else NULL
-    g.g = &dw[0, 0] if k * n else NULL
-    for i in range(4):
-        if not (apart(p.c, m * k, inputs[i], sizes[i]) and apart(g.g, k * n, inputs[i], sizes[i])
-                and (n == 0 or apart(&db[0], n, inputs[i], sizes[i]))):
-            return False
-    if not apart(p.c, m * k, g.g, k * n) or n and not (apart(&db[0], n, p.c, m * k) and apart(&db[0], n, g.g, k * n)):
-        return False
-    cdef Py_ssize_t row = (m | 1) * NR
-    cdef real* z_p = to_line(&scratch[0])           # dz and w^T in panels
-    cdef real* w_t = z_p + (m | 1) * panels(n)
     with nogil:
-        backward_to_panels(z_p, row, inputs[0], inputs[3], m, n, activation, alpha)
-        if m and k:
-            for j from 0 <= j < k by NR:
-                pack_panel(w_t + j * n, inputs[2] + j * n, n, True, n, min(k - j, <Py_ssize_t>NR))
-            p.m = m
-            p.n = k
-            p.k = n
-            p.a = z_p
-            p.a_row = p.a_run = NR
-            p.a_panel = row
-            p.b = w_t
-            p.b_row = NR
-            p.b_panel = n * NR
-            p.c_row = k
-            p.c_panel = NR
-            p.bias = NULL
-            p.activation = ACT_IDENTITY
-            p.alpha = 0
-            p.y = NULL
-            p.exact = True
-            p.a_block = p.b_block = NULL
-            gemm(&p)
-        if n:
-            begin(&store, RULE_GRADIENT)
-            g.rows = m
-            g.k0 = 0
-            g.k1 = k
-            g.n = n
-            g.a = inputs[1]
-            g.a_row = k
-            g.a_block = w_t + n * panels(k)
-            g.d = z_p
-            g.panel = row
-            g.g_row = n
-            g.g_panel = NR
-            g.g_padded = False
-            gemm_gradient(&g, &store)
-            bias_gradient(z_p, row, m, n, &db[0], &store)
-    return True
+        done = dense_layer_backward(&dx[0, 0] if m * k else NULL, &dw[0, 0] if k * n else NULL, &db[0] if n else NULL,
+                                    &dy[0, 0] if m * n else NULL, &x[0, 0] if m * k else NULL,
+                                    &w[0, 0] if k * n else NULL, &y[0, 0] if m * n else NULL,
+                                    m, k, n, activation, alpha, &scratch[0])
+    return done
 
 
 # Element by element --------------------------------------------------------------------------------
@@ -352,6 +367,7 @@ cdef enum:      # these two are all a look asks for; the shape comes with either
 
 cdef enum:
     SMALL = 4096        # elements up to which letting other threads run costs more than it can give
+    SMALL_SCRATCH = 16384       # elements that the system gives at once; more are kept from call to call, by Python
 
 cdef object ndarray = None, float_dtype = None, empty = None, resolve = None, sibling = None
 cdef dict codes = {}
@@ -548,6 +564,70 @@ def array_dense_forward(x, w, b, activation="identity", *, out=None):
     except (TypeError, ValueError):     # no such activation; more bytes than there are addresses
         return NotImplemented
     finally:
+        while held:
+            held -= 1
+            PyBuffer_Release(&view[held])
+
+
+def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
+    cdef Py_buffer view[7]          # dy, x, w, y, dx, dw, db: the first `held` of them are ours to release
+    cdef int held = 0, code
+    cdef double alpha
+    cdef Py_ssize_t m, k, n
+    cdef bint done
+    cdef void* scratch = NULL
+    try:
+        if not look(&view[0], dy, TO_READ):
+            return NotImplemented if sibling is None else sibling.array_dense_backward(dy, x, w, y, activation, out=out)
+        held = 1
+        if not look(&view[1], x, TO_READ):
+            return NotImplemented
+        held = 2
+        if not look(&view[2], w, TO_READ):
+            return NotImplemented
+        held = 3
+        if not look(&view[3], y, TO_READ):
+            return NotImplemented
+        held = 4
+        if view[0].ndim != 2 or view[1].ndim != 2 or view[2].ndim != 2 or not same_shape(&view[0], &view[3]):
+            return NotImplemented
+        m, k, n = view[1].shape[0], view[1].shape[1], view[2].shape[1]
+        if view[2].shape[0] != k or view[0].shape[0] != m or view[0].shape[1] != n:
+            return NotImplemented
+        known = codes.get(activation) if type(activation) is str else None
+        if known is None:
+            f = resolve(activation)
+            known = f.code, f.alpha
+        code, alpha = known
+        if ACT_GATED <= code <= ACT_SILU or backward_scratch(m, k, n) > SMALL_SCRATCH:
+            return NotImplemented
+        if out is None:
+            out = empty((m, k), float_dtype), empty((k, n), float_dtype), empty(n, float_dtype)
+        dx, dw, db = out
+        if not look(&view[4], dx, TO_WRITE):
+            return NotImplemented
+        held = 5
+        if not look(&view[5], dw, TO_WRITE):
+            return NotImplemented
+        held = 6
+        if not look(&view[6], db, TO_WRITE):
+            return NotImplemented
+        held = 7
+        if (not same_shape(&view[4], &view[1]) or not same_shape(&view[5], &view[2])
+                or view[6].ndim != 1 or view[6].shape[0] != n):
+            return NotImplemented
+        scratch = malloc(backward_scratch(m, k, n) * sizeof(real))
+        if scratch == NULL:
+            return NotImplemented
+        with nogil:
+            done = dense_layer_backward(<real*>view[4].buf, <real*>view[5].buf, <real*>view[6].buf,
+                                        <const real*>view[0].buf, <const real*>view[1].buf, <const real*>view[2].buf,
+                                        <const real*>view[3].buf, m, k, n, code, <real>alpha, <real*>scratch)
+        return (dx, dw, db) if done else NotImplemented
+    except (TypeError, ValueError):     # no such activation; no three arrays
+        return NotImplemented
+    finally:
+        free(scratch)
         while held:
             held -= 1
             PyBuffer_Release(&view[held])

@@ -101,6 +101,10 @@ class KernelModule(Protocol):
     def array_dense_forward(
         x: Any, w: Any, b: Any, activation: Any = "identity", *, out: Any = None
     ) -> Any: ...
+    @staticmethod
+    def array_dense_backward(
+        dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None
+    ) -> Any: ...
 
     # Yardsticks.
     @staticmethod

@@ -31,6 +31,9 @@ _scratch = Scratch()
 
 
 def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None) -> Any:
+    short = SHORT.array_dense_backward(dy, x, w, y, activation, out=out)
+    if short is not NotImplemented:
+        return short
     try:
         f = resolve(activation)
         if not f.from_output:
