@@ -54,8 +54,8 @@ def results(name: str) -> list[Record]:
 
 
 def on_one_peak(records: list[Record]) -> list[Record]:
-    """With shares of the highest peak that was measured for the same row and threads, beside whatever library: the
-    threads of some go on spinning after a call, into the measurement of their own peak."""
+    """With shares of the highest peak that was measured for the same row and threads, beside any library:
+    the threads of some go on spinning after a call, into the measurement of their own peak."""
     highest: dict[str, float] = {}
     rows = [json.dumps([record["layers"], record["batch"], record["threads"]]) for record in records]
     for row, record in zip(rows, records):
