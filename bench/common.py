@@ -86,8 +86,6 @@ class Peak:
         self.fma_peak = kernels.module(dtype).fma_peak
         self.threads = threads
         self.pool = ThreadPoolExecutor(threads)
-        for _ in range(3):
-            self.measure()
 
     def measure(self, seconds: float = 0.02) -> float:
         return sum(self.pool.map(self.fma_peak, [seconds] * self.threads))
