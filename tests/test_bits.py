@@ -41,6 +41,7 @@ CASES = [
 LONG_CASES = [                                  # a few steps: sums across the blocks of the kernels
     ([784, 256, 128, 10], 128, {}, {}),
     ([1100, 40, 10], 600, {"activation": "tanh"}, {"momentum": 0.9}),
+    ([70, 45, 10], 600, {"activation": "sigmoid"}, {}),
 ]
 
 

@@ -220,7 +220,7 @@ cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noex
 
 cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
                        Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """The gradient of the weights of inputs k0..k1, handed to the rule."""
+    """The gradient of the weights of inputs k0..k1, handed to the rule; w_t is behind."""
     cdef Gradient g
     g.rows = rows
     g.k0 = k0
@@ -242,6 +242,36 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
     gemm_gradient(&g, rule)
 
 
+cdef inline bint trains_turned(const Layer* layer, const Optimizer* rule) noexcept nogil:
+    """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
+    Not where the rule has state: that lies as w_p does."""
+    return (layer.w_t != NULL and layer.n_out < NR and layer.n_out <= layer.n_in
+            and rule.rule == RULE_SGD and in_registers(rule))
+
+
+cdef void turned_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
+                              Py_ssize_t p0, Py_ssize_t p1) noexcept nogil:
+    """weights_step of panels p0..p1 of the inputs, with the gradient d^T x."""
+    cdef Gradient g
+    cdef Py_ssize_t p
+    g.rows = rows
+    g.k0 = 0
+    g.k1 = layer.n_out
+    g.n = min(p1 * NR, layer.n_in) - p0 * NR
+    g.a = layer.d
+    g.d = inputs + p0 * run.panel
+    g.panel = run.panel
+    g.a_block = NULL
+    g.g = layer.w_t + p0 * layer.n_out * NR
+    g.g_row = NR
+    g.g_panel = layer.n_out * NR
+    g.g_padded = False              # of an input that does not exist the weights stay 0
+    gemm_gradient(&g, rule)
+    for p in range(p0, p1):
+        transpose(layer.w_p + p * NR * NR, NR, layer.w_t + p * layer.n_out * NR, NR, layer.n_out,
+                  min(layer.n_in - p * NR, <Py_ssize_t>NR))
+
+
 cdef void biases_step(Run* run, Layer* layer, Py_ssize_t rows, const Optimizer* rule,
                       Py_ssize_t p0, Py_ssize_t p1) noexcept nogil:
     """The gradient of the biases in panels p0..p1 of units, handed to the rule; and of the scales."""
@@ -258,16 +288,23 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
                            int thread) noexcept nogil:
     """Gradient and update of this thread's inputs of every layer, and of its share of the biases."""
     cdef Layer* layer
+    cdef const real* inputs
     cdef Py_ssize_t n_panels, k0, k1
     cdef int l
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
-        weights_step(run, layer, run.layers[l - 1].y if l else run.x, rows, weight_rule, k0, k1)
+        inputs = run.layers[l - 1].y if l else run.x
         n_panels = panels(layer.n_out) // NR
         biases_step(run, layer, rows, bias_rule, share(n_panels, thread, run.threads),
                     share(n_panels, thread + 1, run.threads))
+        if trains_turned(layer, weight_rule):
+            n_panels = panels(layer.n_in) // NR
+            turned_weights_step(run, layer, inputs, rows, weight_rule, share(n_panels, thread, run.threads),
+                                share(n_panels, thread + 1, run.threads))
+            continue
+        k0 = share(layer.n_in, thread, run.threads)
+        k1 = share(layer.n_in, thread + 1, run.threads)
+        weights_step(run, layer, inputs, rows, weight_rule, k0, k1)
         if weight_rule.rule != RULE_GRADIENT:
             transpose_slice(layer, k0, k1)
 
