@@ -22,7 +22,7 @@ cdef enum Finish:               # what happens to the accumulators after the las
     STORE
     STORE_RELU                  # max(c, 0)
     STORE_RELU_BACKWARD         # c where y > 0, else 0
-    UPDATE_SGD                  # p - lr (c + weight_decay p)
+    UPDATE                      # a step of the parameters in C, of which the accumulators are the gradient
 
 cdef enum Walk:                 # how the tile's loop steps through A and B: distances it knows are part of its addresses
     PANELS                      # A along its rows, in panels, and B in panels
@@ -53,8 +53,8 @@ cdef struct Tile:
     Py_ssize_t next_tile
     Start start
     Finish finish
-    real lr
-    real weight_decay
+    const Optimizer* optimizer  # of an update
+    Py_ssize_t slot             # distance of its state from C, or 0
 
 
 cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], const real** a, int reach, Py_ssize_t a_row,
@@ -77,12 +77,30 @@ cdef inline void copy_row(real* panel, const real* b) noexcept nogil:
         vstore(panel + j * VL, vload(b + j * VL))
 
 
+cdef inline void update_tile(int rule, int mr, int nv, vec acc[12][NV], const Optimizer* optimizer,
+                             real* c, Py_ssize_t c_row) noexcept nogil:
+    """A step of the parameters c with the gradient acc. rule is a constant at every call."""
+    cdef Optimizer o = optimizer[0]
+    cdef real* slot
+    cdef vec state = vzero()
+    cdef int i, j
+    c = vanew(c)                        # or GCC mixes the rules, and spills
+    slot = vanew(c + o.slot[0])
+    for i in range(mr):
+        for j in range(nv):
+            if slots_of(rule) > 0:
+                state = vload(slot + i * c_row + j * VL)
+            vstore(c + i * c_row + j * VL, stepped(rule, True, &o, vload(c + i * c_row + j * VL), acc[i][j], &state, NULL))
+            if slots_of(rule) > 0:
+                vstore(slot + i * c_row + j * VL, state)
+
+
 cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
     cdef vec acc[12][NV]
     cdef vec b[NV]
-    cdef vec a = vzero(), step, decay
+    cdef vec a = vzero()
     cdef const real* pa[4]      # where the run begins: a pointer for `reach` rows
     cdef const real* qa[4]      # and where it is
     cdef const real* pb = t.b
@@ -166,13 +184,12 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
         for i in range(mr):
             for j in range(nv):
                 vstore(c + i * c_row + j * VL, relu_backward(acc[i][j], vload(y + i * y_row + j * VL), a))
+    elif walk == GRADIENT and t.optimizer.rule == RULE_SGD:
+        update_tile(RULE_SGD, mr, nv, acc, t.optimizer, c, c_row)
+    elif walk == GRADIENT and t.optimizer.rule == RULE_MOMENTUM:
+        update_tile(RULE_MOMENTUM, mr, nv, acc, t.optimizer, c, c_row)
     elif walk == GRADIENT:
-        step = vset1(-t.lr)
-        decay = vset1(t.weight_decay)
-        for i in range(mr):
-            for j in range(nv):
-                a = vload(c + i * c_row + j * VL)
-                vstore(c + i * c_row + j * VL, sgd(a, acc[i][j], step, decay))
+        update_tile(RULE_NESTEROV, mr, nv, acc, t.optimizer, c, c_row)
 
 
 cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
@@ -186,6 +203,9 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
                 if t.finish == STORE_RELU_BACKWARD:
                     vprefetch_soon(t.y + j * t.y_row)
                     vprefetch_soon(t.y + j * t.y_row + NR - 1)
+        if walk == GRADIENT and t.slot != 0:
+            for j in range(mr, 2 * mr):
+                vprefetch(t.c + t.slot + j * t.c_row)
         tile(mr, nv, walk, t)
         if walk == PANELS_AHEAD or walk == PLAIN_AHEAD:
             t.next += t.next_tile
@@ -522,8 +542,8 @@ cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ss
 
 
 cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept nogil:
-    """G[k0:k1] = A[:, k0:k1]^T D, handed to the optimizer while it is in the registers (a stored gradient,
-    plain SGD) or in the first-level cache (every other rule)."""
+    """G[k0:k1] = A[:, k0:k1]^T D, handed to the optimizer while it is in the registers (a stored gradient, SGD with
+    and without momentum) or in the first-level cache (every other rule)."""
     cdef Tile t
     cdef real block[BLOCK]              # gradient of at most MG inputs and NR outputs
     cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
@@ -538,8 +558,8 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     t.a_row = 1
     t.a_run = ENDLESS
     t.a_panel = 0
-    t.lr = optimizer.lr
-    t.weight_decay = optimizer.weight_decay
+    t.optimizer = optimizer
+    t.slot = optimizer.slot[0] if fused and slots_of(optimizer.rule) > 0 else 0
     k0 = p.k0
     while k0 < p.k1:
         k1 = min(p.k1, (k0 // NR + MG // NR) * NR)
@@ -562,7 +582,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                 t.k = share(p.rows, rb + 1, r_blocks) - r0
                 t.b = p.d + r0 * NR + n // NR * p.panel
                 t.start = FROM_C if rb else FROM_ZERO
-                t.finish = UPDATE_SGD if direct and optimizer.rule == RULE_SGD else STORE
+                t.finish = UPDATE if direct and optimizer.rule != RULE_GRADIENT else STORE
                 k = k0
                 while k < k1:
                     end = min(k1, (k // NR + 1) * NR)

@@ -152,8 +152,12 @@ cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssi
     cdef vec label, shift, chosen, total, factor, gradient
     cdef real share = smoothing / n
     cdef Py_ssize_t i, c
-    for i in range(VL):
-        lane[i] = <real>labels[i] if i < rows else 0
+    if rows == VL:
+        for i in range(VL):             # vectors
+            lane[i] = <real>labels[i]
+    else:
+        for i in range(VL):
+            lane[i] = <real>labels[i] if i < rows else 0
     gather(tile, z, row, rows, n, factors)
     label = vload(lane)
     shift = chosen = vload(tile)

@@ -8,9 +8,9 @@ from libc.math cimport INFINITY
 
 cdef enum Rule:
     RULE_GRADIENT               # store the gradient itself
-    RULE_SGD                    # these two can be finished on the accumulators of the register tile
+    RULE_SGD
     RULE_MOMENTUM
-    RULE_NESTEROV
+    RULE_NESTEROV               # so far they can be finished on the accumulators of the register tile
     RULE_ADAGRAD
     RULE_RMSPROP
     RULE_ADAM
@@ -76,8 +76,8 @@ cdef inline bint is_bare(const Optimizer* o) noexcept nogil:
 
 
 cdef inline bint in_registers(const Optimizer* o) noexcept nogil:
-    """The register tile can finish this rule, with `sgd` or by storing."""
-    return o.rule == RULE_GRADIENT or o.rule == RULE_SGD and is_bare(o)
+    """The register tile can finish this rule."""
+    return o.rule == RULE_GRADIENT or o.rule <= RULE_NESTEROV and is_bare(o)
 
 
 cdef inline int slots_of(int rule) noexcept nogil:
