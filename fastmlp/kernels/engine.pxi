@@ -299,6 +299,7 @@ cdef class Engine:
         cdef Inference run
         cdef Py_buffer view
         cdef int most
+        cdef void* scratch
         PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
         try:
             if view.ndim != 2 or not describe(&run.x, &view):
@@ -324,13 +325,14 @@ cdef class Engine:
             run.threads = threads
             memset(&run.barrier, 0, sizeof(Barrier))
             run.block = min(MC, run.x.rows)
-            run.scratch = <real*>malloc(threads * scratch_of_thread(&run) * sizeof(real))
-            if run.scratch != NULL:
+            scratch = malloc(threads * scratch_of_thread(&run) * sizeof(real) + 64)
+            run.scratch = to_line(scratch)
+            if scratch != NULL:
                 with nogil:
                     _team.run(infer, &run, threads)
-            free(run.scratch)
+            free(scratch)
             _team.release(threads)
-            if run.scratch == NULL:
+            if scratch == NULL:
                 raise MemoryError
         finally:
             PyBuffer_Release(&view)

@@ -278,7 +278,7 @@ cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) no
 
 
 cdef inline real* to_line(void* start) noexcept nogil:
-    """The first cache line that begins at `start` or after it."""
+    """The first cache line that begins at `start` or after it: vectors that begin elsewhere cross lines."""
     return <real*>((<size_t>start + 63) & ~<size_t>63)
 
 
@@ -399,9 +399,11 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     """gemm for a block of A and of B that the caches hold: one strip of C after another. Only the last block of
     k finishes C; where all of B does not stay in the cache (`streamed`), the next panel is fetched ahead."""
     cdef Tile t
-    cdef real edge[BLOCK]               # a strip of C whose last columns do not exist
+    cdef real strip_space[BLOCK + LINE]
+    cdef real panel_space[PANEL + LINE]
     cdef real bias_edge[NR]
-    cdef real panel[PANEL + LINE]       # of a plain B
+    cdef real* edge = to_line(strip_space)      # a strip of C whose last columns do not exist
+    cdef real* panel = to_line(panel_space)     # of a plain B
     cdef Py_ssize_t n = 0, width
     cdef real* c
     cdef real* here             # where the strip is computed: in C or beside it
@@ -413,7 +415,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     t.a_run = p.a_run
     t.a_panel = p.a_panel
     t.y_row = p.c_row
-    t.packed = to_line(panel)
+    t.packed = panel
     t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
     t.finish = STORE
     if last and p.activation == ACT_RELU:
@@ -522,7 +524,8 @@ cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ss
                           Py_ssize_t r_blocks, Tile* t, real* block) noexcept nogil:
     """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, n:n + width] for so few columns that lanes of their vectors would idle:
     D^T A, whose rows fill vectors, transposed. a is the panel of k0."""
-    cdef real g[NR * NR]
+    cdef real space[NR * NR + LINE]
+    cdef real* g = to_line(space)
     cdef Py_ssize_t k = k0, end, rb, r0
     t.c_row = NR
     t.finish = STORE
@@ -545,7 +548,8 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     """G[k0:k1] = A[:, k0:k1]^T D, handed to the optimizer while it is in the registers (a stored gradient, SGD with
     and without momentum) or in the first-level cache (every other rule)."""
     cdef Tile t
-    cdef real block[BLOCK]              # gradient of at most MG inputs and NR outputs
+    cdef real space[BLOCK + LINE]
+    cdef real* block = to_line(space)   # gradient of at most MG inputs and NR outputs
     cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
     cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
     cdef const real* a

@@ -60,6 +60,7 @@ cdef void infer(void* argument, int thread) noexcept nogil:
     cdef Py_ssize_t r = 0, end = run.x.rows, panel = panel_of(run), size = (run.block | 1) * run.width
     cdef Py_ssize_t rows, n_panels, n0 = 0, n1, i, j
     cdef real* mine = run.scratch
+    cdef char* to
     cdef real* x
     cdef real* y
     cdef real* z                        # the logits; the outputs of the others change places
@@ -102,6 +103,10 @@ cdef void infer(void* argument, int thread) noexcept nogil:
             if run.shares_columns and l < run.depth - 1:
                 barrier_wait(&run.barrier, run.threads)
         for i in range(rows):
-            for j in range(n0, n1):
-                (<real*>(run.out + (r + i) * run.out_row + j * run.out_column))[0] = z[i * top.row_out + j]
+            to = run.out + (r + i) * run.out_row + n0 * run.out_column
+            if run.out_column == sizeof(real):
+                memcpy(to, z + i * top.row_out + n0, (n1 - n0) * sizeof(real))
+            else:
+                for j in range(n1 - n0):
+                    (<real*>(to + j * run.out_column))[0] = z[i * top.row_out + n0 + j]
         r += rows
