@@ -622,7 +622,8 @@ cdef inline void sum_panels(int count, real* sums, const real* d, Py_ssize_t pan
 cdef void bias_gradient(const real* d, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n, real* b,
                         const Optimizer* optimizer) noexcept nogil:
     """The sum of d (rows, n), in panels, over its rows, handed to the optimizer."""
-    cdef real sums[4 * NR]
+    cdef real space[4 * NR + LINE]
+    cdef real* sums = to_line(space)
     cdef Py_ssize_t width
     while n > 0:
         width = min(n, <Py_ssize_t>(4 * NR))
