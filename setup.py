@@ -66,8 +66,8 @@ DIRECTIVES = {
     "initializedcheck": str(DEBUG),
 }
 # -fno-fast-math: a CFLAGS of the caller must not change results, nor set flush-to-zero for the process.
-# -fno-wrapv: Python's own -fwrapv costs a small network 4% of a step. No size overflows here: the tests pass with
-# -fsanitize=signed-integer-overflow, too.
+# -fno-wrapv: Python's own -fwrapv costs a small network 4% of a step. No size overflows here: the tests pass
+# with -fsanitize=signed-integer-overflow, too.
 FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
 FLAGS_MSVC = ["/O2"]
 

@@ -454,6 +454,34 @@ print("done")
     assert succeeds(code) == "done\n"
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2,
+                    reason="needs Linux and two processors")
+def test_workers_do_not_share_the_callers_processor():
+    """A worker that sleeps where the caller runs goes elsewhere, and may run anywhere afterwards."""
+    succeeds("""
+fastmlp.set_num_threads(2)
+def tasks():
+    return {int(name) for name in os.listdir("/proc/self/task")}
+def processor(task):
+    return int(Path(f"/proc/self/task/{task}/stat").read_text().rpartition(")")[2].split()[36])
+model, (X, y), before = MLP(LAYERS), data(), tasks()
+model.forward(X)
+(worker,) = tasks() - before
+both, allowed, apart = (os.getpid(), worker), os.sched_getaffinity(0), 0
+for _ in range(20):
+    for task in both:
+        os.sched_setaffinity(task, {min(allowed)})
+    model.forward(X)
+    time.sleep(0.01)
+    for task in both:
+        os.sched_setaffinity(task, allowed)
+    model.forward(X)
+    apart += processor(worker) != processor(os.getpid())
+assert apart >= 15, apart
+assert os.sched_getaffinity(worker) == allowed
+""")
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
 def test_more_threads_than_processors():
     """Four threads on one processor give way to each other."""

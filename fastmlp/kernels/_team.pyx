@@ -1,8 +1,9 @@
 """A small team of worker threads that run one loop together.
 
 Workers are made at first use, wait for work for some fifty microseconds after a call and then sleep, and never touch
-Python: they cannot hold up the interpreter's exit. One call has the team at a time; others that come
-meanwhile run on their own thread. A forked child starts with no workers.
+Python: they cannot hold up the interpreter's exit. One that wakes up on a processor of the team leaves it for a free
+one. One call has the team at a time; others that come meanwhile run on their own thread. A forked child starts with
+no workers.
 """
 
 import os
@@ -16,7 +17,10 @@ cdef extern from "team.h" nogil:
     long atomic_exchange_value(atomic* a, long value)
     long atomic_add(atomic* a, long value)
     void wait_while(atomic* a, long value)
+    void yield_processor()
     void relax()
+    int processor()
+    void leave_processor(const atomic* taken, int count)
     enum:
         SPINS
 
@@ -45,6 +49,19 @@ cdef int callers = 0            # calls that run now, with the team or without
 cdef Work the_work
 cdef void* the_argument
 cdef atomic unfinished
+cdef atomic processors[MOST_WORKERS + 1]    # where each thread of the team began its last work
+
+
+cdef void settle(int thread) noexcept nogil:
+    """Not on the processor of a thread that comes before this one."""
+    cdef long here = processor()
+    cdef int i
+    for i in range(thread):
+        if here >= 0 and atomic_read(&processors[i]) == here:
+            leave_processor(processors, thread)
+            here = processor()
+            break
+    atomic_write(&processors[thread], here)
 
 
 cdef void live(void* argument) noexcept nogil:
@@ -63,6 +80,7 @@ cdef void live(void* argument) noexcept nogil:
             if atomic_read(&me.calls) == seen or atomic_exchange_value(&me.asleep, 0) == 0:
                 PyThread_acquire_lock(me.bell, 1)
         seen = atomic_read(&me.calls)
+        settle(me.thread)
         the_work(the_argument, me.thread)
         atomic_add(&unfinished, -1)
 
@@ -95,14 +113,19 @@ cdef void run(Work work, void* argument, int threads) noexcept nogil:
     global the_work, the_argument
     cdef int i
     cdef long left
+    cdef bint woken = False
     if threads > 1:
         the_work = work
         the_argument = argument
+        settle(0)
         atomic_write(&unfinished, threads - 1)
         for i in range(threads - 1):
             atomic_add(&workers[i].calls, 1)
             if atomic_exchange_value(&workers[i].asleep, 0) == 1:
                 PyThread_release_lock(workers[i].bell)
+                woken = True
+        if woken:
+            yield_processor()           # to one that woke up here, to settle elsewhere
     work(argument, 0)
     left = atomic_read(&unfinished) if threads > 1 else 0
     while left != 0:

@@ -29,6 +29,25 @@ static inline void relax(void) {
 }
 #endif
 
+/* The processor that the calling thread runs on, or -1; and away from there, to one that is not in `taken`. Schedulers
+ * wake a thread beside the one that wakes it, though another processor is idle, and may leave both there for a hundred
+ * calls: they take turns. Nothing lasts but the move: the thread may run afterwards where it might before. */
+#if defined(__linux__)
+static inline int processor(void) { return sched_getcpu(); }
+static inline void leave_processor(const atomic *taken, int count) {
+    cpu_set_t allowed, others;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    others = allowed;
+    for (int i = 0; i < count; i++)
+        if (taken[i] >= 0 && taken[i] < CPU_SETSIZE) CPU_CLR((int)taken[i], &others);
+    if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+        (void)sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+static inline int processor(void) { return -1; }
+static inline void leave_processor(const atomic *taken, int count) { (void)taken; (void)count; }
+#endif
+
 /* A few microseconds of spinning catch a partner that is running; one that is not gets the processor. */
 enum { SPINS = 2000 };
 
