@@ -44,24 +44,25 @@ cdef double WORTH_A_THREAD = 1e6     # floating-point operations between two bar
 cdef double WEIGHTS_WORTH_A_THREAD = 4e5     # of inference of a few rows, which takes as long as it takes to read them
 
 
-cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
-    """No more threads than the work of these rows, or the rows themselves, can feed."""
-    cdef double work = 0
+cdef double weights_of(int depth, const Layer* layers) noexcept nogil:
+    cdef double weights = 0
     cdef int l
     for l in range(depth):
-        work += 2. * rows * layers[l].n_in * layers[l].n_out
+        weights += <double>layers[l].n_in * layers[l].n_out
+    return weights
+
+
+cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
+    """No more threads than the work of these rows, or the rows themselves, can feed."""
+    cdef double work = 2 * rows * weights_of(depth, layers)
     return <int>max(1, min(most, min(work / WORTH_A_THREAD, rows)))
 
 
 cdef int threads_of_columns(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
     """Threads to share the columns of every layer, where that is better than to share these few rows; else 1."""
-    cdef double weights = 0
-    cdef int l
     if rows >= most * MR or rows > MC:
         return 1
-    for l in range(depth):
-        weights += <double>layers[l].n_in * layers[l].n_out
-    return <int>max(1, min(most, weights / WEIGHTS_WORTH_A_THREAD))
+    return <int>max(1, min(most, weights_of(depth, layers) / WEIGHTS_WORTH_A_THREAD))
 
 
 cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
@@ -325,7 +326,7 @@ cdef class Engine:
             run.threads = threads
             memset(&run.barrier, 0, sizeof(Barrier))
             run.block = min(MC, run.x.rows)
-            scratch = malloc(threads * scratch_of_thread(&run) * sizeof(real) + 64)
+            scratch = malloc((1 if run.shares_columns else threads) * scratch_of_thread(&run) * sizeof(real) + 64)
             run.scratch = to_line(scratch)
             if scratch != NULL:
                 with nogil:

@@ -91,8 +91,8 @@ cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const r
             clear_columns(here, rows, width)
 
 
-cdef inline Py_ssize_t backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    """dz, a block of x and w^T, in panels."""
+cpdef Py_ssize_t dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """Elements of scratch that dense_backward takes for m rows: dz, a block of x and w^T, in panels."""
     return (m | 1) * (panels(n) + min(panels(k), <Py_ssize_t>MG)) + n * panels(k) + LINE
 
 
@@ -160,11 +160,6 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
     return True
 
 
-def dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n):
-    """Elements of scratch that dense_backward takes for m rows."""
-    return backward_scratch(m, k, n)
-
-
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
                    const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
     """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows."""
@@ -172,7 +167,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
     cdef bint done
     if (w.shape[0] != k or dy.shape[0] != m or dy.shape[1] != n or y.shape[0] != m or y.shape[1] != n
             or dx.shape[0] != m or dx.shape[1] != k or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n
-            or scratch.shape[0] < backward_scratch(m, k, n)):
+            or scratch.shape[0] < dense_backward_scratch(m, k, n)):
         return False
     with nogil:
         done = dense_layer_backward(&dx[0, 0] if m * k else NULL, &dw[0, 0] if k * n else NULL, &db[0] if n else NULL,
@@ -524,6 +519,14 @@ def array_log_softmax(x, *, out=None):
     return short_rows(x, True, out)
 
 
+cdef inline object code_and_alpha(object activation):
+    known = codes.get(activation) if type(activation) is str else None
+    if known is None:
+        f = resolve(activation)
+        known = f.code, f.alpha
+    return known
+
+
 def array_dense_forward(x, w, b, activation="identity", *, out=None):
     cdef Py_buffer view[4]          # x, w, b, out: the first `held` of them are ours to release
     cdef int held = 0, code
@@ -545,11 +548,7 @@ def array_dense_forward(x, w, b, activation="identity", *, out=None):
         m, k, n = view[0].shape[0], view[0].shape[1], view[1].shape[1]
         if view[1].shape[0] != k or view[2].shape[0] != n:
             return NotImplemented
-        known = codes.get(activation) if type(activation) is str else None
-        if known is None:
-            f = resolve(activation)
-            known = f.code, f.alpha
-        code, alpha = known
+        code, alpha = code_and_alpha(activation)
         if out is None:
             out = empty((m, n), x.dtype)
         if not look(&view[3], out, TO_WRITE):
@@ -594,12 +593,8 @@ def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
         m, k, n = view[1].shape[0], view[1].shape[1], view[2].shape[1]
         if view[2].shape[0] != k or view[0].shape[0] != m or view[0].shape[1] != n:
             return NotImplemented
-        known = codes.get(activation) if type(activation) is str else None
-        if known is None:
-            f = resolve(activation)
-            known = f.code, f.alpha
-        code, alpha = known
-        if ACT_GATED <= code <= ACT_SILU or backward_scratch(m, k, n) > SMALL_SCRATCH:
+        code, alpha = code_and_alpha(activation)
+        if ACT_GATED <= code <= ACT_SILU or dense_backward_scratch(m, k, n) > SMALL_SCRATCH:
             return NotImplemented
         if out is None:
             out = empty((m, k), float_dtype), empty((k, n), float_dtype), empty(n, float_dtype)
@@ -616,7 +611,7 @@ def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
         if (not same_shape(&view[4], &view[1]) or not same_shape(&view[5], &view[2])
                 or view[6].ndim != 1 or view[6].shape[0] != n):
             return NotImplemented
-        scratch = malloc(backward_scratch(m, k, n) * sizeof(real))
+        scratch = malloc(dense_backward_scratch(m, k, n) * sizeof(real))
         if scratch == NULL:
             return NotImplemented
         with nogil:

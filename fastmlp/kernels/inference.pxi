@@ -14,7 +14,7 @@ cdef struct Inference:
     Py_ssize_t block            # rows that go through the network together
     real* scratch               # for each thread 3 blocks of (block | 1) width reals, and width more
     int threads
-    bint shares_columns         # all rows are one block, in the scratch of the first thread
+    bint shares_columns         # all rows are one block, in the scratch of one thread
     Barrier barrier
 
 
