@@ -203,9 +203,11 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
                 if t.finish == STORE_RELU_BACKWARD:
                     vprefetch_soon(t.y + j * t.y_row)
                     vprefetch_soon(t.y + j * t.y_row + NR - 1)
-        if walk == GRADIENT and t.slot != 0:
+        if walk == GRADIENT and t.slot != 0:    # parameters and state together outrun the hardware: every line
             for j in range(mr, 2 * mr):
+                vprefetch(t.c + j * t.c_row + NR - 1)
                 vprefetch(t.c + t.slot + j * t.c_row)
+                vprefetch(t.c + t.slot + j * t.c_row + NR - 1)
         tile(mr, nv, walk, t)
         if walk == PANELS_AHEAD or walk == PLAIN_AHEAD:
             t.next += t.next_tile
