@@ -54,7 +54,6 @@ cdef struct Tile:
     Start start
     Finish finish
     const Optimizer* optimizer  # of an update
-    Py_ssize_t slot             # distance of its state from C, or 0
 
 
 cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], const real** a, int reach, Py_ssize_t a_row,
@@ -203,11 +202,11 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
                 if t.finish == STORE_RELU_BACKWARD:
                     vprefetch_soon(t.y + j * t.y_row)
                     vprefetch_soon(t.y + j * t.y_row + NR - 1)
-        if walk == GRADIENT and t.slot != 0:    # parameters and state together outrun the hardware: every line
-            for j in range(mr, 2 * mr):
+        if walk == GRADIENT and t.finish == UPDATE and slots_of(t.optimizer.rule) > 0:
+            for j in range(mr, 2 * mr):     # parameters and state together outrun the hardware: every line
                 vprefetch(t.c + j * t.c_row + NR - 1)
-                vprefetch(t.c + t.slot + j * t.c_row)
-                vprefetch(t.c + t.slot + j * t.c_row + NR - 1)
+                vprefetch(t.c + t.optimizer.slot[0] + j * t.c_row)
+                vprefetch(t.c + t.optimizer.slot[0] + j * t.c_row + NR - 1)
         tile(mr, nv, walk, t)
         if walk == PANELS_AHEAD or walk == PLAIN_AHEAD:
             t.next += t.next_tile
@@ -401,11 +400,10 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     """gemm for a block of A and of B that the caches hold: one strip of C after another. Only the last block of
     k finishes C; where all of B does not stay in the cache (`streamed`), the next panel is fetched ahead."""
     cdef Tile t
-    cdef real strip_space[BLOCK + LINE]
-    cdef real panel_space[PANEL + LINE]
+    cdef real space[BLOCK + LINE]
+    cdef real* edge = to_line(space)    # a strip of C whose last columns do not exist
     cdef real bias_edge[NR]
-    cdef real* edge = to_line(strip_space)      # a strip of C whose last columns do not exist
-    cdef real* panel = to_line(panel_space)     # of a plain B
+    cdef real panel[PANEL + LINE]       # of a plain B
     cdef Py_ssize_t n = 0, width
     cdef real* c
     cdef real* here             # where the strip is computed: in C or beside it
@@ -417,7 +415,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     t.a_run = p.a_run
     t.a_panel = p.a_panel
     t.y_row = p.c_row
-    t.packed = panel
+    t.packed = to_line(panel)
     t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
     t.finish = STORE
     if last and p.activation == ACT_RELU:
@@ -565,7 +563,6 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     t.a_run = ENDLESS
     t.a_panel = 0
     t.optimizer = optimizer
-    t.slot = optimizer.slot[0] if fused and slots_of(optimizer.rule) > 0 else 0
     k0 = p.k0
     while k0 < p.k1:
         k1 = min(p.k1, (k0 // NR + MG // NR) * NR)

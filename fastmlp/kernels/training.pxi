@@ -245,8 +245,7 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
 cdef inline bint trains_turned(const Layer* layer, const Optimizer* rule) noexcept nogil:
     """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
     Not where the rule has state: that lies as w_p does."""
-    return (layer.w_t != NULL and layer.n_out < NR and layer.n_out <= layer.n_in
-            and rule.rule == RULE_SGD and in_registers(rule))
+    return layer.w_t != NULL and layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
 
 
 cdef void turned_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
