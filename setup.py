@@ -7,7 +7,7 @@ An instruction set that the compiler cannot build is left out with a notice.
 Every binary carries a hash of all that went into it (texts, flags, compiler, Cython, Python) and is
 taken as up to date if that hash is there, whatever the clocks and time stamps say.
 
-FASTMLP_DEBUG=1 builds with bounds checks.
+FASTMLP_DEBUG=1 builds with bounds checks. FASTMLP_BUILD_ISAS=avx2,portable builds no other instruction sets.
 """
 
 import hashlib
@@ -21,10 +21,11 @@ from pathlib import Path
 
 import setuptools
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError
+from setuptools.errors import CompileError, OptionError
 
 KERNELS = "fastmlp/kernels"
 DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
+BUILD_ISAS = os.environ.get("FASTMLP_BUILD_ISAS", "")
 
 # Instruction sets, best first: compiler flags, and the least that a compiler must take with them.
 ISAS = {
@@ -86,7 +87,10 @@ class BuildKernels(build_ext):
         self.force = True  # what can be skipped is decided below, by content
 
     def build_extensions(self):
-        names = [isa for isa in ISAS if isa == "portable" or self.can_build(isa)]
+        wanted = BUILD_ISAS.split(",") if BUILD_ISAS else list(ISAS)
+        if unknown := set(wanted) - set(ISAS):
+            raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
+        names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
         self.extensions = [ext for ext in self.extensions if ext.isa is None or ext.isa in names]
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 import fastmlp
 from fastmlp import MLP, SGD, use_backend
 from fastmlp.config import SLOWS_NUMPY, show_config
-from fastmlp.model import History
+from fastmlp.training import History
 
 __all__ = ["main"]
 

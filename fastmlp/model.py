@@ -3,10 +3,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,40 +15,15 @@ from fastmlp import metrics as measures
 from fastmlp.backends import active
 from fastmlp.layout import LINE, Parameters, Statistics, padded_row
 from fastmlp.network import Layer, Samples
-from fastmlp.optimizers import LBFGS, SGD, Optimizer
+from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.threads import get_num_threads
+from fastmlp.training import Callback, History, Training, train
 
-__all__ = ["MLP", "Gradients", "History"]
+__all__ = ["MLP", "Gradients"]
 
 Array = NDArray[Any]
-Callback = Callable[["MLP", int, "dict[str, float]"], Any]
 
-RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
-STORE_SECONDS = 1.0             # how long it may keep the weights to itself within an epoch
-CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
-
-
-class History(dict[str, "list[float]"]):
-    """What `fit` recorded, a list with one number per epoch for every name; also as attributes.
-
-    loss, val_loss      the mean loss over the samples, of training (while it learned) and of validation
-    val_accuracy        share of right labels (classification), with validation data; or
-    val_r2              the coefficient of determination (regression)
-    samples_per_second  of training alone
-
-    With `metrics` given to `fit`, these take the place of val_accuracy or val_r2, and without val_ they are
-    those of the training data.
-
-    >>> History(loss=[0.5, 0.25]).loss[-1]
-    0.25
-    """
-
-    def __getattr__(self, name: str) -> list[float]:
-        try:
-            return self[name]
-        except KeyError:
-            raise AttributeError(f"no {name!r} was recorded, only {', '.join(self)}") from None
 
 
 class Gradients:
@@ -327,113 +300,8 @@ class MLP:
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
         with self._training():
-            return self._fit(samples, y, epochs, optimizer, validation_data, callbacks, progress, metrics)
-
-    def _fit(self, samples: Samples, y: ArrayLike, epochs: int, optimizer: Optimizer, validation_data: Any,
-             callbacks: tuple[Callback, ...], progress: bool, metrics: Any) -> History:
-        history = History(loss=[], samples_per_second=[])
-
-        def after_epoch(epoch: int, logs: dict[str, float], bar: Any = None) -> bool:
-            """Measures, shows and records; whether the training is to end."""
-            if metrics is not None:
-                measured = self.evaluate(samples.x, y, sample_weight=samples.weights, metrics=metrics)
-                logs.update((name, value) for name, value in measured.items() if name != "loss")
-            if validation_data is not None:
-                Xv, yv, weights = validation_data
-                measured = self.evaluate(Xv, yv, sample_weight=weights, metrics=metrics)
-                logs.update((f"val_{name}", value) for name, value in measured.items())
-            if bar is not None:
-                bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()
-                                 if name != "samples_per_second"})
-            if not np.isfinite(logs["loss"]) and np.isfinite(history["loss"]).all():
-                warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
-                              "holds values that are not finite", RuntimeWarning, stacklevel=4)
-            for name, value in logs.items():
-                history.setdefault(name, []).append(value)
-            optimizer.observe(logs.get("val_loss", logs["loss"]))
-            return any([callback(self, epoch, dict(logs)) is True for callback in callbacks])
-
-        if isinstance(optimizer, LBFGS):
-            self._minimize(samples, y, optimizer, after_epoch)
-            epochs = 0
-        for epoch in range(epochs):
-            if samples.order is not None:
-                self._rng.shuffle(samples.order)
-            with _bar(len(samples), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
-                logs = self._epoch(samples, optimizer, bar)
-                stop = after_epoch(epoch, logs, bar)
-            if stop:
-                break
-        for callback in callbacks:
-            if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
-                callback.finish(self)
-        return history
-
-    def _minimize(self, samples: Samples, y: ArrayLike, optimizer: LBFGS,
-                  after_epoch: Callable[[int, dict[str, float]], bool]) -> None:
-        """All samples at every iteration, in the place of epochs."""
-        started = time.perf_counter()
-
-        def callback(iteration: int, loss: float) -> bool:
-            nonlocal started
-            seconds = time.perf_counter() - started
-            logs = {"loss": loss, "samples_per_second": len(samples) / max(seconds, 1e-9)}
-            stop = after_epoch(iteration, logs)
-            started = time.perf_counter()
-            return stop
-
-        optimizer.minimize(self, samples.x, y, sample_weight=samples.weights, callback=callback)
-
-    def _epoch(self, samples: Samples, optimizer: Optimizer, bar: Any) -> dict[str, float]:
-        """One pass over the samples, whose weights are the caller's again whatever interrupts it."""
-        try:
-            return self._runs(samples, optimizer, bar)
-        finally:
-            self._engine.give_back()
-
-    def _runs(self, samples: Samples, optimizer: Optimizer, bar: Any) -> dict[str, float]:
-        """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
-        n, batch_size = len(samples), samples.batch_size
-        steps = -(-n // batch_size)
-        readable = checks.is_readable(samples.x)
-        totals, step, run, most, seconds = (0.0, 0.0), 0, 1, steps, 0.0
-        stored = time.perf_counter()
-        if not readable:
-            most = max(1, CONVERTED_ROWS // batch_size)
-        while step < steps:
-            stop = min(step + min(run, most), steps)
-            seen = min(stop * batch_size, n)
-            started = time.perf_counter()
-            store = stop == steps or started - stored > STORE_SECONDS
-            stored = started if store else stored
-            if readable:
-                totals = self._train(samples, step, stop, optimizer, totals, store)
-            else:
-                totals = self._train(self._part(samples, step * batch_size, seen), 0, stop - step, optimizer,
-                                     totals, store)
-            elapsed = time.perf_counter() - started
-            seconds += elapsed
-            run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
-            if bar is not None:
-                bar.set_postfix_str(f"loss {totals[0] / max(totals[1], 1e-30):.4g}", refresh=False)
-                bar.update(seen - step * batch_size)
-            step = stop
-        return {"loss": totals[0] / totals[1], "samples_per_second": n / max(seconds, 1e-9)}
-
-    def _part(self, samples: Samples, start: int, stop: int) -> Samples:
-        """Some samples in their order, converted."""
-        rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
-        return Samples(checks.readable(samples.x[rows], self.dtype), samples.targets[rows],
-                       None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
-
-    def _train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
-               totals: tuple[float, float] = (0.0, 0.0), store: bool = True) -> tuple[float, float]:
-        """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
-        is cut into runs leaves no trace in its last bit."""
-        totals = self._engine.train(samples, first, last, optimizer, self._steps, totals, get_num_threads(),
-                                    store)
-        self._steps += last - first
-        return totals
+            training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics)
+            return training.run(epochs, progress)
 
     def train_step(
         self,
@@ -457,7 +325,7 @@ class MLP:
         optimizer = _optimizer(optimizer)
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._training():
-            loss, weight = self._train(samples, 0, 1, optimizer)
+            loss, weight = train(self, samples, 0, 1, optimizer)
         return loss / weight
 
     def loss_and_gradients(
@@ -561,15 +429,8 @@ def _dropout(rate: Any) -> float:
     return rate
 
 
-def _bar(total: int, description: str) -> Any:
-    from tqdm.auto import tqdm  # here, since it takes several megabytes
-
-    return tqdm(total=total, desc=description, unit=" samples", unit_scale=True)
-
-
 def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
-
 
 
 def _optimizer(optimizer: Any) -> Optimizer:

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, SGD, LeakyReLU, kernels
+from fastmlp import MLP, SGD, LeakyReLU, kernels, training
 from fastmlp.backends import cython
 from fastmlp.network import Samples
 
@@ -309,7 +309,7 @@ def test_an_interrupted_epoch_leaves_the_last_step(runs, dtype, rng, monkeypatch
     X, y = rng.standard_normal((1000, 64)), rng.integers(0, 10, 1000)
     one, two = (MLP([64, 100, 60, 10], dtype=dtype, seed=0) for _ in range(2))
     ours, theirs = SGD(0.05, momentum=0.9), SGD(0.05, momentum=0.9)
-    train, done = one._train, []
+    train, done = training.train, []
 
     def interrupted(*args):
         done.append(train(*args))
@@ -317,7 +317,7 @@ def test_an_interrupted_epoch_leaves_the_last_step(runs, dtype, rng, monkeypatch
             raise KeyboardInterrupt
         return done[-1]
 
-    monkeypatch.setattr(one, "_train", interrupted)
+    monkeypatch.setattr(training, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         one.fit(X, y, batch_size=4, optimizer=ours, shuffle=False, progress=False)
     assert 0 < one._steps < 250

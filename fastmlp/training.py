@@ -1,0 +1,180 @@
+"""The loop of `fit`: epochs over the samples, in runs of the engine; history, progress and callbacks."""
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastmlp import checks
+from fastmlp.network import Samples
+from fastmlp.optimizers import LBFGS, Optimizer
+from fastmlp.threads import get_num_threads
+
+if TYPE_CHECKING:
+    from fastmlp.model import MLP
+
+__all__ = ["Callback", "History", "Training", "train"]
+
+Array = NDArray[Any]
+Callback = Callable[["MLP", int, "dict[str, float]"], Any]
+Totals = tuple[float, float]    # losses, each times its weight, and weights of the samples seen
+
+RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
+STORE_SECONDS = 1.0             # how long it may keep the weights to itself within an epoch
+CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
+
+
+class History(dict[str, "list[float]"]):
+    """What `fit` recorded, a list with one number per epoch for every name; also as attributes.
+
+    loss, val_loss      the mean loss over the samples, of training (while it learned) and of validation
+    val_accuracy        share of right labels (classification), with validation data; or
+    val_r2              the coefficient of determination (regression)
+    samples_per_second  of training alone
+
+    With `metrics` given to `fit`, these take the place of val_accuracy or val_r2, and without val_ they are
+    those of the training data.
+
+    >>> History(loss=[0.5, 0.25]).loss[-1]
+    0.25
+    """
+
+    def __getattr__(self, name: str) -> list[float]:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"no {name!r} was recorded, only {', '.join(self)}") from None
+
+
+class Training:
+    """One call of `fit`, with checked arguments."""
+
+    def __init__(self, model: MLP, samples: Samples, y: Any, optimizer: Optimizer, validation_data: Any,
+                 callbacks: tuple[Callback, ...], metrics: Any) -> None:
+        self.model = model
+        self.samples = samples
+        self.y = y
+        self.optimizer = optimizer
+        self.validation_data = validation_data
+        self.callbacks = callbacks
+        self.metrics = metrics
+        self.history = History(loss=[], samples_per_second=[])
+
+    def run(self, epochs: int, progress: bool) -> History:
+        """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
+        if isinstance(self.optimizer, LBFGS):
+            self._minimize(self.optimizer)
+            epochs = 0
+        for epoch in range(epochs):
+            if self.samples.order is not None:
+                self.model._rng.shuffle(self.samples.order)
+            with _bar(len(self.samples), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
+                logs = self._epoch(bar)
+                stop = self._after_epoch(epoch, logs, bar)
+            if stop:
+                break
+        for callback in self.callbacks:
+            if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
+                callback.finish(self.model)
+        return self.history
+
+    def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Any = None) -> bool:
+        """Measures, shows and records; whether the training is to end."""
+        if self.metrics is not None:
+            measured = self.model.evaluate(self.samples.x, self.y, sample_weight=self.samples.weights,
+                                           metrics=self.metrics)
+            logs.update((name, value) for name, value in measured.items() if name != "loss")
+        if self.validation_data is not None:
+            X, y, weights = self.validation_data
+            measured = self.model.evaluate(X, y, sample_weight=weights, metrics=self.metrics)
+            logs.update((f"val_{name}", value) for name, value in measured.items())
+        if bar is not None:
+            bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()
+                             if name != "samples_per_second"})
+        if not np.isfinite(logs["loss"]) and np.isfinite(self.history["loss"]).all():
+            warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
+                          "holds values that are not finite", RuntimeWarning, stacklevel=4)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+        self.optimizer.observe(logs.get("val_loss", logs["loss"]))
+        return any([callback(self.model, epoch, dict(logs)) is True for callback in self.callbacks])
+
+    def _minimize(self, optimizer: LBFGS) -> None:
+        """All samples at every iteration, in the place of epochs."""
+        started = time.perf_counter()
+
+        def callback(iteration: int, loss: float) -> bool:
+            nonlocal started
+            seconds = time.perf_counter() - started
+            logs = {"loss": loss, "samples_per_second": len(self.samples) / max(seconds, 1e-9)}
+            stop = self._after_epoch(iteration, logs)
+            started = time.perf_counter()
+            return stop
+
+        optimizer.minimize(self.model, self.samples.x, self.y, sample_weight=self.samples.weights,
+                           callback=callback)
+
+    def _epoch(self, bar: Any) -> dict[str, float]:
+        """One pass over the samples; the weights are written back whatever interrupts it."""
+        try:
+            return self._runs(bar)
+        finally:
+            self.model._engine.give_back()
+
+    def _runs(self, bar: Any) -> dict[str, float]:
+        """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
+        samples = self.samples
+        n, batch_size = len(samples), samples.batch_size
+        steps = -(-n // batch_size)
+        readable = checks.is_readable(samples.x)
+        totals, step, run, most, seconds = (0.0, 0.0), 0, 1, steps, 0.0
+        stored = time.perf_counter()
+        if not readable:
+            most = max(1, CONVERTED_ROWS // batch_size)
+        while step < steps:
+            stop = min(step + min(run, most), steps)
+            seen = min(stop * batch_size, n)
+            started = time.perf_counter()
+            store = stop == steps or started - stored > STORE_SECONDS
+            stored = started if store else stored
+            if readable:
+                totals = train(self.model, samples, step, stop, self.optimizer, totals, store)
+            else:
+                part = self._part(step * batch_size, seen)
+                totals = train(self.model, part, 0, stop - step, self.optimizer, totals, store)
+            elapsed = time.perf_counter() - started
+            seconds += elapsed
+            run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
+            if bar is not None:
+                bar.set_postfix_str(f"loss {totals[0] / max(totals[1], 1e-30):.4g}", refresh=False)
+                bar.update(seen - step * batch_size)
+            step = stop
+        return {"loss": totals[0] / totals[1], "samples_per_second": n / max(seconds, 1e-9)}
+
+    def _part(self, start: int, stop: int) -> Samples:
+        """Some samples in their order, converted."""
+        samples = self.samples
+        rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
+        return Samples(checks.readable(samples.x[rows], self.model.dtype), samples.targets[rows],
+                       None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
+
+
+def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimizer,
+          totals: Totals = (0.0, 0.0), store: bool = True) -> Totals:
+    """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
+    is cut into runs leaves no trace in its last bit."""
+    totals = model._engine.train(samples, first, last, optimizer, model._steps, totals, get_num_threads(),
+                                 store)
+    model._steps += last - first
+    return totals
+
+
+def _bar(total: int, description: str) -> Any:
+    from tqdm.auto import tqdm  # here, since it takes several megabytes
+
+    return tqdm(total=total, desc=description, unit=" samples", unit_scale=True)
