@@ -120,7 +120,6 @@ class MLP:
         for scale in self.scales:
             if scale is not None:
                 scale[...] = 1
-        self._steps = 0             # that the model was trained for
         network = [Layer(*settings)
                    for settings in zip(self.activations, (*self.dropout, 0.0), (*self.batch_norm, None))]
         self._engine = self.backend.Engine(self._parameters, self._statistics, network, self.loss,
@@ -354,7 +353,7 @@ class MLP:
         gradients = self._parameters.like()
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._training():
-            loss = self._engine.gradients(samples, gradients, self._steps, get_num_threads())
+            loss = self._engine.gradients(samples, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
     def save(self, path: str | os.PathLike[str], optimizer: Any = None) -> None:
@@ -384,7 +383,16 @@ class MLP:
         width = sum(padded_row(n, 4) for n in self.layers)
         checks.addressable("batch_size", (batch_size, 8 * width), self.dtype)
         slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
-        return self._engine.workspace_nbytes(batch_size, slots)
+        return self._engine.workspace_nbytes(batch_size, slots, get_num_threads())
+
+    @property
+    def _steps(self) -> int:
+        """Steps of training that the model has taken."""
+        return self._engine.global_step
+
+    @_steps.setter
+    def _steps(self, step: int) -> None:
+        self._engine.global_step = step
 
     @contextmanager
     def _training(self) -> Iterator[None]:

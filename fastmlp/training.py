@@ -124,7 +124,7 @@ class Training:
         try:
             return self._runs(bar)
         finally:
-            self.model._engine.give_back()
+            self.model._engine.write_back()
 
     def _runs(self, bar: Any) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
@@ -168,10 +168,7 @@ def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimi
           totals: Totals = (0.0, 0.0), store: bool = True) -> Totals:
     """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
     is cut into runs leaves no trace in its last bit."""
-    totals = model._engine.train(samples, first, last, optimizer, model._steps, totals, get_num_threads(),
-                                 store)
-    model._steps += last - first
-    return totals
+    return model._engine.train(samples, first, last, optimizer, totals, get_num_threads(), store)
 
 
 def _bar(total: int, description: str) -> Any:

@@ -68,15 +68,14 @@ cdef inline bint is_real(const Table* t) noexcept nogil:
 
 
 cdef inline real from_half(uint16_t h) noexcept nogil:
-    """IEEE 754 binary16: shifted into a float whose exponent is 112 too small."""
+    """IEEE 754 binary16; the exponent of a float is 112 larger, and a subnormal half is no subnormal float."""
     cdef uint32_t bits = <uint32_t>(h & 0x7fff) << 13
     cdef float value
-    if h & 0x7c00 == 0x7c00:
-        bits |= 0x7f800000
-        memcpy(&value, &bits, 4)
+    if h & 0x7c00 == 0:
+        value = <float>(h & 0x3ff) * <float>5.9604644775390625e-08         # 2^-24
     else:
+        bits = bits | 0x7f800000 if h & 0x7c00 == 0x7c00 else bits + (<uint32_t>112 << 23)
         memcpy(&value, &bits, 4)
-        value *= <float>5.192296858534828e33        # 2^112
     return -value if h & 0x8000 else value
 
 

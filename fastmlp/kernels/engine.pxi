@@ -3,7 +3,7 @@
 from os import getpid
 
 from cpython.object cimport PyObject
-from libc.math cimport sqrt
+from libc.math cimport frexp, ldexp, sqrt
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
@@ -11,6 +11,14 @@ from fastmlp.kernels cimport _team
 
 cdef extern from "memory.h" nogil:
     void prefer_large_pages(void* start, size_t bytes)
+
+cdef extern from "fpmode.h" nogil:
+    ctypedef int fp_mode
+    fp_mode enter_kernel_mode()
+    void leave_kernel_mode(fp_mode callers)
+
+cdef extern from "pythread.h" nogil:
+    unsigned long PyThread_get_thread_ident()
 
 cdef extern from "team.h" nogil:
     ctypedef struct Barrier:
@@ -66,17 +74,21 @@ cdef int threads_of_columns(int depth, const Layer* layers, Py_ssize_t rows, int
 
 
 cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
-    """The next n reals after `base`, in whole cache lines."""
+    """Bump allocation: the next n reals after `base`, in whole cache lines."""
     cdef real* start = base + end[0]
     end[0] += (n + LINE - 1) // LINE * LINE
     return start
+
+
+cdef bint same_objects(tuple a, tuple b):
+    return a is not None and b is not None and len(a) == len(b) and all([one is two for one, two in zip(a, b)])
 
 
 cdef class Engine:
     """A network over the caller's buffers of parameters and running statistics, which it keeps alive.
 
     sizes           units of every layer, inputs first
-    layers          of every layer (activation's code, alpha, dropout, whether the slope must be kept,
+    layers          of every layer (activation's code, alpha, dropout, whether the derivative must be kept,
                     statistics' rate, epsilon), the last one the identity without dropout
     parameters      flat buffer, laid out as fastmlp/layout.py says
     offsets         where weights, biases and scales of every layer begin (scales: -1 without normalisation)
@@ -85,13 +97,19 @@ cdef class Engine:
     """
     cdef Layer* layers
     cdef int depth
+    cdef readonly object global_step            # steps of training that the network has taken
     cdef long training                          # the process in which a thread trains right now, or 0
+    cdef unsigned long trainer                  # that thread
     cdef long kept                              # the process whose last run did not store, or 0
     cdef Run last                               # that run
+    cdef tuple last_state                       # and the buffers of its state
     cdef readonly Py_ssize_t batch_size         # rows for which there is a workspace
     cdef readonly int slots                     # and buffers of optimizer state
     cdef Py_ssize_t width
     cdef void* workspace
+    cdef void* scratch
+    cdef int scratch_threads                    # threads for which there is scratch
+    cdef real* base                             # the parameters
     cdef object parameters
     cdef object statistics
 
@@ -100,8 +118,10 @@ cdef class Engine:
         cdef Py_ssize_t end = 0
         cdef int l
         self.depth = len(sizes) - 1
+        self.global_step = 0
         self.parameters = parameters
         self.statistics = statistics
+        self.base = &parameters[0]
         self.layers = <Layer*>calloc(self.depth, sizeof(Layer))
         if self.layers == NULL:
             raise MemoryError
@@ -110,14 +130,15 @@ cdef class Engine:
             layer.n_in = sizes[l]
             layer.n_out = sizes[l + 1]
             layer.row_out = padded(layer.n_out)
-            layer.activation, layer.alpha, layer.dropout, keeps_slope, layer.statistics_rate, layer.epsilon = layers[l]
-            layer.s = <real*>self.layers if keeps_slope else NULL      # places come with the workspace
-            layer.w = &parameters[0] + <Py_ssize_t>offsets[l][0]
-            layer.b = &parameters[0] + <Py_ssize_t>offsets[l][1]
-            end = <Py_ssize_t>offsets[l][1] + layer.row_out
-            if offsets[l][2] >= 0:
-                layer.scale = &parameters[0] + <Py_ssize_t>offsets[l][2]
-                end = <Py_ssize_t>offsets[l][2] + layer.row_out
+            layer.activation, layer.alpha, layer.dropout, stores_derivative, layer.statistics_rate, layer.epsilon = layers[l]
+            layer.s = <real*>self.layers if stores_derivative else NULL    # places come with the workspace
+            layer.at_w, layer.at_b, layer.at_scale = offsets[l]
+            layer.w = self.base + layer.at_w
+            layer.b = self.base + layer.at_b
+            end = layer.at_b + layer.row_out
+            if layer.at_scale >= 0:
+                layer.scale = self.base + layer.at_scale
+                end = layer.at_scale + layer.row_out
                 layer.running_mean = &statistics[0] + <Py_ssize_t>places[l][0]
                 layer.running_variance = &statistics[0] + <Py_ssize_t>places[l][1]
             self.width = max(self.width, panels(layer.n_in), panels(layer.n_out), layer.row_out)
@@ -127,21 +148,27 @@ cdef class Engine:
     def __dealloc__(self):
         free(self.layers)
         free(self.workspace)
+        free(self.scratch)
 
-    def workspace_nbytes(self, Py_ssize_t batch_size, int slots):
-        """Bytes that training with this batch size and so many buffers of optimizer state holds beside
-        parameters, state and data."""
+    def set_global_step(self, step):
+        self.global_step = step
+
+    def workspace_nbytes(self, Py_ssize_t batch_size, int slots, int threads):
+        """Bytes that training with this batch size, so many buffers of optimizer state and at most so many threads
+        holds beside parameters, state and data."""
         cdef Run run
-        return self.lay_out(NULL, batch_size, slots, &run, False)
+        threads = threads_for(self.depth, self.layers, batch_size, threads)
+        return (self.plan_workspace(NULL, batch_size, slots, &run, False)
+                + <Py_ssize_t>threads * SCRATCH * <Py_ssize_t>sizeof(real))
 
-    cdef Py_ssize_t lay_out(self, real* base, Py_ssize_t batch_size, int slots, Run* run, bint place) noexcept:
+    cdef Py_ssize_t plan_workspace(self, real* base, Py_ssize_t batch_size, int slots, Run* run, bint place) noexcept:
         """Places everything a training step needs after `base`, or only counts the bytes that it takes: a
         question that another thread may ask while this one trains."""
         cdef Layer unused
         cdef Layer* layer
         cdef Layer* top = self.layers + self.depth - 1
         cdef Py_ssize_t rows = batch_size | 1       # odd, so that panels fall into different cache sets
-        cdef Py_ssize_t end = 0, inputs = 0, weights
+        cdef Py_ssize_t end = 0, inputs = 0, parameters
         cdef int l
         run.panel = rows * NR
         run.x = take(base, &end, rows * panels(self.layers[0].n_in))
@@ -163,14 +190,17 @@ cdef class Engine:
                 layer.deviation = take(base, &end, panels(layer.n_out))
                 layer.d_scale = take(base, &end, panels(layer.n_out))
                 layer.d_shift = take(base, &end, panels(layer.n_out))
-        weights = end
+        parameters = end
         for l in range(self.depth):
+            unused = self.layers[l]
             layer = self.layers + l if place else &unused
-            layer.w_p = take(base, &end, self.layers[l].n_in * panels(self.layers[l].n_out))
-        weights = end - weights
-        for l in range(slots):                      # laid out like the weights
-            run.weight_rule.slot[l] = weights * (l + 1)
-            take(base, &end, weights)
+            layer.w_p = take(base, &end, layer.n_in * panels(layer.n_out))
+            layer.b_p = take(base, &end, panels(layer.n_out))
+            layer.scale_p = take(base, &end, panels(layer.n_out)) if layer.scale != NULL else NULL
+        parameters = end - parameters
+        for l in range(slots):                      # laid out like the parameters
+            run.weight_rule.slot[l] = run.bias_rule.slot[l] = parameters * (l + 1)
+            take(base, &end, parameters)
         run.z = top.d
         run.z_row = NR
         if top.n_out > NR:
@@ -183,14 +213,15 @@ cdef class Engine:
         run.labels = <Py_ssize_t*>take(base, &end, rows * sizeof(Py_ssize_t) // sizeof(real))
         return end * sizeof(real)
 
-    cdef real* reserve(self, Py_ssize_t batch_size, int slots) except NULL:
+    cdef real* ensure_workspace(self, Py_ssize_t batch_size, int slots) except NULL:
         """The workspace, from the start of a cache line; kept for the next call."""
         cdef Py_ssize_t size
         cdef Run run
         if self.batch_size != batch_size or self.slots != slots:
+            self.write_back()
             free(self.workspace)
             self.batch_size = 0
-            size = self.lay_out(NULL, batch_size, slots, &run, False) + 64
+            size = self.plan_workspace(NULL, batch_size, slots, &run, False) + 64
             self.workspace = calloc(size, 1)        # pads are zeros
             if self.workspace == NULL:
                 raise MemoryError(f"a workspace of {size} bytes for batches of {batch_size}")
@@ -199,9 +230,20 @@ cdef class Engine:
             self.slots = slots
         return to_line(self.workspace)
 
+    cdef real* ensure_scratch(self, int threads) except NULL:
+        """SCRATCH reals for every thread; kept for the next call."""
+        if self.scratch_threads < threads:
+            free(self.scratch)
+            self.scratch_threads = 0
+            self.scratch = malloc(<size_t>threads * SCRATCH * sizeof(real) + 64)
+            if self.scratch == NULL:
+                raise MemoryError
+            self.scratch_threads = threads
+        return to_line(self.scratch)
+
     def train(self, x, const Py_ssize_t[::1] labels, rows, const double[::1] weights, const Py_ssize_t[::1] order,
               Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, :] rates,
-              double clip_norm, Py_ssize_t destination, slots, uint64_t seed, uint64_t count, totals, int threads,
+              double clip_norm, real[::1] gradients, state, uint64_t seed, uint64_t count, totals, int threads,
               bint store=True):
         """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
 
@@ -209,27 +251,35 @@ cdef class Engine:
         is None, both for a loss of the caller's own. weights (n,) of the samples, or None.
         loss            (code, parameter, pos_weight (outputs,) or None, function or None): the function takes
                         the logits (rows, padded outputs), the first sample's place and the number of rows,
-                        writes the gradient over the logits and gives the mean loss, or None to stop the run
+                        writes the gradient over the logits and gives the mean loss; what it raises is its
+                        attribute `error` afterwards, and ends the run
         settings        of the optimizer, fastmlp.optimizers.Settings
         rates           (steps, RATES), see Optimizer.rates; None for gradients alone, without any update
         clip_norm       largest norm of all gradients; 0 for no limit
-        destination     distance of the gradients, where they are written down, from the parameters, in reals
-        slots           distances of the buffers of optimizer state
+        gradients       buffer for them, laid out like the parameters, without rates or with clip_norm; else None
+        state           fastmlp.optimizers.State, whose buffers are laid out like the parameters; or None
         seed, count     of dropout, and the number of steps before this run
         totals          (losses, weights) summed so far
-        store           weights and state back to the caller's arrays after the run; otherwise the engine keeps
-                        them to itself, for the next run to go on with, until `give_back`
+        store           parameters and state to the caller's arrays after the run; otherwise they stay in the
+                        workspace, for the next run to go on with, until `write_back`
 
-        Returns `totals` plus the losses and weights of all samples seen. Arguments have been checked."""
+        Returns `totals` plus the losses and weights of all samples seen. The steps that were made are counted
+        in global_step and state.step, also where the caller's loss ended the run. Arguments have been
+        checked; what another thread may have changed since is checked again."""
         cdef Run run
         cdef Py_buffer view_x, view_rows
         cdef const real[::1] pos_weight
-        cdef bint claimed = False
+        cdef real[::1] buffer
+        cdef bint claimed = False, views = False
+        cdef tuple buffers = () if state is None else tuple([slot.buffer for slot in state.slots.values()])
         cdef int i
         if self.training == getpid():
-            raise RuntimeError("the model is being trained by another thread")
+            raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
+                               else "the model is being trained: its loss cannot train it, too")
+        if self.kept and (rates is None or not same_objects(buffers, self.last_state)):
+            self.write_back()
         memset(&run, 0, sizeof(Run))
-        self.lay_out(self.reserve(batch_size, len(slots)), batch_size, len(slots), &run, True)
+        self.plan_workspace(self.ensure_workspace(batch_size, len(buffers)), batch_size, len(buffers), &run, True)
         run.layers = self.layers
         run.depth = self.depth
         run.loss.code, run.loss.parameter, pos_weight, function = loss
@@ -238,7 +288,9 @@ cdef class Engine:
         run.batch_size = batch_size
         run.first = first
         run.last = last
-        run.load = self.kept != getpid()
+        run.wrong = -1
+        run.process = getpid()
+        run.load = self.kept != run.process
         run.store = store
         run.weights = &weights[0] if weights is not None else NULL
         run.order = &order[0] if order is not None else NULL
@@ -246,53 +298,67 @@ cdef class Engine:
         run.count = count
         set_rule(&run.weight_rule, settings, False)
         set_rule(&run.bias_rule, settings, True)
-        run.slots = len(slots)
+        run.parameters = self.base
+        run.slots = len(buffers)
         for i in range(run.slots):
-            run.slot[i] = run.bias_rule.slot[i] = slots[i]
+            buffer = buffers[i]
+            run.state[i] = &buffer[0]
+        run.gradients = &gradients[0] if gradients is not None else NULL
         run.rates = &rates[0, 0] if rates is not None else NULL
         run.rates_row = rates.strides[0] // <Py_ssize_t>sizeof(double) if rates is not None else 0
         run.clip_norm = clip_norm
-        run.destination = destination
         run.loss_sum, run.weight_sum = totals
         run.threads = 1
         PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
-        self.training = getpid()
+        self.trainer = PyThread_get_thread_ident()
+        self.training = run.process
         try:
+            if rows is not None:
+                PyObject_GetBuffer(rows, &view_rows, PyBUF_STRIDES | PyBUF_FORMAT)
+                views = True
+                if not describe(&run.target_rows, &view_rows):
+                    raise TypeError(f"y: cannot convert {rows.dtype}")
             if not describe(&run.table, &view_x):
                 raise TypeError(f"X: cannot convert {x.dtype}")
             run.n = run.table.rows if order is None else order.shape[0]
+            if (run.table.columns != self.layers[0].n_in or run.n > run.table.rows or first < 0
+                    or (last - 1) * batch_size >= run.n
+                    or labels is not None and labels.shape[0] != run.table.rows
+                    or weights is not None and weights.shape[0] != run.table.rows
+                    or views and (run.target_rows.rows != run.table.rows
+                                  or run.target_rows.columns != self.layers[self.depth - 1].n_out)):
+                raise ValueError("X, y: their shapes changed while they were trained on")
+            if labels is not None:
+                run.targets.labels = &labels[0]
             run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, threads))
             claimed = True
-            if rows is None:
-                if labels is not None:
-                    run.targets.labels = &labels[0]
-                with nogil:
-                    _team.run(train, &run, run.threads)
-            else:
-                PyObject_GetBuffer(rows, &view_rows, PyBUF_STRIDES | PyBUF_FORMAT)
-                try:
-                    if not describe(&run.target_rows, &view_rows):
-                        raise TypeError(f"y: cannot convert {rows.dtype}")
-                    with nogil:
-                        _team.run(train, &run, run.threads)
-                finally:
-                    PyBuffer_Release(&view_rows)
+            run.scratch = self.ensure_scratch(run.threads)
+            with nogil:
+                _team.run(train, &run, run.threads)
             self.last = run
-            self.kept = 0 if store or run.failed else getpid()
+            self.last_state = buffers
+            self.kept = 0 if rates is None or store or run.failed or run.wrong >= 0 else run.process
+            if rates is not None:
+                self.global_step = self.global_step + run.done
+                state.step = state.step + run.done
         finally:
             if claimed:
                 _team.release(run.threads)
             self.training = 0
+            if views:
+                PyBuffer_Release(&view_rows)
             PyBuffer_Release(&view_x)
+        if run.wrong >= 0:
+            raise ValueError(f"y: expected class indices from 0 to {self.layers[self.depth - 1].n_out - 1}, got "
+                             f"{labels[run.wrong]} in row {run.wrong}: it was changed while it was trained on")
         return run.loss_sum, run.weight_sum
 
-    def give_back(self):
-        """To the caller's arrays what a run kept to itself."""
-        cdef int l
-        if self.kept == getpid():
-            for l in range(self.depth):
-                store_slice(&self.last, self.layers + l, 0, self.layers[l].n_in)
-        self.kept = 0
+    cpdef write_back(self):
+        """To the caller's arrays, parameters and state that the last run left in the workspace."""
+        if self.kept and self.kept == getpid() and self.training != self.kept:
+            self.last.threads = 1
+            store_share(&self.last, 0)
+            self.kept = 0
 
     def forward(self, x, real[:, :] out, int threads):
         """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype.
@@ -301,6 +367,8 @@ cdef class Engine:
         cdef Py_buffer view
         cdef int most
         cdef void* scratch
+        if self.kept:
+            self.write_back()
         PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
         try:
             if view.ndim != 2 or not describe(&run.x, &view):
@@ -326,7 +394,7 @@ cdef class Engine:
             run.threads = threads
             memset(&run.barrier, 0, sizeof(Barrier))
             run.block = min(MC, run.x.rows)
-            scratch = malloc((1 if run.shares_columns else threads) * scratch_of_thread(&run) * sizeof(real) + 64)
+            scratch = malloc((activations_nbytes(&run) + threads * product_nbytes(&run)) + 64)
             run.scratch = to_line(scratch)
             if scratch != NULL:
                 with nogil:

@@ -17,16 +17,17 @@ from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE
 
 # Dense layers --------------------------------------------------------------------------------------
 
-cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
+cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                       int activation, real alpha) noexcept nogil:
-    """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  False where y overlaps an input."""
+    """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  1; 0 where y overlaps an input, -1 without memory."""
     cdef void* scratch = NULL
-    cdef Py_ssize_t a_size = 0, b_size = 0
+    cdef Py_ssize_t a_size = 0, b_size = 0, packed_size = 0, edge_size = 0
+    cdef fp_mode callers
     cdef Product p
     if m == 0 or n == 0:
-        return True
+        return 1
     if not (apart(y, m * n, x, m * k) and apart(y, m * n, w, k * n) and apart(y, m * n, b, n)):
-        return False
+        return 0
     p.m = m
     p.n = n
     p.k = k
@@ -50,23 +51,32 @@ cdef bint dense_layer(real* y, const real* x, const real* w, const real* b, Py_s
         a_size = (MC | 1) * KC
     if m > PACK_BLOCK_ROWS and k * n > CACHED:
         b_size = KC * panels(n)
-    if a_size + b_size:
-        scratch = malloc((a_size + b_size) * sizeof(real) + 64)
-    if scratch != NULL:         # else in place: slower, but the same bits
-        if a_size:
-            p.a_block = to_line(scratch)
-        if b_size:
-            p.b_block = to_line(scratch) + a_size
+    if m > 1 and (m >= PACK_ROWS or n % VL):
+        packed_size = min(k, <Py_ssize_t>KC) * NR
+    if m > 1 and n % VL:
+        edge_size = min(m, <Py_ssize_t>MC) * NR
+    if a_size + b_size + packed_size + edge_size:
+        scratch = malloc((a_size + b_size + packed_size + edge_size) * sizeof(real) + 64)
+        if scratch == NULL:
+            return -1
+    p.packed = to_line(scratch)
+    p.edge = p.packed + packed_size
+    if a_size:
+        p.a_block = p.edge + edge_size
+    if b_size:
+        p.b_block = p.edge + edge_size + a_size
+    callers = enter_kernel_mode()
     gemm(&p)
+    leave_kernel_mode(callers)
     free(scratch)
-    return True
+    return 1
 
 
 def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, const real[::1] b,
                   int activation, real alpha):
     """y = f(x w + b);  y (rows, n), x (rows, k), w (k, n), b (n,)"""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
-    cdef bint done
+    cdef int done
     if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         return False
     if m == 0 or n == 0:
@@ -74,7 +84,9 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
     with nogil:
         done = dense_layer(&y[0, 0], &x[0, 0] if k else NULL, &w[0, 0] if k else NULL, &b[0], m, k, n,
                            activation, alpha)
-    return done
+    if done < 0:
+        raise MemoryError
+    return done == 1
 
 
 cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const real* y, Py_ssize_t m, Py_ssize_t n,
@@ -92,8 +104,11 @@ cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const r
 
 
 cpdef Py_ssize_t dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    """Elements of scratch that dense_backward takes for m rows: dz, a block of x and w^T, in panels."""
-    return (m | 1) * (panels(n) + min(panels(k), <Py_ssize_t>MG)) + n * panels(k) + LINE
+    """Elements of scratch that dense_backward takes for m rows: dz, a block of x and w^T, in panels, and what the
+    products take."""
+    cdef Py_ssize_t block = min(panels(k), <Py_ssize_t>MG) * NR
+    return ((m | 1) * (panels(n) + min(panels(k), <Py_ssize_t>MG)) + n * panels(k) + LINE
+            + max(min(m, <Py_ssize_t>MC) * NR, block * (2 if m > CHUNK else 1) + NR * NR))
 
 
 cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, const real* x, const real* w, const real* y,
@@ -109,6 +124,9 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
     cdef Py_ssize_t i, j, row = (m | 1) * NR
     cdef real* z_p = to_line(scratch)
     cdef real* w_t = z_p + (m | 1) * panels(n)
+    cdef real* x_block = w_t + n * panels(k)
+    cdef real* rest = x_block + (m | 1) * min(panels(k), <Py_ssize_t>MG)
+    cdef fp_mode callers
     inputs[0], inputs[1], inputs[2], inputs[3] = dy, x, w, y
     sizes[0], sizes[1], sizes[2], sizes[3] = m * n, m * k, k * n, m * n
     for i in range(4):
@@ -117,6 +135,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
             return False
     if not (apart(dx, m * k, dw, k * n) and apart(db, n, dx, m * k) and apart(db, n, dw, k * n)):
         return False
+    callers = enter_kernel_mode()
     p.c = dx
     g.g = dw
     backward_to_panels(z_p, row, dy, y, m, n, activation, alpha)
@@ -140,6 +159,8 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         p.y = NULL
         p.exact = True
         p.a_block = p.b_block = NULL
+        p.packed = NULL
+        p.edge = rest
         gemm(&p)
     if n:
         begin(&store, RULE_GRADIENT)
@@ -149,7 +170,10 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         g.n = n
         g.a = x
         g.a_row = k
-        g.a_block = w_t + n * panels(k)
+        g.a_block = x_block
+        g.block = rest
+        g.square = rest + min(panels(k), <Py_ssize_t>MG) * NR
+        g.chunk = g.square + NR * NR
         g.d = z_p
         g.panel = row
         g.g_row = n
@@ -157,6 +181,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         g.g_padded = False
         gemm_gradient(&g, &store)
         bias_gradient(z_p, row, m, n, db, &store)
+    leave_kernel_mode(callers)
     return True
 
 
@@ -529,10 +554,9 @@ cdef inline object code_and_alpha(object activation):
 
 def array_dense_forward(x, w, b, activation="identity", *, out=None):
     cdef Py_buffer view[4]          # x, w, b, out: the first `held` of them are ours to release
-    cdef int held = 0, code
+    cdef int held = 0, code, done
     cdef double alpha
     cdef Py_ssize_t m, k, n
-    cdef bint done
     try:
         if not look(&view[0], x, TO_READ):
             return NotImplemented if sibling is None else sibling.array_dense_forward(x, w, b, activation, out=out)
@@ -559,6 +583,8 @@ def array_dense_forward(x, w, b, activation="identity", *, out=None):
         with nogil:
             done = dense_layer(<real*>view[3].buf, <const real*>view[0].buf, <const real*>view[1].buf,
                          <const real*>view[2].buf, m, k, n, code, <real>alpha)
+        if done < 0:
+            raise MemoryError
         return out if done else NotImplemented
     except (TypeError, ValueError):     # no such activation; more bytes than there are addresses
         return NotImplemented

@@ -313,6 +313,8 @@ cdef struct Product:
                                 # vectors can be read and written
     real* a_block               # scratch for block after block of a plain a, (MC | 1) KC reals, and of a plain b,
     real* b_block               # KC panels(n) reals, in panels; or NULL: it is used as it is
+    real* packed                # scratch for a panel of a plain b: min(k, KC) NR reals where it is packed or exact
+    real* edge                  # and for a strip of c whose last columns do not exist: min(m, MC) NR reals if exact
 
 
 cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
@@ -396,14 +398,15 @@ cdef void one_row(const Product* p) noexcept nogil:
     map_array(p.activation, p.c, p.c, p.n, p.alpha)
 
 
+cdef inline bint is_one_row(const Product* p) noexcept nogil:
+    return p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL
+
+
 cdef void multiply_block(const Product* p, bint first, bint last, bint streamed) noexcept nogil:
     """gemm for a block of A and of B that the caches hold: one strip of C after another. Only the last block of
     k finishes C; where all of B does not stay in the cache (`streamed`), the next panel is fetched ahead."""
     cdef Tile t
-    cdef real space[BLOCK + LINE]
-    cdef real* edge = to_line(space)    # a strip of C whose last columns do not exist
     cdef real bias_edge[NR]
-    cdef real panel[PANEL + LINE]       # of a plain B
     cdef Py_ssize_t n = 0, width
     cdef real* c
     cdef real* here             # where the strip is computed: in C or beside it
@@ -415,7 +418,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     t.a_run = p.a_run
     t.a_panel = p.a_panel
     t.y_row = p.c_row
-    t.packed = to_line(panel)
+    t.packed = p.packed
     t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
     t.finish = STORE
     if last and p.activation == ACT_RELU:
@@ -448,10 +451,10 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
         here = c
         t.c_row = p.c_row
         if partial:
-            here = edge
+            here = p.edge
             t.c_row = NR
             if not first:
-                copy_tile(edge, NR, c, p.c_row, p.m, width)
+                copy_tile(p.edge, NR, c, p.c_row, p.m, width)
         t.c = here
         t.y = y
         strip(&t, p.m, nv)
@@ -461,7 +464,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
             else:
                 activate_backward(p.activation, p.alpha, here, t.c_row, y, t.y_row, p.m, nv)
         if partial:
-            copy_tile(c, p.c_row, edge, NR, p.m, width)
+            copy_tile(c, p.c_row, p.edge, NR, p.m, width)
         n += width
 
 
@@ -475,7 +478,7 @@ cdef void gemm(Product* p) noexcept nogil:
     cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
     cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, k0
     cdef bint streamed = p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
-    if p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL:
+    if is_one_row(p):
         one_row(p)
         return
     for kb in range(k_blocks):
@@ -518,22 +521,36 @@ cdef struct Gradient:
     Py_ssize_t g_row            # (NR: plain)
     Py_ssize_t g_panel
     bint g_padded               # rows of g can be written up to the next whole line
+    real* block                 # scratch for the gradient of at most MG inputs and NR outputs
+    real* chunk                 # another, where there are more than CHUNK rows
+    real* square                # and of NR inputs and outputs
+
+
+cdef inline void gradient_scratch(Gradient* p, real* scratch) noexcept nogil:
+    """From SCRATCH reals that begin with a cache line."""
+    p.block = scratch
+    p.chunk = scratch + BLOCK
+    p.square = scratch + 2 * BLOCK
+
+
+cdef inline Py_ssize_t blocks_of(Py_ssize_t rows) noexcept nogil:
+    """Blocks of at most KG rows that a chunk is summed in."""
+    return max(1, (rows + KG - 1) // KG)
 
 
 cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ssize_t k1, Py_ssize_t n, Py_ssize_t width,
-                          Py_ssize_t r_blocks, Tile* t, real* block) noexcept nogil:
-    """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, n:n + width] for so few columns that lanes of their vectors would idle:
-    D^T A, whose rows fill vectors, transposed. a is the panel of k0."""
-    cdef real space[NR * NR + LINE]
-    cdef real* g = to_line(space)
-    cdef Py_ssize_t k = k0, end, rb, r0
+                          Py_ssize_t c0, Py_ssize_t rows, Tile* t, real* block) noexcept nogil:
+    """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, n:n + width], over `rows` rows from c0 on, for so few columns that lanes
+    of their vectors would idle: D^T A, whose rows fill vectors, transposed. a is the panel of k0."""
+    cdef real* g = p.square
+    cdef Py_ssize_t k = k0, end, rb, r0, r_blocks = blocks_of(rows)
     t.c_row = NR
     t.finish = STORE
     while k < k1:
         end = min(k1, (k // NR + 1) * NR)
         for rb in range(r_blocks):
-            r0 = share(p.rows, rb, r_blocks)
-            t.k = share(p.rows, rb + 1, r_blocks) - r0
+            r0 = c0 + share(rows, rb, r_blocks)
+            t.k = c0 + share(rows, rb + 1, r_blocks) - r0
             t.a = p.d + r0 * NR + n // NR * p.panel
             t.b = a + r0 * NR
             t.c = g
@@ -544,17 +561,24 @@ cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ss
         k = end
 
 
+cdef void add_block(real* total, const real* block, Py_ssize_t n) noexcept nogil:
+    """total += block, of n reals in whole vectors."""
+    cdef Py_ssize_t i
+    for i from 0 <= i < n by VL:
+        vstore(total + i, vload(total + i) + vload(block + i))
+
+
 cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept nogil:
-    """G[k0:k1] = A[:, k0:k1]^T D, handed to the optimizer while it is in the registers (a stored gradient, SGD with
-    and without momentum) or in the first-level cache (every other rule)."""
+    """G[k0:k1] = A[:, k0:k1]^T D, to which the update rule is applied while it is in the registers (a stored gradient,
+    SGD with and without momentum) or in the first-level cache (every other rule). More than CHUNK rows are summed
+    chunk by chunk: the error of a single chain would grow with its length."""
     cdef Tile t
-    cdef real space[BLOCK + LINE]
-    cdef real* block = to_line(space)   # gradient of at most MG inputs and NR outputs
-    cdef Py_ssize_t r_blocks = max(1, (p.rows + KG - 1) // KG)
-    cdef Py_ssize_t k0, k1, k, end, rb, r0, n, width
+    cdef real* block = p.block
+    cdef real* sums             # of a chunk: there, or beside it
+    cdef Py_ssize_t k0, k1, k, end, rb, r0, r_blocks, c0, rows, n, width
     cdef const real* a
     cdef int nv
-    cdef bint fused = r_blocks == 1 and in_registers(optimizer), direct
+    cdef bint fused = p.rows <= KG and in_registers(optimizer), direct, narrow
     t.y = t.next = NULL
     t.packed = NULL
     t.y_row = 0
@@ -575,52 +599,66 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
         while n < p.n:
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
-            if p.rows >= VL and width * panels(k1 - k0) < nv * VL * (k1 - k0):
-                narrow_gradient(p, a, k0, k1, n, width, r_blocks, &t, block)
-                update(optimizer, p.g + k0 * p.g_row + n // NR * p.g_panel, p.g_row, block, NR, k1 - k0, width)
-                break
-            direct = fused and (p.g_padded or width == nv * VL)
-            for rb in range(r_blocks):
-                r0 = share(p.rows, rb, r_blocks)
-                t.k = share(p.rows, rb + 1, r_blocks) - r0
-                t.b = p.d + r0 * NR + n // NR * p.panel
-                t.start = FROM_C if rb else FROM_ZERO
-                t.finish = UPDATE if direct and optimizer.rule != RULE_GRADIENT else STORE
-                k = k0
-                while k < k1:
-                    end = min(k1, (k // NR + 1) * NR)
-                    t.a = a + r0 * NR + (k // NR - k0 // NR) * p.panel + k % NR
-                    t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else block + (k - k0) * NR
-                    t.c_row = p.g_row if direct else NR
-                    strip(&t, end - k, nv)
-                    k = end
+            narrow = p.rows >= VL and width * panels(k1 - k0) < nv * VL * (k1 - k0)
+            direct = fused and not narrow and (p.g_padded or width == nv * VL)
+            c0 = 0
+            while c0 < p.rows or c0 == 0:
+                rows = min(p.rows - c0, <Py_ssize_t>CHUNK)
+                sums = block if c0 == 0 else p.chunk
+                if narrow:
+                    narrow_gradient(p, a, k0, k1, n, width, c0, rows, &t, sums)
+                else:
+                    r_blocks = blocks_of(rows)
+                    for rb in range(r_blocks):
+                        r0 = c0 + share(rows, rb, r_blocks)
+                        t.k = c0 + share(rows, rb + 1, r_blocks) - r0
+                        t.b = p.d + r0 * NR + n // NR * p.panel
+                        t.start = FROM_C if rb else FROM_ZERO
+                        t.finish = UPDATE if direct and optimizer.rule != RULE_GRADIENT else STORE
+                        k = k0
+                        while k < k1:
+                            end = min(k1, (k // NR + 1) * NR)
+                            t.a = a + r0 * NR + (k // NR - k0 // NR) * p.panel + k % NR
+                            t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else sums + (k - k0) * NR
+                            t.c_row = p.g_row if direct else NR
+                            strip(&t, end - k, nv)
+                            k = end
+                if c0:
+                    add_block(block, sums, (k1 - k0) * NR)
+                c0 += CHUNK
             if not direct:
                 update(optimizer, p.g + k0 * p.g_row + n // NR * p.g_panel, p.g_row, block, NR, k1 - k0,
-                       nv * VL if p.g_padded else width)
+                       nv * VL if p.g_padded and not narrow else width)
             n += width
         k0 = k1
 
 
 cdef inline void sum_panels(int count, real* sums, const real* d, Py_ssize_t panel, Py_ssize_t rows) noexcept nogil:
-    """Sums over the rows, in their order, of the columns of `count` panels, a constant at every call."""
+    """Sums over the rows of the columns of `count` panels, a constant at every call: chunk by chunk, as the gradient."""
     cdef vec acc[4][NV]
-    cdef Py_ssize_t r
+    cdef Py_ssize_t r, r0 = 0, r1
     cdef int p, j
     for p in range(count):
         for j in range(NV):
-            acc[p][j] = vset1(0)
-    for r in range(rows):
+            vstore(sums + p * NR + j * VL, vset1(0))
+    while r0 < rows:
+        r1 = min(rows, r0 + CHUNK)
         for p in range(count):
             for j in range(NV):
-                acc[p][j] = acc[p][j] + vload(d + p * panel + r * NR + j * VL)
-    for p in range(count):
-        for j in range(NV):
-            vstore(sums + p * NR + j * VL, acc[p][j])
+                acc[p][j] = vset1(0)
+        for r in range(r0, r1):
+            for p in range(count):
+                for j in range(NV):
+                    acc[p][j] = acc[p][j] + vload(d + p * panel + r * NR + j * VL)
+        for p in range(count):
+            for j in range(NV):
+                vstore(sums + p * NR + j * VL, vload(sums + p * NR + j * VL) + acc[p][j])
+        r0 = r1
 
 
 cdef void bias_gradient(const real* d, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n, real* b,
                         const Optimizer* optimizer) noexcept nogil:
-    """The sum of d (rows, n), in panels, over its rows, handed to the optimizer."""
+    """The sum of d (rows, n), in panels, over its rows, to which the update rule is applied."""
     cdef real space[4 * NR + LINE]
     cdef real* sums = to_line(space)
     cdef Py_ssize_t width

@@ -12,7 +12,7 @@ cdef struct Inference:
     Py_ssize_t out_column
     Py_ssize_t width            # the widest layer, in whole panels
     Py_ssize_t block            # rows that go through the network together
-    real* scratch               # for each thread 3 blocks of (block | 1) width reals, and width more
+    real* scratch               # see activations_nbytes and product_nbytes
     int threads
     bint shares_columns         # all rows are one block, in the scratch of one thread
     Barrier barrier
@@ -24,7 +24,17 @@ cdef inline Py_ssize_t panel_of(const Inference* run) noexcept nogil:
 
 
 cdef inline Py_ssize_t scratch_of_thread(const Inference* run) noexcept nogil:
+    """Reals: 3 blocks of (block | 1) width, and width more."""
     return (3 * (run.block | 1) + 1) * run.width
+
+
+cdef inline Py_ssize_t activations_nbytes(const Inference* run) noexcept nogil:
+    return (1 if run.shares_columns else run.threads) * scratch_of_thread(run) * sizeof(real)
+
+
+cdef inline Py_ssize_t product_nbytes(const Inference* run) noexcept nogil:
+    """What a thread's packed take to pack weights, after the activations of all threads."""
+    return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS else 0
 
 
 cdef inline Layer columns_of(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
@@ -41,25 +51,25 @@ cdef inline Layer columns_of(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) n
 
 
 cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
-                      Py_ssize_t x_run, Py_ssize_t rows, real* deviation) noexcept nogil:
+                      Py_ssize_t x_run, Py_ssize_t rows, real* deviation, real* packed) noexcept nogil:
     """y = the outputs of a layer: in panels, or plain where panel is NR."""
     cdef Py_ssize_t p
-    dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, y, layer.row_out if panel == NR else NR, panel,
-          x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows)
+    dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
+          x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
     if layer.scale != NULL:
         running_deviation(layer, deviation)
-        normalise_rows(layer, y, NULL, panel, layer.running_mean, deviation, rows)
+        normalise_rows(layer, layer.scale, layer.b, y, NULL, panel, layer.running_mean, deviation, rows)
         for p in range(panels(layer.n_out) // NR):
             map_array(layer.activation, y + p * panel, y + p * panel, rows * NR, layer.alpha)
 
 
-cdef void infer(void* argument, int thread) noexcept nogil:
+cdef void infer_rows(Inference* run, int thread) noexcept nogil:
     """out = the last layer of every row, a block of rows at a time."""
-    cdef Inference* run = <Inference*>argument
     cdef const Layer* top = run.layers + run.depth - 1
     cdef Py_ssize_t r = 0, end = run.x.rows, panel = panel_of(run), size = (run.block | 1) * run.width
     cdef Py_ssize_t rows, n_panels, n0 = 0, n1, i, j
     cdef real* mine = run.scratch
+    cdef real* packed = run.scratch + (activations_nbytes(run) + thread * product_nbytes(run)) // <Py_ssize_t>sizeof(real)
     cdef char* to
     cdef real* x
     cdef real* y
@@ -97,9 +107,10 @@ cdef void infer(void* argument, int thread) noexcept nogil:
             if l == 0 and in_place:
                 infer_layer(run, layer, y, panel if l < run.depth - 1 else NR,
                             <const real*>(run.x.data + r * run.x.row), run.x.row // <Py_ssize_t>sizeof(real), ENDLESS,
-                            rows, deviation + n0)
+                            rows, deviation + n0, packed)
             else:
-                infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x, NR, NR, rows, deviation + n0)
+                infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x, NR, NR, rows,
+                            deviation + n0, packed)
             if run.shares_columns and l < run.depth - 1:
                 barrier_wait(&run.barrier, run.threads)
         for i in range(rows):
@@ -110,3 +121,10 @@ cdef void infer(void* argument, int thread) noexcept nogil:
                 for j in range(n1 - n0):
                     (<real*>(to + j * run.out_column))[0] = z[i * top.row_out + n0 + j]
         r += rows
+
+
+cdef void infer(void* argument, int thread) noexcept nogil:
+    """One thread of a forward pass, in the kernels' floating-point mode."""
+    cdef fp_mode callers = enter_kernel_mode()
+    infer_rows(<Inference*>argument, thread)
+    leave_kernel_mode(callers)

@@ -7,6 +7,10 @@ cdef struct Layer:
     int activation
     real alpha
     double dropout              # share of the outputs that training drops
+    # where its parameters begin, in any buffer laid out as fastmlp/layout.py says
+    Py_ssize_t at_w
+    Py_ssize_t at_b
+    Py_ssize_t at_scale         # -1 without batch normalisation
     # the caller's
     real* w                     # (n_in, n_out), plain
     real* b                     # (n_out,)
@@ -17,6 +21,8 @@ cdef struct Layer:
     double epsilon
     # the workspace's, for training
     real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them
+    real* b_p                   # (n_out,) the biases then
+    real* scale_p               # (n_out,) and the scales
     real* w_t                   # (n_out, n_in) in panels, for every layer but the first
     real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
     real* s                     # (batch, n_out) in panels: slopes dy/dz, where y does not tell them, or NULL
@@ -41,10 +47,12 @@ cdef inline bint finished_apart(const Layer* layer) noexcept nogil:
     return layer.scale != NULL or layer.s != NULL
 
 
-cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel,
+cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel, const real* b,
                 real* y, Py_ssize_t y_row, Py_ssize_t y_panel,
-                const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows) noexcept nogil:
-    """y = f(x w + b), or the pre-activations alone; each matrix plain or in panels"""
+                const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows,
+                real* packed) noexcept nogil:
+    """y = f(x w + b), or the pre-activations alone; each matrix unpacked or in panels. `packed` is scratch for a panel of
+    unpacked weights that PACK_PADDED_ROWS rows and more pass."""
     cdef Product p
     p.m = rows
     p.n = layer.n_out
@@ -59,12 +67,14 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.c = y
     p.c_row = y_row
     p.c_panel = y_panel
-    p.bias = layer.b if layer.scale == NULL else NULL       # else it is the shift
+    p.bias = b if layer.scale == NULL else NULL     # else it is the shift
     p.activation = ACT_IDENTITY if apart else layer.activation
     p.alpha = layer.alpha
     p.y = NULL
     p.exact = False
     p.a_block = p.b_block = NULL
+    p.packed = packed
+    p.edge = NULL
     gemm(&p)
 
 
@@ -91,4 +101,5 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.y = (below.s if below.s != NULL else below.y) + r0 * NR
     p.exact = False
     p.a_block = p.b_block = NULL
+    p.packed = p.edge = NULL
     gemm(&p)

@@ -25,7 +25,8 @@ cdef struct Optimizer:
     real lr                     # divided by the bias correction of the first moment
     real correction             # of the root of the second moment, a factor
     real shrink                 # p -= shrink p first: learning rate times decoupled weight decay
-    real scale                  # of the gradient: what a limit on its norm leaves of it
+    real prescale               # of the gradient: a power of two, and what a limit on its norm then leaves of it
+    real scale
     # of all steps
     real beta1, rest1           # of the first moment, or the momentum; 1 - beta1, rounded once
     real beta2, rest2           # of the second moment
@@ -41,7 +42,7 @@ cdef void begin(Optimizer* o, int rule) noexcept nogil:
     """A rule that does nothing but its formula; slots are as they were."""
     o.rule = rule
     o.lr = o.shrink = o.beta1 = o.beta2 = o.weight_decay = o.l1 = 0
-    o.correction = o.scale = o.rest1 = o.rest2 = o.eps = 1
+    o.correction = o.prescale = o.scale = o.rest1 = o.rest2 = o.eps = 1
     o.clip = INFINITY
     o.decoupled = False
 
@@ -72,7 +73,7 @@ cdef inline void set_rates(Optimizer* o, const double* rates) noexcept nogil:
 
 cdef inline bint is_bare(const Optimizer* o) noexcept nogil:
     """Nothing happens to the gradient but weight decay."""
-    return o.scale == 1 and o.l1 == 0 and o.clip == INFINITY
+    return o.prescale == 1 and o.scale == 1 and o.l1 == 0 and o.clip == INFINITY
 
 
 cdef inline bint in_registers(const Optimizer* o) noexcept nogil:
@@ -89,19 +90,13 @@ cdef inline vec sgd(vec p, vec g, vec minus_lr, vec weight_decay) noexcept nogil
     return vfma(minus_lr, vfma(weight_decay, p, g), p)
 
 
-cdef inline vec fading(vec v) noexcept nogil:
-    """v, or 0 where it is below the smallest normal number: what fades by a factor each step would end there, in
-    numbers that some processors take a hundred times longer for."""
-    return vselect(vless(vabs(v), vfrom_bits(vset1_int(<ireal>1 << MANTISSA))), vset1(0), v)
-
-
 cdef inline vec stepped(int rule, bint bare, const Optimizer* o, vec p, vec g, vec* a, vec* b) noexcept nogil:
     """The parameters p after a step; a and b, their slots, change in place. rule and bare are constants at
     every call."""
     if rule == RULE_GRADIENT:
         return g
     if not bare:
-        g = g * vset1(o.scale)
+        g = g * vset1(o.prescale) * vset1(o.scale)
         g = vmax(vset1(-o.clip), vmin(vset1(o.clip), g))                # NaN stays NaN
     if rule == RULE_SGD and bare:
         return sgd(p, g, vset1(-o.lr), vset1(o.weight_decay))
@@ -109,9 +104,9 @@ cdef inline vec stepped(int rule, bint bare, const Optimizer* o, vec p, vec g, v
     if not bare:
         g = g + vselect(vless(vset1(0), vabs(p)), vwith_sign(vset1(o.l1), p), vset1(0))
     if rule == RULE_MOMENTUM:
-        a[0] = g = fading(vfma(vset1(o.beta1), a[0], g))
+        a[0] = g = vfma(vset1(o.beta1), a[0], g)
     elif rule == RULE_NESTEROV:
-        a[0] = fading(vfma(vset1(o.beta1), a[0], g))
+        a[0] = vfma(vset1(o.beta1), a[0], g)
         g = vfma(vset1(o.beta1), a[0], g)
     elif rule == RULE_ADAGRAD:
         a[0] = vfma(g, g, a[0])
@@ -120,7 +115,7 @@ cdef inline vec stepped(int rule, bint bare, const Optimizer* o, vec p, vec g, v
         a[0] = vfma(vset1(o.beta2), a[0], vset1(o.rest2) * g * g)
         g = g / (vsqrt(a[0]) + vset1(o.eps))
     elif rule == RULE_ADAM:
-        a[0] = fading(vfma(vset1(o.beta1), a[0], vset1(o.rest1) * g))
+        a[0] = vfma(vset1(o.beta1), a[0], vset1(o.rest1) * g)
         b[0] = vfma(vset1(o.beta2), b[0], vset1(o.rest2) * g * g)
         g = a[0] / vfma(vsqrt(b[0]), vset1(o.correction), vset1(o.eps))
         p = vfma(vset1(-o.shrink), p, p)

@@ -115,6 +115,38 @@ cdef real dot_row(const real* a, const real* b, Py_ssize_t n) noexcept nogil:
     return tree_sum(lanes)
 
 
+cdef real squares_row(const real* x, real factor, Py_ssize_t n) noexcept nogil:
+    """sum_c (x_c factor)^2"""
+    cdef vec lanes[TREE]
+    cdef vec scaled
+    cdef Py_ssize_t c = 0
+    cdef int j
+    clear(lanes)
+    while c < n:
+        for j in range(TREE):
+            if c < n:
+                scaled = vload_part(x + c, n - c, 0) * vset1(factor)
+                lanes[j] = vfma(scaled, scaled, lanes[j])
+                c += VL
+    return tree_sum(lanes)
+
+
+cdef real largest_of_row(const real* x, Py_ssize_t n) noexcept nogil:
+    """max_c |x_c|; a NaN may or may not be seen."""
+    cdef real lane[VL]
+    cdef real largest = 0
+    cdef vec m = vset1(0)
+    cdef Py_ssize_t c
+    cdef int i
+    for c from 0 <= c < n by VL:
+        m = vmax(m, vabs(vload_part(x + c, n - c, 0)))
+    vstore(lane, m)
+    for i in range(VL):
+        if lane[i] > largest:
+            largest = lane[i]
+    return largest
+
+
 cdef void softmax_backward_row(real* dx, const real* dy, const real* y, Py_ssize_t n) noexcept nogil:
     """dx_c = y_c (dy_c - sum_k dy_k y_k)"""
     cdef real inner = dot_row(dy, y, n)

@@ -309,7 +309,7 @@ FASTMLP_INLINE real *vanew(real *p) { return p; }
  * sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b; and
  * a whole block of b if more than PACK_BLOCK_ROWS rows pass it.
  * A b of more than CACHED reals does not stay in the second-level cache: its next panel is fetched ahead, for few
- * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch. */
+ * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch, SCRATCH is all that a gradient takes. */
 enum {
     NV = 2,
     NR = NV * VL,
@@ -325,9 +325,11 @@ enum {
 #endif
     MC = 1024 / sizeof(real),
     KG = 512,
+    CHUNK = 4096,                 /* rows of a batch that one chain sums: the sums of chunks are then added in order */
     MG = 768 / sizeof(real),
     PANEL = KC * NR,
     BLOCK = (MC > MG ? MC : MG) * NR,
+    SCRATCH = 2 * BLOCK + NR * NR,
     PACK_ROWS = 48,
     PACK_PADDED_ROWS = 20 * MR,
     PACK_COLUMNS = 32 * NR,

@@ -14,7 +14,9 @@ cdef extern from "simd.h" nogil:
         MC
         PANEL
         BLOCK
+        SCRATCH
         KG
+        CHUNK
         CACHED
         STREAMED
         MG

@@ -3,9 +3,10 @@
 # A training step has two phases. (1) Each thread takes its own rows of the batch through all layers,
 # forward and back; where a layer is normalised over the batch, the threads meet. (2) After a barrier each
 # thread owns a slice of every weight matrix: it sums the gradient of a tile over the whole batch, updates the
-# parameters while the sum is in registers or cache, and renews the transposed copy that the next step goes
-# back through. Only a limit on the norm of all gradients makes it write them down first. No sum depends on who
-# owns what.
+# parameters while the sum is in registers or cache, and renews the transposed copy that the next step's backward pass
+# reads. Only a limit on the norm of all gradients makes it store them first. No sum depends on who owns what.
+#
+# Samples of weight 0 take no part: a batch is its other rows.
 
 cdef struct Run:
     Layer* layers
@@ -18,22 +19,27 @@ cdef struct Run:
     Table target_rows           # where targets are values
     const double* weights       # of the samples, or NULL
     const Py_ssize_t* order     # sample at each place, or NULL
-    Py_ssize_t n                # samples
+    Py_ssize_t n                # places
     Py_ssize_t batch_size
     Py_ssize_t first, last      # steps
-    bint load, store            # the weights from the caller's arrays before the run, and back after it
+    Py_ssize_t done             # steps that were completed
+    bint load, store            # parameters and state from the caller's arrays before the run, and back after it
+    real* parameters            # the caller's, and the rule's state, all laid out alike
+    real* state[MOST_SLOTS]
+    int slots
+    real* gradients             # where they are stored, laid out like the parameters, or NULL
     # the rules
     LossRule loss
     PyObject* loss_function     # the caller's own loss, or NULL
     bint failed                 # it raised
+    Py_ssize_t wrong            # a sample whose label is no class any more, or -1
+    long process                # that began the run
+    fp_mode callers_mode        # of the calling thread
     Optimizer weight_rule
     Optimizer bias_rule
     const double* rates         # (steps, RATES) of the optimizer, or NULL: gradients only
     Py_ssize_t rates_row        # from a step to the next: 0 where all are alike
     double clip_norm            # largest norm of all gradients, or 0
-    Py_ssize_t destination      # distance of the gradients from the parameters, where they are written down
-    int slots
-    Py_ssize_t slot[MOST_SLOTS] # distances of the rule's state from the caller's parameters
     uint64_t seed               # of dropout
     uint64_t count              # steps the model took before this run
     # the batch at hand
@@ -46,8 +52,16 @@ cdef struct Run:
     double* w                   # (batch,) weights of the rows
     real* losses
     double* squares             # of every row of every layer's gradients
+    real* scratch               # SCRATCH reals for every thread
     double loss_sum             # over all samples so far, each times its weight
     double weight_sum
+
+
+cdef struct Batch:
+    Py_ssize_t start            # its first place
+    Py_ssize_t end
+    Py_ssize_t rows             # samples there whose weight is not 0
+    double weight               # and what they weigh
 
 
 # Phase 1: rows of the batch ------------------------------------------------------------------------
@@ -62,31 +76,55 @@ cdef enum:
     AHEAD = 16384               # bytes of samples that are fetched before they are read
 
 
-cdef void gather_batch(Run* run, Py_ssize_t start, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
+cdef inline Py_ssize_t next_counted(const Run* run, Py_ssize_t place, Py_ssize_t end) noexcept nogil:
+    """The first place from `place` on whose sample does not weigh 0; the last one at the least."""
+    while place < end - 1 and run.weights != NULL and not run.weights[sample_at(run, place)] > 0:
+        place += 1
+    return place
+
+
+cdef Batch batch_of(const Run* run, Py_ssize_t step) noexcept nogil:
+    """The samples of a step; the last batch may be smaller."""
+    cdef Batch batch
+    cdef Py_ssize_t place
+    cdef double weight
+    batch.start = step * run.batch_size
+    batch.end = min(run.n, batch.start + run.batch_size)
+    batch.weight = batch.rows = batch.end - batch.start
+    if run.weights != NULL:
+        batch.weight = batch.rows = 0
+        for place in range(batch.start, batch.end):
+            weight = run.weights[sample_at(run, place)]
+            batch.rows += weight > 0
+            batch.weight += weight
+    return batch
+
+
+cdef void gather_batch(Run* run, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
-    cdef Py_ssize_t i, sample, next, ahead = AHEAD // row_nbytes(&run.table) + 1
+    cdef Py_ssize_t i, place = batch.start, sample, next, label, ahead = AHEAD // row_nbytes(&run.table) + 1
+    if run.weights == NULL:
+        place += r0
+    else:
+        for i in range(r0):
+            place = next_counted(run, place, batch.end) + 1
     for i in range(r0, r1):
-        sample = sample_at(run, start + i)
-        next = sample_at(run, start + i + ahead)
+        place = next_counted(run, place, batch.end)
+        sample = sample_at(run, place)
+        next = sample_at(run, place + ahead)
+        place += 1
         convert_row(run.x + i * NR, NR, run.panel, &run.table, sample, next)
         if run.weights != NULL:
             run.w[i] = run.weights[sample]
         if run.targets.labels != NULL:
-            run.labels[i] = run.targets.labels[sample]
+            label = run.targets.labels[sample]
+            if not 0 <= label < top.n_out:      # they were right when the call began
+                run.wrong = sample
+                label = 0
+            run.labels[i] = label
         elif run.loss_function == NULL:
             convert_row(run.t + i * top.row_out, top.row_out, 0, &run.target_rows, sample, next)
-
-
-cdef double total_weight(const Run* run, Py_ssize_t start, Py_ssize_t rows) noexcept nogil:
-    """Of all rows of the batch, in their order."""
-    cdef double total = 0
-    cdef Py_ssize_t i
-    if run.weights == NULL:
-        return rows
-    for i in range(start, start + rows):
-        total += run.weights[sample_at(run, i)]
-    return total
 
 
 cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssize_t rows,
@@ -99,7 +137,8 @@ cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssiz
         batch_statistics(layer, run.panel, rows, share(n_panels, thread, run.threads),
                          share(n_panels, thread + 1, run.threads), run.rates != NULL)
         barrier_wait(&run.barrier, run.threads)
-        normalise_rows(layer, layer.y + r0 * NR, layer.x_hat + r0 * NR, run.panel, layer.mean, layer.deviation, r1 - r0)
+        normalise_rows(layer, layer.scale_p, layer.b_p, layer.y + r0 * NR, layer.x_hat + r0 * NR, run.panel,
+                       layer.mean, layer.deviation, r1 - r0)
     for p in range(n_panels):
         here = p * run.panel + r0 * NR
         if layer.s != NULL:
@@ -110,58 +149,65 @@ cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssiz
         drop_rows(layer, run.seed, run.count + (step - run.first), number, run.panel, r0, r1)
 
 
-cdef bint call_loss(Run* run, Py_ssize_t start, Py_ssize_t rows) noexcept with gil:
-    """The caller's own loss: writes its gradient over the logits; False where it raised."""
-    loss = (<object>run.loss_function)(<real[:rows, :run.z_row]>run.z, start, rows)
-    if loss is None:
+cdef bint call_loss(Run* run, const Batch* batch) noexcept with gil:
+    """The caller's own loss, in the caller's floating-point mode: writes its gradient over the logits. False where
+    it raised, be it a signal's handler on the way in, and in the child of a fork, which has no other threads."""
+    cdef fp_mode mode = run.callers_mode
+    leave_kernel_mode(mode)
+    try:
+        loss = (<object>run.loss_function)(<real[:batch.rows, :run.z_row]>run.z, batch.start, batch.rows)
+        if getpid() != run.process:
+            run.threads = 1
+            raise RuntimeError("the loss forked, and this child process cannot go on with its parent's training")
+        run.loss_sum += <double>loss * batch.rows
+        run.weight_sum += batch.rows
+        return True
+    except BaseException as error:
+        (<object>run.loss_function).error = error
         return False
-    run.loss_sum += <double>loss * rows
-    run.weight_sum += rows
-    return True
+    finally:
+        enter_kernel_mode()
 
 
-cdef void loss_of_batch(Run* run, int thread, Py_ssize_t start, Py_ssize_t rows, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
+cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Losses of rows r0..r1, and their gradients over the logits."""
     cdef Layer* top = run.layers + run.depth - 1
     cdef Targets targets
-    cdef double weight
     if run.loss_function != NULL:
+        if run.rates != NULL:               # it may look at the model
+            store_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
-        if thread == 0 and not call_loss(run, start, rows):
+        if thread == 0 and not call_loss(run, batch):
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         return
     targets.labels = run.labels if run.targets.labels != NULL else NULL
     targets.rows = run.t
     targets.row = top.row_out
-    weight = total_weight(run, start, rows)
     loss_rows(&run.loss, run.z, run.z, run.z_row, &targets, run.losses, r0, r1, top.n_out,
-              run.w if run.weights != NULL else NULL, 1 / weight if weight > 0 else 0)
+              run.w if run.weights != NULL else NULL, 1 / batch.weight if batch.weight > 0 else 0)
 
 
-cdef inline Py_ssize_t rows_of(const Run* run, Py_ssize_t step) noexcept nogil:
-    """The last batch may be smaller."""
-    return min(run.batch_size, run.n - step * run.batch_size)
-
-
-cdef void rows_phase(Run* run, int thread, Py_ssize_t step) noexcept nogil:
+cdef void rows_phase(Run* run, int thread, Py_ssize_t step, const Batch* batch) noexcept nogil:
     """This thread's rows of the batch: gather, forward, loss, backward."""
     cdef Layer* layers = run.layers
     cdef Layer* layer
     cdef Layer* top = layers + run.depth - 1
-    cdef Py_ssize_t start = step * run.batch_size, rows = rows_of(run, step), n_panels, i
+    cdef Py_ssize_t rows = batch.rows, n_panels, i
     cdef Py_ssize_t r0 = share(rows, thread, run.threads), r1 = share(rows, thread + 1, run.threads)
     cdef int l
-    gather_batch(run, start, r0, r1)
+    gather_batch(run, batch, r0, r1)
     for l in range(run.depth):
         layer = layers + l
-        dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR,
+        dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p,
               layer.y + r0 * NR if layer != top else run.z + r0 * run.z_row,
               NR if layer != top else run.z_row, run.panel if layer != top else NR,
-              (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0)
+              (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, NULL)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
-    loss_of_batch(run, thread, start, rows, r0, r1)
+    loss_of_batch(run, thread, batch, r0, r1)
+    if run.failed:
+        return
     if run.z != top.d:
         for i in range(r0, r1):
             to_panels(top.d + i * NR, run.panel, run.z + i * run.z_row, top.n_out)
@@ -179,15 +225,31 @@ cdef void rows_phase(Run* run, int thread, Py_ssize_t step) noexcept nogil:
 
 # Phase 2: slices of the parameters -----------------------------------------------------------------
 
-cdef void load_slice(Run* run, const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """Inputs k0..k1 of the weights, and of the rule's state, from the caller's arrays to panels."""
-    cdef Py_ssize_t at = k0 * layer.row_out
-    cdef int i
-    pack(layer.w_p + k0 * NR, layer.n_in * NR, layer.w + at, layer.row_out, k1 - k0, layer.n_out)
-    for i in range(run.slots):
-        pack(layer.w_p + run.weight_rule.slot[i] + k0 * NR, layer.n_in * NR, layer.w + run.slot[i] + at,
-             layer.row_out, k1 - k0, layer.n_out)
-    transpose_slice(layer, k0, k1)
+cdef inline void copy_vectors(real* to, const real* source, Py_ssize_t n) noexcept nogil:
+    memcpy(to, source, n * sizeof(real))
+
+
+cdef void load_share(Run* run, int thread) noexcept nogil:
+    """This thread's inputs of all weights, and of the rule's state, from the caller's arrays to panels; biases and scales
+    are the first thread's."""
+    cdef Layer* layer
+    cdef real* source
+    cdef Py_ssize_t k0, k1, away
+    cdef int l, i
+    for l in range(run.depth):
+        layer = run.layers + l
+        k0 = share(layer.n_in, thread, run.threads)
+        k1 = share(layer.n_in, thread + 1, run.threads)
+        for i in range(-1, run.slots):
+            source = run.parameters if i < 0 else run.state[i]
+            away = 0 if i < 0 else run.weight_rule.slot[i]
+            pack(layer.w_p + away + k0 * NR, layer.n_in * NR, source + layer.at_w + k0 * layer.row_out, layer.row_out,
+                 k1 - k0, layer.n_out)
+            if thread == 0:
+                copy_vectors(layer.b_p + away, source + layer.at_b, layer.n_out)
+                if layer.scale != NULL:
+                    copy_vectors(layer.scale_p + away, source + layer.at_scale, layer.n_out)
+        transpose_slice(layer, k0, k1)
 
 
 cdef void unpack(real* x, Py_ssize_t x_row, const real* y, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
@@ -197,14 +259,25 @@ cdef void unpack(real* x, Py_ssize_t x_row, const real* y, Py_ssize_t panel, Py_
         copy_tile(x + c, x_row, y + c // NR * panel, NR, rows, min(n - c, <Py_ssize_t>NR))
 
 
-cdef void store_slice(Run* run, const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """And back."""
-    cdef Py_ssize_t at = k0 * layer.row_out
-    cdef int i
-    unpack(layer.w + at, layer.row_out, layer.w_p + k0 * NR, layer.n_in * NR, k1 - k0, layer.n_out)
-    for i in range(run.slots):
-        unpack(layer.w + run.slot[i] + at, layer.row_out, layer.w_p + run.weight_rule.slot[i] + k0 * NR,
-               layer.n_in * NR, k1 - k0, layer.n_out)
+cdef void store_share(const Run* run, int thread) noexcept nogil:
+    """And to the caller's arrays."""
+    cdef Layer* layer
+    cdef real* to
+    cdef Py_ssize_t k0, k1, away
+    cdef int l, i
+    for l in range(run.depth):
+        layer = run.layers + l
+        k0 = share(layer.n_in, thread, run.threads)
+        k1 = share(layer.n_in, thread + 1, run.threads)
+        for i in range(-1, run.slots):
+            to = run.parameters if i < 0 else run.state[i]
+            away = 0 if i < 0 else run.weight_rule.slot[i]
+            unpack(to + layer.at_w + k0 * layer.row_out, layer.row_out, layer.w_p + away + k0 * NR, layer.n_in * NR,
+                   k1 - k0, layer.n_out)
+            if thread == 0:
+                copy_vectors(to + layer.at_b, layer.b_p + away, layer.n_out)
+                if layer.scale != NULL:
+                    copy_vectors(to + layer.at_scale, layer.scale_p + away, layer.n_out)
 
 
 cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
@@ -219,8 +292,8 @@ cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noex
 
 
 cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
-                       Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """The gradient of the weights of inputs k0..k1, handed to the rule; w_t is behind."""
+                       Py_ssize_t k0, Py_ssize_t k1, real* scratch) noexcept nogil:
+    """The gradient of the weights of inputs k0..k1, and the update rule applied to it; w_t is behind."""
     cdef Gradient g
     g.rows = rows
     g.k0 = k0
@@ -231,7 +304,7 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
     g.panel = run.panel
     g.a_block = NULL
     if rule.rule == RULE_GRADIENT:
-        g.g = layer.w + run.destination
+        g.g = run.gradients + layer.at_w
         g.g_row = layer.row_out
         g.g_panel = NR
     else:
@@ -239,17 +312,18 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
         g.g_row = NR
         g.g_panel = layer.n_in * NR
     g.g_padded = g.g_row == NR or layer.row_out >= panels(layer.n_out)
+    gradient_scratch(&g, scratch)
     gemm_gradient(&g, rule)
 
 
-cdef inline bint trains_turned(const Layer* layer, const Optimizer* rule) noexcept nogil:
+cdef inline bint updates_transposed(const Layer* layer, const Optimizer* rule) noexcept nogil:
     """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
     Not where the rule has state: that lies as w_p does."""
     return layer.w_t != NULL and layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
 
 
-cdef void turned_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
-                              Py_ssize_t p0, Py_ssize_t p1) noexcept nogil:
+cdef void transposed_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
+                                  Py_ssize_t p0, Py_ssize_t p1, real* scratch) noexcept nogil:
     """weights_step of panels p0..p1 of the inputs, with the gradient d^T x."""
     cdef Gradient g
     cdef Py_ssize_t p
@@ -265,6 +339,7 @@ cdef void turned_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssi
     g.g_row = NR
     g.g_panel = layer.n_out * NR
     g.g_padded = False              # of an input that does not exist the weights stay 0
+    gradient_scratch(&g, scratch)
     gemm_gradient(&g, rule)
     for p in range(p0, p1):
         transpose(layer.w_p + p * NR * NR, NR, layer.w_t + p * layer.n_out * NR, NR, layer.n_out,
@@ -273,14 +348,18 @@ cdef void turned_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssi
 
 cdef void biases_step(Run* run, Layer* layer, Py_ssize_t rows, const Optimizer* rule,
                       Py_ssize_t p0, Py_ssize_t p1) noexcept nogil:
-    """The gradient of the biases in panels p0..p1 of units, handed to the rule; and of the scales."""
+    """The gradient of the biases in panels p0..p1 of units, and the update rule applied to it; and of the scales."""
     cdef Py_ssize_t c = p0 * NR, n = min(p1 * NR, layer.n_out) - p0 * NR
-    cdef Py_ssize_t away = run.destination if rule.rule == RULE_GRADIENT else 0
+    cdef real* b = layer.b_p
+    cdef real* scale = layer.scale_p
+    if rule.rule == RULE_GRADIENT:
+        b = run.gradients + layer.at_b
+        scale = run.gradients + layer.at_scale
     if layer.scale != NULL:                 # the sums are there already
-        update(rule, layer.b + away + c, n, layer.d_shift + c, n, 1, n)
-        update(rule, layer.scale + away + c, n, layer.d_scale + c, n, 1, n)
+        update(rule, b + c, n, layer.d_shift + c, n, 1, n)
+        update(rule, scale + c, n, layer.d_scale + c, n, 1, n)
         return
-    bias_gradient(layer.d + p0 * run.panel, run.panel, rows, n, layer.b + away + c, rule)
+    bias_gradient(layer.d + p0 * run.panel, run.panel, rows, n, b + c, rule)
 
 
 cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_rule, const Optimizer* bias_rule,
@@ -288,6 +367,7 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
     """Gradient and update of this thread's inputs of every layer, and of its share of the biases."""
     cdef Layer* layer
     cdef const real* inputs
+    cdef real* scratch = run.scratch + thread * SCRATCH
     cdef Py_ssize_t n_panels, k0, k1
     cdef int l
     for l in range(run.depth):
@@ -296,46 +376,87 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
         n_panels = panels(layer.n_out) // NR
         biases_step(run, layer, rows, bias_rule, share(n_panels, thread, run.threads),
                     share(n_panels, thread + 1, run.threads))
-        if trains_turned(layer, weight_rule):
+        if updates_transposed(layer, weight_rule):
             n_panels = panels(layer.n_in) // NR
-            turned_weights_step(run, layer, inputs, rows, weight_rule, share(n_panels, thread, run.threads),
-                                share(n_panels, thread + 1, run.threads))
+            transposed_weights_step(run, layer, inputs, rows, weight_rule, share(n_panels, thread, run.threads),
+                                    share(n_panels, thread + 1, run.threads), scratch)
             continue
         k0 = share(layer.n_in, thread, run.threads)
         k1 = share(layer.n_in, thread + 1, run.threads)
-        weights_step(run, layer, inputs, rows, weight_rule, k0, k1)
+        weights_step(run, layer, inputs, rows, weight_rule, k0, k1, scratch)
         if weight_rule.rule != RULE_GRADIENT:
             transpose_slice(layer, k0, k1)
 
 
-# The same with a limit on the norm: gradients are written down, measured, and then used -------------
+# The same with a limit on the norm: gradients are stored, measured, and then used ---------------------
 
-cdef double norm_scale(Run* run, int thread) noexcept nogil:
-    """min(1, clip_norm / norm of all gradients): squares row by row, added up in one order."""
+cdef double SQUARES_MIN = 1e-24 if sizeof(real) == 4 else 1e-280     # a sum below may have lost squares to underflow
+cdef enum:
+    EXPONENT_MAX = BIAS - 1     # of powers of two that are normal numbers, and their inverses, too
+
+
+cdef double sum_of_squares(Run* run, int thread, real factor) noexcept nogil:
+    """sum of (g factor)^2 over all gradients: row by row, added in one order."""
     cdef Layer* layer
     cdef double total = 0
-    cdef const real* row
     cdef Py_ssize_t k, at = 0
     cdef int l
     for l in range(run.depth):
         layer = run.layers + l
         for k in range(share(layer.n_in, thread, run.threads), share(layer.n_in, thread + 1, run.threads)):
-            row = layer.w + run.destination + k * layer.row_out
-            run.squares[at + k] = dot_row(row, row, layer.n_out)
+            run.squares[at + k] = squares_row(run.gradients + layer.at_w + k * layer.row_out, factor, layer.n_out)
         at += layer.n_in
     barrier_wait(&run.barrier, run.threads)
     for l in range(run.depth):
         layer = run.layers + l
-        total += dot_row(layer.b + run.destination, layer.b + run.destination, layer.n_out)
+        total += squares_row(run.gradients + layer.at_b, factor, layer.n_out)
         if layer.scale != NULL:
-            total += dot_row(layer.scale + run.destination, layer.scale + run.destination, layer.n_out)
+            total += squares_row(run.gradients + layer.at_scale, factor, layer.n_out)
     for k in range(at):
         total += run.squares[k]
-    return run.clip_norm / sqrt(total) if total > run.clip_norm * run.clip_norm else 1
+    return total
+
+
+cdef real largest_gradient(const Run* run) noexcept nogil:
+    """The largest absolute value of all gradients; each thread looks at them all, for this is rare."""
+    cdef const Layer* layer
+    cdef real largest = 0
+    cdef Py_ssize_t k
+    cdef int l
+    for l in range(run.depth):
+        layer = run.layers + l
+        for k in range(layer.n_in):
+            largest = max(largest, largest_of_row(run.gradients + layer.at_w + k * layer.row_out, layer.n_out))
+        largest = max(largest, largest_of_row(run.gradients + layer.at_b, layer.n_out))
+        if layer.scale != NULL:
+            largest = max(largest, largest_of_row(run.gradients + layer.at_scale, layer.n_out))
+    return largest
+
+
+cdef void limit_norm(Run* run, Optimizer* rule, int thread) noexcept nogil:
+    """The rule's prescale and scale, whose product is min(1, clip_norm / norm of all gradients). Where squares would
+    overflow or vanish, the gradients are first divided by a power of two near the largest of them."""
+    cdef double total = sum_of_squares(run, thread, 1)
+    cdef real largest
+    cdef int exponent = 0
+    rule.prescale = rule.scale = 1
+    if not SQUARES_MIN < total < INFINITY:
+        largest = largest_gradient(run)
+        if not 0 < largest < INFINITY:      # nothing to scale, or nothing that can be
+            return
+        frexp(largest, &exponent)
+        exponent = max(-EXPONENT_MAX, min(EXPONENT_MAX, exponent))
+        barrier_wait(&run.barrier, run.threads)         # all have read the squares
+        total = sum_of_squares(run, thread, <real>ldexp(1, -exponent))
+        if not total < INFINITY:            # a NaN beside them
+            return
+    if ldexp(sqrt(total), exponent) > run.clip_norm:
+        rule.prescale = <real>ldexp(1, -exponent)
+        rule.scale = <real>(run.clip_norm / sqrt(total))
 
 
 cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer* bias_rule, int thread) noexcept nogil:
-    """Update of this thread's inputs of every layer, and of its share of the biases, from written gradients."""
+    """Update of this thread's inputs of every layer, and of its share of the biases, from stored gradients."""
     cdef Layer* layer
     cdef Py_ssize_t k0, k1, c, n, n_panels, c0, c1
     cdef int l
@@ -345,15 +466,15 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
         k1 = share(layer.n_in, thread + 1, run.threads)
         for c from 0 <= c < layer.n_out by NR:
             update(weight_rule, layer.w_p + c * layer.n_in + k0 * NR, NR,
-                   layer.w + run.destination + k0 * layer.row_out + c, layer.row_out,
+                   run.gradients + layer.at_w + k0 * layer.row_out + c, layer.row_out,
                    k1 - k0, min(layer.n_out - c, <Py_ssize_t>NR))
         n_panels = panels(layer.n_out) // NR
         c0 = share(n_panels, thread, run.threads) * NR
         c1 = min(share(n_panels, thread + 1, run.threads) * NR, layer.n_out)
         n = c1 - c0
-        update(bias_rule, layer.b + c0, n, layer.b + run.destination + c0, n, 1, n)
+        update(bias_rule, layer.b_p + c0, n, run.gradients + layer.at_b + c0, n, 1, n)
         if layer.scale != NULL:
-            update(bias_rule, layer.scale + c0, n, layer.scale + run.destination + c0, n, 1, n)
+            update(bias_rule, layer.scale_p + c0, n, run.gradients + layer.at_scale + c0, n, 1, n)
         transpose_slice(layer, k0, k1)
 
 
@@ -362,42 +483,51 @@ cdef void clipped_phase(Run* run, Py_ssize_t rows, Optimizer* weight_rule, Optim
     store.rule = RULE_GRADIENT
     parameters_phase(run, rows, &store, &store, thread)
     barrier_wait(&run.barrier, run.threads)
-    weight_rule.scale = bias_rule.scale = <real>norm_scale(run, thread)
+    limit_norm(run, weight_rule, thread)
+    bias_rule.prescale = weight_rule.prescale
+    bias_rule.scale = weight_rule.scale
     use_gradients(run, weight_rule, bias_rule, thread)
 
 
 # A run ---------------------------------------------------------------------------------------------
 
-cdef void train(void* argument, int thread) noexcept nogil:
+cdef void train_steps(Run* run, int thread) noexcept nogil:
     """Steps first..last of a run, as one thread of run.threads that do the same."""
-    cdef Run* run = <Run*>argument
     cdef Optimizer weight_rule = run.weight_rule, bias_rule = run.bias_rule
-    cdef Py_ssize_t step, rows, i
-    cdef int l
+    cdef Batch batch
+    cdef Py_ssize_t step, i
     if run.load:
-        for l in range(run.depth):
-            load_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
-                       share(run.layers[l].n_in, thread + 1, run.threads))
+        load_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
     for step in range(run.first, run.last):
-        rows = rows_of(run, step)
-        rows_phase(run, thread, step)
+        batch = batch_of(run, step)
+        rows_phase(run, thread, step, &batch)
         barrier_wait(&run.barrier, run.threads)
-        if run.failed:
+        if run.failed or run.wrong >= 0:
             break
         if run.rates != NULL:
             set_rates(&weight_rule, run.rates + run.rates_row * (step - run.first))
             set_rates(&bias_rule, run.rates + run.rates_row * (step - run.first))
         if thread == 0 and run.loss_function == NULL:
-            for i in range(rows):
+            for i in range(batch.rows):
                 run.loss_sum += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
-            run.weight_sum += total_weight(run, step * run.batch_size, rows)
+            run.weight_sum += batch.weight
         if run.clip_norm > 0:
-            clipped_phase(run, rows, &weight_rule, &bias_rule, thread)
+            clipped_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
         else:
-            parameters_phase(run, rows, &weight_rule, &bias_rule, thread)
+            parameters_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
+        if thread == 0:
+            run.done += 1
         barrier_wait(&run.barrier, run.threads)
-    if weight_rule.rule != RULE_GRADIENT and (run.store or run.failed):
-        for l in range(run.depth):
-            store_slice(run, run.layers + l, share(run.layers[l].n_in, thread, run.threads),
-                        share(run.layers[l].n_in, thread + 1, run.threads))
+    if run.rates != NULL and (run.store or run.failed or run.wrong >= 0):
+        store_share(run, thread)
+
+
+cdef void train(void* argument, int thread) noexcept nogil:
+    """One thread of a run, in the kernels' floating-point mode."""
+    cdef Run* run = <Run*>argument
+    cdef fp_mode callers = enter_kernel_mode()
+    if thread == 0:
+        run.callers_mode = callers
+    train_steps(run, thread)
+    leave_kernel_mode(callers)

@@ -15,6 +15,15 @@ def quiet(function):
     return call
 
 
+CHUNK = 4096                    # rows, see sum_rows
+
+
+def sum_rows(a):
+    """Sums over the rows. One running sum of float32 loses its small terms; NumPy's over the first axis is one."""
+    return sum((a[start:start + CHUNK].sum(axis=0) for start in range(CHUNK, len(a), CHUNK)),
+               start=a[:CHUNK].sum(axis=0))
+
+
 def or_new(out, shape, dtype):
     return np.empty(shape, dtype) if out is None else out
 

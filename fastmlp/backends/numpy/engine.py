@@ -11,19 +11,19 @@ from fastmlp.losses import CallableLoss, Loss
 from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import Optimizer
 
-from ._common import quiet
+from ._common import quiet, sum_rows
 from .activations import activate, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
-from .normalisation import normalise, normalise_backward
+from .normalisation import mean_and_variance, normalise, normalise_backward
 from .updates import apply, norm_scale
 
 
 class Engine:
     """A network over a buffer of parameters: the forward pass, gradients, and runs of minibatches.
 
-    Arguments have been checked. `threads` is for compiled backends. `seed` is that of dropout; `count` tells
-    how many steps the model has taken: the mask depends on it.
+    Arguments have been checked. `threads` is for compiled backends. `seed` is that of dropout; `global_step`
+    counts the steps that the model has taken: the mask depends on it.
     """
 
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
@@ -34,8 +34,9 @@ class Engine:
         self._loss = loss
         loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
         self.seed = seed
+        self.global_step = 0
 
-    def workspace_nbytes(self, batch_size: int, slots: int) -> int:
+    def workspace_nbytes(self, batch_size: int, slots: int, threads: int = 1) -> int:
         """Bytes of one step's arrays: activations, deltas and gradients, roughly."""
         itemsize = self._parameters.dtype.itemsize
         return itemsize * 2 * batch_size * sum(self._parameters.sizes) + self._parameters.buffer.nbytes
@@ -58,27 +59,26 @@ class Engine:
             out[rows] = y
         return True
 
-    def gradients(self, samples: Samples, gradients: Parameters, count: int, threads: int = 1) -> float:
+    def gradients(self, samples: Samples, gradients: Parameters, threads: int = 1) -> float:
         """The mean loss of all samples, and its gradients in a buffer laid out like the parameters; as in a
         training step, but nothing is learned."""
-        return self._backpropagate(samples, slice(None), gradients, count, remember=False)
+        return self._backpropagate(samples, slice(None), gradients, remember=False)[0]
 
-    def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer, count: int,
+    def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
               totals: tuple[float, float], threads: int = 1, store: bool = True) -> tuple[float, float]:
         """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight,
         and the weights of all samples seen.
 
-        Without `store` an engine may keep the weights to itself, until the next run or `give_back`."""
+        Without `store` an engine may keep the parameters in its workspace, until the next run or `write_back`.
+        Steps that were made are counted in global_step and the optimizer's state, also where one raises."""
         parameters = self._parameters
         gradients = parameters.like()
-        state = optimizer._state(parameters)
         for step in range(first, last):
-            rows = samples.batch(step)
-            loss = self._backpropagate(samples, rows, gradients, count + step - first, remember=True)
-            weight = float(len(samples.x[rows]) if samples.weights is None else samples.weights[rows].sum())
+            loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
+            rates = optimizer.rates(optimizer._state(parameters).step, 1)[0]
+            state = optimizer._state(parameters)
             totals = totals[0] + loss * weight, totals[1] + weight
             scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
-            rates = optimizer.rates(state.step, 1)[0]
             for kind in ("weights", "biases", "scales"):
                 for i, p in enumerate(getattr(parameters, kind)):
                     if p is not None:
@@ -86,21 +86,25 @@ class Engine:
                         gradient = getattr(gradients, kind)[i]
                         apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
             state.step += 1
+            self.global_step += 1
         return totals
 
-    def give_back(self) -> None:
-        """To the parameters what a run kept to itself: nothing here."""
+    def write_back(self) -> None:
+        """To the caller's arrays what a run left in the workspace: nothing here."""
 
     @quiet
-    def _backpropagate(self, samples: Samples, rows: Any, gradients: Parameters, count: int,
-                       remember: bool) -> float:
-        """The mean loss of one batch, and its gradients."""
+    def _backpropagate(self, samples: Samples, rows: Any, gradients: Parameters,
+                       remember: bool) -> tuple[float, float]:
+        """The mean loss of one batch and what its samples weigh; their gradients. Samples of weight 0 take no
+        part."""
         parameters, dtype = self._parameters, self._parameters.dtype
-        x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
         weights = None if samples.weights is None else samples.weights[rows]
+        if weights is not None and not weights.all():
+            rows, weights = np.arange(len(samples))[rows][weights > 0], weights[weights > 0]
+        x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
         if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
             targets = targets.astype(dtype, copy=False)
-        inputs, slopes, normalised = [], [], []         # of every layer, for the way back
+        inputs, slopes, normalised = [], [], []         # of every layer, for the backward pass
         for i, layer in enumerate(self._layers):
             inputs.append(x)
             z = x @ parameters.weights[i]
@@ -108,8 +112,8 @@ class Engine:
                 z += parameters.biases[i]
                 normalised.append(None)
             else:
-                mean, variance = z.mean(axis=0), z.var(axis=0)
-                if remember:
+                mean, variance = mean_and_variance(z)
+                if remember and len(z) > 1:
                     self._remember(i, mean, variance, len(z), layer.batch_norm.momentum)
                 z, x_hat = normalise(z, mean, variance, layer.batch_norm.epsilon, parameters.scales[i],
                                      parameters.biases[i])
@@ -117,24 +121,23 @@ class Engine:
             slopes.append(slope(z, layer.activation))
             x = activate(z, layer.activation)
             if layer.dropout:
-                mask = dropout_mask(layer.dropout, self.seed, count, i, *x.shape, dtype)
+                mask = dropout_mask(layer.dropout, self.seed, self.global_step, i, *x.shape, dtype)
                 x, slopes[i] = x * mask, slopes[i] * mask
-        loss, d = loss_and_gradient(self._loss, x, targets, weights)
+        loss, d = loss_and_gradient(self._loss, x, targets, weights) if len(x) else (0.0, x)
         for i in reversed(range(len(self._layers))):
             d = d * slopes[i]
             if normalised[i] is None:
-                gradients.biases[i][...] = d.sum(axis=0)
+                gradients.biases[i][...] = sum_rows(d)
             else:
                 d, gradients.scales[i][...], gradients.biases[i][...] = normalise_backward(
                     d, *normalised[i], self._layers[i].batch_norm.epsilon, parameters.scales[i])
             np.matmul(inputs[i].T, d, out=gradients.weights[i])
             d = d @ parameters.weights[i].T
-        return loss
+        return loss, float(len(x) if weights is None else weights.sum())
 
     def _remember(self, i: int, mean: Any, variance: Any, n: int, momentum: float) -> None:
         """The running statistics follow those of a batch of n rows."""
-        variance = variance * (n / max(n - 1, 1))
+        variance = variance * (n / (n - 1))
         means, variances = self._statistics.means[i], self._statistics.variances[i]
         means += means.dtype.type(momentum) * (mean - means)
         variances += variances.dtype.type(momentum) * (variance - variances)
-

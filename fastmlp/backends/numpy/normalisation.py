@@ -4,7 +4,16 @@ Source: Ioffe, Szegedy, "Batch Normalization", ICML 2015.
 """
 from __future__ import annotations
 
-from ._common import quiet
+import numpy as np
+
+from ._common import quiet, sum_rows
+
+
+@quiet
+def mean_and_variance(z):
+    """Of the rows; of none, NaN."""
+    mean = sum_rows(z) / len(z) if len(z) else z.mean(axis=0)
+    return mean, sum_rows(np.square(z - mean)) / len(z) if len(z) else mean
 
 
 @quiet
@@ -17,6 +26,6 @@ def normalise(z, mean, variance, epsilon, scale, shift):
 @quiet
 def normalise_backward(dy, x_hat, variance, epsilon, scale):
     """dz, dscale, dshift, where mean and variance were those of the batch"""
-    dscale, dshift = (dy * x_hat).sum(axis=0), dy.sum(axis=0)
+    dscale, dshift = sum_rows(dy * x_hat), sum_rows(dy)
     deviation = (variance + dy.dtype.type(epsilon)) ** dy.dtype.type(0.5)
-    return scale / deviation * (dy - (dshift + x_hat * dscale) / len(dy)), dscale, dshift
+    return scale / deviation * (dy - (dshift + x_hat * dscale) / max(len(dy), 1)), dscale, dshift
