@@ -141,7 +141,7 @@ def test_scale_of_the_gradient(rule, dtype, rng):
     slots = [{name: np.zeros(20, dtype) for name in optimizer.slots} for _ in range(2)]
     one, grad = rng.standard_normal(20).astype(dtype), rng.standard_normal(20).astype(dtype)
     two, rates = one.copy(), optimizer.rates(0, 1)[0]
-    specification.apply(optimizer, one, grad, slots[0], rates, scale=0.25)
+    specification.apply(optimizer, one, grad, slots[0], rates, scale=(0.5, 0.5))
     specification.apply(optimizer, two, grad / 4, slots[1], rates)
     assert_array_equal(one, two)
 
@@ -296,11 +296,9 @@ def test_learning_rate_that_is_a_function():
 
 def test_norm_scale(dtype):
     gradients = [np.full((2, 2), 3, dtype), np.array([0, 8], dtype)]
-    assert specification.norm_scale(None, gradients) == 1
-    assert specification.norm_scale(10.0, gradients) == 1       # the norm is 10
-    assert specification.norm_scale(5.0, gradients) == 0.5
-    assert specification.norm_scale(5.0, [np.array([np.inf], dtype)]) == 0
-    assert specification.norm_scale(5.0, [np.array([np.nan], dtype)]) == 1
+    for limit, arrays, expected in ((None, gradients, 1), (10.0, gradients, 1), (5.0, gradients, 0.5),
+                                    (5.0, [np.array([np.inf], dtype)], 0), (5.0, [np.array([np.nan], dtype)], 1)):
+        assert math.prod(specification.norm_scale(limit, arrays)) == expected       # the norm is 10
 
 
 # State ----------------------------------------------------------------------------------------------------

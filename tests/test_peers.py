@@ -1,6 +1,8 @@
 """The same numbers as PyTorch and scikit-learn give, where they have the same thing (extra `peers`)."""
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -49,7 +51,7 @@ def test_clipping(rng):
     for tensor, g in zip(theirs, gradients, strict=True):
         tensor.grad = torch.tensor(g)
     torch.nn.utils.clip_grad_norm_(theirs, 0.5)
-    scale = specification.norm_scale(0.5, gradients)
+    scale = math.prod(specification.norm_scale(0.5, gradients))
     for tensor, g in zip(theirs, gradients, strict=True):
         assert_allclose(scale * g, tensor.grad.numpy(), rtol=1e-5)        # they divide by the norm + 1e-6
 

@@ -440,16 +440,15 @@ cdef void limit_norm(Run* run, Optimizer* rule, int thread) noexcept nogil:
     cdef real largest
     cdef int exponent = 0
     rule.prescale = rule.scale = 1
-    if not SQUARES_MIN < total < INFINITY:
+    if not SQUARES_MIN < total < INFINITY and total == total:
         largest = largest_gradient(run)
-        if not 0 < largest < INFINITY:      # nothing to scale, or nothing that can be
+        if not 0 < largest < INFINITY:
+            rule.scale = 0 if largest > 0 else 1
             return
         frexp(largest, &exponent)
         exponent = max(-EXPONENT_MAX, min(EXPONENT_MAX, exponent))
         barrier_wait(&run.barrier, run.threads)         # all have read the squares
         total = sum_of_squares(run, thread, <real>ldexp(1, -exponent))
-        if not total < INFINITY:            # a NaN beside them
-            return
     if ldexp(sqrt(total), exponent) > run.clip_norm:
         rule.prescale = <real>ldexp(1, -exponent)
         rule.scale = <real>(run.clip_norm / sqrt(total))

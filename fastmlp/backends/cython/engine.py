@@ -60,7 +60,8 @@ class Engine:
                          threads, store)
 
     def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
-        loss, weight = self._run(samples, 0, 1, _STORE, None, 0.0, gradients.buffer, None, (0.0, 0.0), threads)
+        loss, weight = self._run(samples, 0, 1, _STORE, None, 0.0, gradients.buffer, None, (0.0, 0.0),
+                                 threads)
         return loss / weight if weight else 0.0
 
     def _run(self, samples: Samples, first: int, last: int, rule: Settings, rates: Any, clip_norm: float,

@@ -19,7 +19,8 @@ CHUNK = 4096                    # rows, see sum_rows
 
 
 def sum_rows(a):
-    """Sums over the rows. One running sum of float32 loses its small terms; NumPy's over the first axis is one."""
+    """Sums over the rows, chunk by chunk: one running sum, as NumPy's over the first axis is, loses its small
+    terms where there are many."""
     return sum((a[start:start + CHUNK].sum(axis=0) for start in range(CHUNK, len(a), CHUNK)),
                start=a[:CHUNK].sum(axis=0))
 

@@ -69,7 +69,7 @@ class Engine:
         """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight,
         and the weights of all samples seen.
 
-        Without `store` an engine may keep the parameters in its workspace, until the next run or `write_back`.
+        Without `store` the parameters may stay in the engine's workspace, until the next run or `write_back`.
         Steps that were made are counted in global_step and the optimizer's state, also where one raises."""
         parameters = self._parameters
         gradients = parameters.like()

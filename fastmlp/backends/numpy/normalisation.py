@@ -11,9 +11,10 @@ from ._common import quiet, sum_rows
 
 @quiet
 def mean_and_variance(z):
-    """Of the rows; of none, NaN."""
-    mean = sum_rows(z) / len(z) if len(z) else z.mean(axis=0)
-    return mean, sum_rows(np.square(z - mean)) / len(z) if len(z) else mean
+    """Of the rows; of none, 0."""
+    n = max(len(z), 1)
+    mean = sum_rows(z) / n
+    return mean, sum_rows(np.square(z - mean)) / n
 
 
 @quiet

@@ -33,33 +33,37 @@ def adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, b
           param, grad, (first_moment, second_moment), rates)
 
 
-def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=1.0):
+def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
     """One step of any optimizer on one array, in place: the specification.
 
     slots       {name: array like param}, of `optimizer.slots`
     rates       a row of `optimizer.rates`
     is_bias     penalties are for weights, unless the optimizer says otherwise
-    scale       of the gradient, see `norm_scale`
+    scale       two factors of the gradient, see `norm_scale`
     """
     _step(optimizer._rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
 
 
 def norm_scale(limit, gradients):
-    """min(1, limit / norm of all gradients together); 1 where limit is None."""
-    if limit is None:
-        return 1.0
-    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients))
-    return limit / norm if norm > limit else 1.0
+    """A power of two and a factor whose product is min(1, limit / norm of all gradients together); 1, 1 where
+    limit is None. Divided by the power, no gradient has a square that overflows, nor do all of them vanish."""
+    largest = 0.0 if limit is None else max(float(np.abs(g).max(initial=0)) for g in gradients)
+    if not 0 < largest < math.inf:
+        return 1.0, 0.0 if largest == math.inf else 1.0
+    exponent = max(-1022, min(1022, math.frexp(largest)[1]))
+    power = math.ldexp(1.0, -exponent)
+    norm = math.sqrt(sum(float(np.square(g.astype(np.float64) * power).sum()) for g in gradients))
+    return (power, limit / norm) if norm > limit * power else (1.0, 1.0)
 
 
 @quiet
-def _step(settings, param, grad, slots, rates, is_bias=False, scale=1.0):
+def _step(settings, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
     """The formulas at the top of fastmlp/optimizers.py, and those of its classes."""
     formula, beta1, beta2, eps = settings[:4]
     lr, correction, shrink = map(float, rates)      # numbers of Python: they do not widen float32
     g = grad
-    if scale != 1:
-        g = g * scale
+    if scale != (1.0, 1.0):
+        g = g * scale[0] * scale[1]
     if settings.clip < math.inf:
         g = np.clip(g, -settings.clip, settings.clip)
     if not is_bias or settings.decay_biases:
