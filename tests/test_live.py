@@ -103,7 +103,8 @@ def test_an_exception_on_the_way_into_a_loss_is_not_lost(rng):
             model, optimizer = MLP([64, 128, 10], loss=squared, seed=0), SGD(0.01)
             signal.setitimer(signal.ITIMER_REAL, 0.003 + i * 0.0005)
             with pytest.raises(TimeIsUp):
-                model.fit(X, t, epochs=10_000, batch_size=256, optimizer=optimizer, shuffle=False, progress=False)
+                model.fit(X, t, epochs=10_000, batch_size=256, optimizer=optimizer, shuffle=False,
+                          progress=False)
             other = MLP([64, 128, 10], loss=squared, seed=0)
             steps = int(optimizer.get_state(model)["step"])
             for step in range(steps):
@@ -185,7 +186,8 @@ def test_labels_that_change_after_they_were_checked(wrong, classes, dtype, rng):
         y[::3] = wrong
 
     model = MLP([8, 12, classes], dtype=dtype, seed=0)
-    with pytest.raises(ValueError, match=f"y: expected class indices from 0 to {classes - 1}, got {wrong} in row"):
+    message = f"y: expected class indices from 0 to {classes - 1}, got {wrong} in row"
+    with pytest.raises(ValueError, match=message):
         model.fit(X, y, epochs=3, batch_size=50, callbacks=[relabel], progress=False)
     assert all(np.isfinite(a).all() for a in parameters(model))
     model.fit(X, np.zeros(500, int), epochs=1, progress=False)

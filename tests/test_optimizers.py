@@ -296,8 +296,9 @@ def test_learning_rate_that_is_a_function():
 
 def test_norm_scale(dtype):
     gradients = [np.full((2, 2), 3, dtype), np.array([0, 8], dtype)]
+    infinite, no_number = [np.array([np.inf], dtype)], [np.array([np.nan], dtype)]
     for limit, arrays, expected in ((None, gradients, 1), (10.0, gradients, 1), (5.0, gradients, 0.5),
-                                    (5.0, [np.array([np.inf], dtype)], 0), (5.0, [np.array([np.nan], dtype)], 1)):
+                                    (5.0, infinite, 0), (5.0, no_number, 1)):
         assert math.prod(specification.norm_scale(limit, arrays)) == expected       # the norm is 10
 
 

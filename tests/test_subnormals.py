@@ -1,4 +1,4 @@
-"""Subnormal numbers count as zero while the kernels run, and the caller's floating-point mode is never another."""
+"""Subnormal numbers count as zero while kernels run, and the caller's floating-point mode stays as it is."""
 from __future__ import annotations
 
 import threading
@@ -35,7 +35,7 @@ def same_threads_afterwards():
 def sure_of_itself(dtype, rng, optimizer, isa=None, monkeypatch=None):
     """Trained on raw pixels whose classes lie far apart: probabilities, deltas and moments die out."""
     if isa is not None:
-        monkeypatch.setitem(cython._kernels.KERNELS, np.dtype(dtype).char, kernels.load(isa, np.dtype(dtype).name))
+        monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
     pattern, y = rng.random((10, 256)) > 0.7, rng.integers(0, 10, 1000)
     X = (pattern[y] * 200 + rng.integers(0, 55, (1000, 256))).astype(np.uint8)
     model = MLP([256, 128, 10], dtype=dtype, seed=0)

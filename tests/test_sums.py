@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp
 import fastmlp.functional as F
-from fastmlp import MLP, SGD, Adam, BatchNorm, kernels
+from fastmlp import MLP, SGD, BatchNorm, kernels
 from fastmlp.backends import cython
 
 FMA_ISAS = [isa for isa in kernels.available_isas() if isa != "portable"]

@@ -46,7 +46,7 @@ def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0))
 
 def norm_scale(limit, gradients):
     """A power of two and a factor whose product is min(1, limit / norm of all gradients together); 1, 1 where
-    limit is None. Divided by the power, no gradient has a square that overflows, nor do all of them vanish."""
+    limit is None. Times the power, no gradient has a square that overflows, nor do all of them vanish."""
     largest = 0.0 if limit is None else max(float(np.abs(g).max(initial=0)) for g in gradients)
     if not 0 < largest < math.inf:
         return 1.0, 0.0 if largest == math.inf else 1.0
