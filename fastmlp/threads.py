@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
+import re
+import threading
 
-from fastmlp import checks
+from fastmlp import _cgroups, _threadpoolctl, checks
 
 __all__ = ["get_num_threads", "set_num_threads"]
 
@@ -16,17 +17,24 @@ MOST = 256      # as many as the team of kernels/_team.pyx holds
 def get_num_threads() -> int:
     """The number of threads that one call may use.
 
-    At first FASTMLP_NUM_THREADS, or the processors that this process may run on: its affinity mask, and
-    no more than its cgroup's quota of processor time. Results do not depend on it, to the bit.
+    At first FASTMLP_NUM_THREADS; or else OMP_NUM_THREADS, as schedulers of clusters and joblib set it for
+    their workers (of a list the first; ignored where it is no number, as OpenMP does); or else the processors
+    that this process may run on: those of its affinity mask, and no more than the smallest quota of its
+    cgroups. A limit of threadpoolctl counts in the thread that set it. Results do not depend on the number,
+    to the bit.
 
     >>> get_num_threads() >= 1
     True
     """
+    if _limited:
+        return int(min(_num_threads, getattr(_thread, "limit", math.inf)))
     return _num_threads
 
 
 def set_num_threads(n: int) -> None:
     """Set the number of threads that one call may use, for the whole process.
+
+    In place of what the environment says, and of a limit of threadpoolctl on the calling thread.
 
     Raises TypeError if n is not an integer, ValueError if it is not from 1 to 256.
 
@@ -38,6 +46,16 @@ def set_num_threads(n: int) -> None:
     """
     global _num_threads
     _num_threads = checks.integer("n", n, low=1, high=MOST)
+    if _limited:
+        _thread.limit = math.inf
+
+
+def _limit_thread(n: int) -> None:
+    """No more than n threads for calls from this thread. A number that limits nothing ends the limit: so
+    threadpoolctl restores what it found."""
+    global _limited
+    _limited = True
+    _thread.limit = max(1, n) if n < _num_threads else math.inf
 
 
 def _default() -> int:
@@ -46,26 +64,26 @@ def _default() -> int:
         if not value.isdecimal() or not 1 <= int(value) <= MOST:
             raise ValueError(f"FASTMLP_NUM_THREADS: expected an integer from 1 to {MOST}, got {value!r}")
         return int(value)
+    return min(_openmp("OMP_NUM_THREADS") or _processors(), _openmp("OMP_THREAD_LIMIT") or MOST, MOST)
+
+
+def _openmp(variable: str) -> int | None:
+    """A positive number, or the first of a list of them, for levels of nesting; None if it is neither."""
+    numbers = [re.fullmatch(r"\s*\+?0*([1-9][0-9]*)\s*", item)
+               for item in os.environ.get(variable, "").split(",")]
+    return min(int(numbers[0][1][:9]), MOST) if numbers[0] and all(numbers) else None
+
+
+def _processors() -> int:
+    """Those that this process may run on, and no more than its quota of processor time."""
+    count = getattr(os, "process_cpu_count", None)          # from Python 3.13 on; with PYTHON_CPU_COUNT
     affinity = getattr(os, "sched_getaffinity", None)       # not on macOS and Windows
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = _quota()
-    return max(1, min(processors, MOST, processors if quota == math.inf else math.ceil(quota)))
-
-
-def _quota() -> float:
-    """Processors' worth of time that the cgroup of this process may use."""
-    try:        # version 2: "max 100000" or "150000 100000"
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:    # version 1: -1 or 150000
-            folder = Path("/sys/fs/cgroup/cpu")
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return math.inf
-    if not quota.isdecimal() or not period.isdecimal():
-        return math.inf
-    return int(quota) / int(period)
+    processors = count() if count else len(affinity(0)) if affinity else os.cpu_count()
+    quota = _cgroups.quota()
+    return max(1, min(processors or 1, MOST if quota == math.inf else math.ceil(quota)))
 
 
 _num_threads = _default()
+_thread = threading.local()     # .limit: what threadpoolctl has set for the calling thread
+_limited = False                # some thread has: until then nobody has to look
+_threadpoolctl.install(get_num_threads, _limit_thread)

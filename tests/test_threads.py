@@ -1,22 +1,24 @@
-"""The worker team: how many threads, forks, several callers at once, idling, and the end of the process."""
+"""The worker team: how many threads and who limits them, forks, several callers at once, idling, and the end
+of the process."""
 from __future__ import annotations
 
 import math
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
 
 import fastmlp
 import fastmlp.functional as F
-from fastmlp import MLP, SGD, threads
+from fastmlp import MLP, SGD, _cgroups, _threadpoolctl, threads
 from fastmlp.network import Samples
 
 LAYERS, BATCH = [64, 128, 128, 10], 128         # enough work for several threads
@@ -43,11 +45,35 @@ def trained(seed=0, epochs=3):
     return b"".join(w.tobytes() for w in model.weights)
 
 
+# What a user's environment may say about threads, and the tests are not to inherit.
+VARIABLES = ("FASTMLP_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "PYTHON_CPU_COUNT")
+
+
+def run_plain(code, timeout=60, **environment):
+    """Run a script in an environment that says no more about threads than it is given."""
+    inherited = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    options = ["-X", "faulthandler", "-W", "ignore:This process:DeprecationWarning"]    # that it forks
+    process = subprocess.Popen([sys.executable, *options, "-c", code], text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env={**inherited, **environment}, start_new_session=True)
+    try:
+        output = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)      # a child that waits for ever, too
+        process.kill()
+        raise
+    return subprocess.CompletedProcess(code, process.returncode, *output)
+
+
 def run_python(code, timeout=60, **environment):
     """Run a script in which everything of this file is known."""
     head = f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\nfrom test_threads import *\n"
-    return subprocess.run([sys.executable, "-X", "faulthandler", "-c", head + code], capture_output=True,
-                          text=True, timeout=timeout, env={**os.environ, **environment})
+    return run_plain(head + code, timeout, **environment)
+
+
+def tasks():
+    """Threads of this process; 0 where the system does not say."""
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
 
 
 def succeeds(code, **environment):
@@ -127,42 +153,403 @@ def test_bad_environment(wrong):
     assert last.startswith("ValueError: FASTMLP_NUM_THREADS: expected an integer from 1 to 256, got")
 
 
+@pytest.fixture
+def eight_processors(monkeypatch):
+    """An environment that says nothing, eight processors and no quota."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
+    monkeypatch.setattr(_cgroups, "quota", lambda: math.inf)
+
+
+@pytest.mark.parametrize("value, expected", [
+    ("1", 1), ("3", 3), ("20", 20), ("256", 256), ("257", 256), ("9" * 5000, 256), (" 2 ", 2), ("+5", 5),
+    ("007", 7), ("4,2", 4), ("3, 2 ,1", 3),
+    ("", 8), ("0", 8), ("-1", 8), ("two", 8), ("1.5", 8), ("2x", 8), ("\u00b2", 8), ("\u0663", 8), ("4,", 8),
+    (",4", 8), ("4,two", 8), ("0,4", 8), ("4,0", 8), ("4 2", 8)])
+def test_openmp_variable(value, expected, eight_processors, monkeypatch):
+    """A number or a list of them; anything else is ignored."""
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert threads._default() == expected
+
+
+@pytest.mark.parametrize("environment, expected", [
+    (dict(FASTMLP_NUM_THREADS="3", OMP_NUM_THREADS="2", OMP_THREAD_LIMIT="1"), 3),
+    (dict(FASTMLP_NUM_THREADS="", OMP_NUM_THREADS="2"), 2),
+    (dict(OMP_NUM_THREADS="20"), 20),
+    (dict(OMP_NUM_THREADS="20", OMP_THREAD_LIMIT="10"), 10),
+    (dict(OMP_NUM_THREADS="2", OMP_THREAD_LIMIT="10"), 2),
+    (dict(OMP_THREAD_LIMIT="6"), 6), (dict(OMP_THREAD_LIMIT="0"), 8), (dict(OMP_THREAD_LIMIT="20"), 8)])
+@pytest.mark.parametrize("quota", [math.inf, 8, 0.5])
+def test_precedence(environment, expected, quota, eight_processors, monkeypatch):
+    """FASTMLP_NUM_THREADS, then OMP_NUM_THREADS, then the quota."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_cgroups, "quota", lambda: quota)
+    named = "FASTMLP_NUM_THREADS" in environment or "OMP_NUM_THREADS" in environment
+    assert threads._default() == (expected if named else min(expected, math.ceil(min(quota, 8))))
+
+
+def test_openmp_variable_at_import():
+    assert succeeds(REPORT, OMP_NUM_THREADS="3") == "3\n"
+    assert succeeds(REPORT, OMP_NUM_THREADS="3", FASTMLP_NUM_THREADS="5") == "5\n"
+    assert succeeds(REPORT, OMP_NUM_THREADS="many") == succeeds(REPORT)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="needs Python 3.13")
+def test_processors_that_python_is_told_of():
+    assert succeeds(REPORT, PYTHON_CPU_COUNT="1") == "1\n"
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processor affinity")
 def test_default_respects_affinity():
     processors = sorted(os.sched_getaffinity(0))
     code = "import os; os.sched_setaffinity(0, {%d}); import fastmlp; print(fastmlp.get_num_threads())"
     for processor in (processors[0], processors[-1]):
-        result = subprocess.run([sys.executable, "-c", code % processor], capture_output=True, text=True,
-                                env={**os.environ, "FASTMLP_NUM_THREADS": ""})
+        result = run_plain(code % processor)
         assert result.stdout == "1\n", result.stderr
 
 
 @pytest.mark.parametrize("quota, expected", [(math.inf, 8), (0.5, 1), (1.0, 1), (1.5, 2), (3.0, 3),
                                              (100.0, 8)])
-def test_default_respects_the_quota(quota, expected, monkeypatch):
-    monkeypatch.delenv("FASTMLP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "_quota", lambda: quota)
+def test_default_respects_the_quota(quota, expected, eight_processors, monkeypatch):
+    monkeypatch.setattr(_cgroups, "quota", lambda: quota)
     assert threads._default() == expected
 
 
-@pytest.mark.parametrize("files, expected", [
-    ({"cpu.max": "max 100000\n"}, math.inf),
-    ({"cpu.max": "150000 100000\n"}, 1.5),
-    ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
-    ({"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2.0),
-    ({}, math.inf),
-])
-def test_quota(files, expected, monkeypatch):
-    def read_text(self, *args, **kwargs):
-        if self.is_relative_to("/sys/fs/cgroup"):
-            name = str(self.relative_to("/sys/fs/cgroup"))
-            if name in files:
-                return files[name]
-        raise FileNotFoundError(self)
+# Quotas: trees of files as a Linux system shows them.
 
-    monkeypatch.setattr(Path, "read_text", read_text)
-    assert threads._quota() == expected
+V2 = "31 23 0:28 {top} {place} rw,nosuid,relatime shared:4 - cgroup2 cgroup2 rw,nsdelegate"
+V1 = "32 31 0:29 {top} {place} rw,relatime - cgroup cgroup rw,{controllers}"
+OTHERS = ["21 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw", "24 21 0:21 / /proc rw - proc proc rw",
+          "30 21 0:27 / /sys/fs/cgroup ro - tmpfs tmpfs ro,mode=755"]
+
+
+def system(root, groups, mounts, files):
+    """Write /proc/self/cgroup, /proc/self/mountinfo and the files of groups: {path: content} below `root`."""
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text("".join(f"{line}\n" for line in groups), "utf-8")
+    (root / "proc/self/mountinfo").write_text("".join(f"{line}\n" for line in OTHERS + mounts), "utf-8")
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content + "\n")
+
+
+def version_2(root, group, quotas, top="/", place="/sys/fs/cgroup", shown=None):
+    """Quotas by folder below `place`."""
+    place_shown = (shown or place).lstrip("/")
+    files = {f"{place_shown}/{folder}/cpu.max": content for folder, content in quotas.items()}
+    system(root, [f"0::{group}"], [V2.format(top=top, place=place)], files)
+
+
+def version_1(root, group, quotas, top="/", place="/sys/fs/cgroup/cpu,cpuacct", controllers="cpu,cpuacct"):
+    files = {}
+    for folder, (quota, period) in quotas.items():
+        files[f"{place.lstrip('/')}/{folder}/cpu.cfs_quota_us"] = str(quota)
+        files[f"{place.lstrip('/')}/{folder}/cpu.cfs_period_us"] = str(period)
+    system(root, ["12:cpuset:/elsewhere", f"4:{controllers}:{group}", "1:name=systemd:/", "0::/"],
+           [V1.format(top="/", place="/sys/fs/cgroup/cpuset", controllers="cpuset"),
+            V1.format(top=top, place=place, controllers=controllers),
+            V2.format(top="/", place="/sys/fs/cgroup/unified")], files)
+
+
+FREE = "max 100000"
+
+
+@pytest.mark.parametrize("group, quotas, expected", [
+    ("/", {}, math.inf),                                            # the root of a host has no quota
+    ("/", {"": FREE}, math.inf),
+    ("/", {"": "150000 100000"}, 1.5),                              # a container sees its group as the root
+    ("/a", {"a": "50000 100000"}, 0.5),
+    ("/a/b/c", {"a": FREE, "a/b": FREE, "a/b/c": "50000 20000"}, 2.5),
+    ("/a/b/c", {"a": "100000 100000", "a/b": "50000 100000", "a/b/c": "200000 100000"}, 0.5),
+    ("/a/b/c", {"a": "100000 100000", "a/b": FREE, "a/b/c": FREE}, 1.0),
+    ("/a/b/c", {"a": "100000 100000"}, 1.0),                        # groups below that have no controller
+    ("/a/b", {"": "300000 100000"}, 3.0),                           # and that are not shown at all
+    ("/a/b", {"a/c": "50000 100000", "b": "50000 100000"}, math.inf),       # other groups
+    ("/a:b/c d", {"a:b/c d": "200000 100000"}, 2.0),
+    ("/\u00fc", {"\u00fc": "200000 100000"}, 2.0),
+    ("/a", {"a": "garbage"}, math.inf), ("/a", {"a": ""}, math.inf), ("/a", {"a": "100000 0"}, math.inf),
+    ("/a", {"a": "-1 100000"}, math.inf), ("/a", {"a": "1e5 100000"}, math.inf),
+])
+def test_quota_version_2(group, quotas, expected, tmp_path):
+    version_2(tmp_path, group, quotas)
+    assert _cgroups.quota(tmp_path) == expected
+
+
+UNLIMITED = (-1, 100000)
+
+
+@pytest.mark.parametrize("controllers, place", [("cpu", "/sys/fs/cgroup/cpu"), ("cpuacct,cpu", "/dev/cpu"),
+                                                ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct")])
+@pytest.mark.parametrize("group, quotas, expected", [
+    ("/", {"": UNLIMITED}, math.inf),
+    ("/", {"": (200000, 100000)}, 2.0),
+    ("/a/b", {"": UNLIMITED, "a": (50000, 100000), "a/b": UNLIMITED}, 0.5),
+    ("/a/b", {"": UNLIMITED, "a": (300000, 100000), "a/b": (150000, 100000)}, 1.5),
+    ("/a/b", {"": UNLIMITED, "a": (100000, 100000), "a/b": (150000, 100000)}, 1.0),
+    ("/a/b", {"": (70000, 100000), "a": UNLIMITED, "a/b": UNLIMITED}, 0.7),
+    ("/a", {"": UNLIMITED, "b": (50000, 100000)}, math.inf),
+    ("/a", {"a": ("", "")}, math.inf), ("/a", {"a": (100000, 0)}, math.inf),
+])
+def test_quota_version_1(controllers, place, group, quotas, expected, tmp_path):
+    version_1(tmp_path, group, quotas, place=place, controllers=controllers)
+    assert _cgroups.quota(tmp_path) == expected
+
+
+@pytest.mark.parametrize("top, group, quotas, expected", [
+    # A container without a namespace of its own shows its group alone, under the host's name.
+    ("/docker/1", "/docker/1", {"": "150000 100000"}, 1.5),
+    ("/docker/1", "/docker/1/task", {"": "150000 100000", "task": "50000 100000"}, 0.5),
+    ("/docker/1", "/docker/1/task", {"": "150000 100000", "task": FREE, "docker/1": "10000 100000"}, 1.5),
+    # Of a group that is not below what is mounted, that is all there is to see.
+    ("/docker/1", "/docker/12", {"": "150000 100000", "2": "10000 100000"}, 1.5),
+    ("/docker/1", "/", {"": "150000 100000"}, 1.5),
+    # Out of the namespace: moved after it was made, or mounted before.
+    ("/", "/../b", {"": "150000 100000", "b": "10000 100000"}, 1.5),
+    ("/", "/../../b/c", {"": FREE, "b/c": "10000 100000"}, math.inf),
+    ("/..", "/../b", {"": "300000 100000", "b": "50000 100000"}, 0.5),
+    ("/../..", "/../../b/c", {"": FREE, "b": "50000 100000", "b/c": FREE}, 0.5),
+    ("/..", "/", {"": "300000 100000", "b": "50000 100000"}, 3.0),
+    ("/a", "/a/../b", {"": "300000 100000"}, 3.0),
+])
+def test_quota_in_a_container(top, group, quotas, expected, tmp_path):
+    (tmp_path / "outside").mkdir()
+    for folder in ("b", "sys/fs/b", "sys/b"):          # where nobody is to follow a /../
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "cpu.max").write_text("1000 100000\n")
+    version_2(tmp_path, group, quotas, top=top)
+    assert _cgroups.quota(tmp_path) == expected
+    root = tmp_path / "outside"
+    version_1(root, group, {folder: (UNLIMITED if quota == FREE else tuple(map(int, quota.split())))
+                            for folder, quota in quotas.items()}, top=top)
+    assert _cgroups.quota(root) == expected
+
+
+def test_quota_of_the_group_and_no_other(tmp_path):
+    """A mount that shows other groups says nothing, where there is one that shows ours."""
+    system(tmp_path, ["0::/mine"],
+           [V2.format(top="/other", place="/mnt/other"), V2.format(top="/", place="/sys")],
+           {"mnt/other/cpu.max": "10000 100000", "sys/mine/cpu.max": "200000 100000"})
+    assert _cgroups.quota(tmp_path) == 2.0
+
+
+def test_quota_of_both_versions(tmp_path):
+    """Each hierarchy counts: who has moved the controller to the other is not asked."""
+    system(tmp_path, ["4:cpu:/one", "0::/two"],
+           [V1.format(top="/", place="/cpu", controllers="cpu"), V2.format(top="/", place="/unified")],
+           {"cpu/one/cpu.cfs_quota_us": "200000", "cpu/one/cpu.cfs_period_us": "100000",
+            "unified/two/cpu.max": "300000 100000"})
+    assert _cgroups.quota(tmp_path) == 2.0
+
+
+def test_quota_at_a_place_with_blanks(tmp_path):
+    r"""mountinfo writes them as \040, and a backslash as \134."""
+    version_2(tmp_path, "/a", {"a": "50000 100000"}, place=r"/my\040groups\134\011", shown="/my groups\\\t")
+    assert _cgroups.quota(tmp_path) == 0.5
+
+
+@pytest.mark.parametrize("content", ["", "\n", "nonsense\n", "0::\n", "::/\n", "- - -\n",
+                                     "a b c / / d - cgroup2\n", "\udcff\udcfe - cgroup2 x y\n", "0::/\ud800"])
+@pytest.mark.parametrize("name", ["cgroup", "mountinfo"])
+def test_quota_of_what_cannot_be_read(name, content, tmp_path):
+    version_2(tmp_path, "/a", {"": "50000 100000", "a": "50000 100000"})
+    (tmp_path / "proc/self" / name).write_bytes(content.encode("utf-8", "surrogatepass"))
+    assert _cgroups.quota(tmp_path) in (0.5, math.inf)
+    (tmp_path / "proc/self" / name).unlink()
+    assert _cgroups.quota(tmp_path) == math.inf
+    assert _cgroups.quota(tmp_path / "missing") == math.inf
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cgroup"), reason="needs cgroups")
+def test_quota_of_this_process():
+    """The same as by hand, from every file of every group that can be seen from here."""
+    quotas = [math.inf]
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        parts = PurePosixPath("." + line.split(":", 2)[2]).parts
+        for place in ("/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"):
+            for depth in range(len(parts) + 1):
+                folder = Path(place, *parts[:depth])
+                for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+                    if all((folder / name).exists() for name in names):
+                        quota, period = " ".join((folder / name).read_text() for name in names).split()
+                        quotas.append(math.inf if quota in ("max", "-1") else int(quota) / int(period))
+    assert min(quotas) <= _cgroups.quota()
+
+
+# Limits that others set -----------------------------------------------------------------------------------
+
+def test_limits_of_joblib():
+    """Its workers share the processors, or get as many threads as one says."""
+    pytest.importorskip("joblib", minversion="1.3")
+    result = run_plain("""
+import joblib
+def seen():
+    import fastmlp
+    return fastmlp.get_num_threads()
+share = max(1, joblib.cpu_count() // 2)
+assert joblib.Parallel(n_jobs=2)(joblib.delayed(seen)() for _ in range(2)) == [share] * 2
+with joblib.parallel_config("loky", inner_max_num_threads=3):
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(seen)() for _ in range(2)) == [3] * 2
+""")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.fixture
+def no_limits(monkeypatch):
+    """As in a process where nobody has limited a thread."""
+    monkeypatch.setattr(threads, "_limited", False)
+    monkeypatch.setattr(threads, "_thread", threading.local())
+
+
+def test_limit_of_a_thread(no_limits):
+    """Counts in the thread that set it, until it sets a number that limits nothing, or set_num_threads."""
+    fastmlp.set_num_threads(4)
+    for limit, expected in [(1, 1), (3, 3), (2, 2), (0, 1), (-5, 1), (4, 4), (2, 2), (300, 4)]:
+        threads._limit_thread(limit)
+        assert fastmlp.get_num_threads() == expected
+        assert type(fastmlp.get_num_threads()) is int
+        assert run_in_threads([fastmlp.get_num_threads]) == [4]
+    fastmlp.set_num_threads(6)
+    assert fastmlp.get_num_threads() == 6           # a limit that ended does not come back
+    threads._limit_thread(1)
+    fastmlp.set_num_threads(3)
+    assert fastmlp.get_num_threads() == 3
+    threads._limit_thread(2)
+    run_in_threads([lambda: fastmlp.set_num_threads(5)])
+    assert fastmlp.get_num_threads() == 2
+    assert run_in_threads([fastmlp.get_num_threads]) == [5]
+
+
+def test_limits_of_threads_that_overlap(no_limits):
+    """Each restores what it found, in any order, and all are as before."""
+    fastmlp.set_num_threads(4)
+    step = [threading.Event() for _ in range(3)]
+
+    def first():
+        found = fastmlp.get_num_threads()
+        threads._limit_thread(1)
+        step[0].set()
+        step[1].wait(30)
+        threads._limit_thread(found)
+        step[2].set()
+        return found, fastmlp.get_num_threads()
+
+    def second():
+        step[0].wait(30)
+        found = fastmlp.get_num_threads()
+        threads._limit_thread(2)
+        step[1].set()
+        step[2].wait(30)
+        limited = fastmlp.get_num_threads()
+        threads._limit_thread(found)
+        return found, limited, fastmlp.get_num_threads()
+
+    assert run_in_threads([first, second]) == [(4, 4), (4, 2, 4)]
+    assert fastmlp.get_num_threads() == 4
+
+
+IMPORTS = {"fastmlp first": "import fastmlp, threadpoolctl",
+           "threadpoolctl first": "import threadpoolctl, fastmlp"}
+
+
+@pytest.mark.parametrize("order", IMPORTS)
+def test_threadpoolctl(order):
+    """It finds, shows and limits the library, whichever is imported first."""
+    pytest.importorskip("threadpoolctl", minversion="3.2")
+    result = run_plain(IMPORTS[order] + """
+import os
+import numpy as np
+from fastmlp import get_num_threads
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
+def tasks():
+    return len(os.listdir("/proc/self/task")) if os.path.exists("/proc/self/task") else 0
+fastmlp.set_num_threads(4)
+(info,) = [info for info in threadpool_info() if info["user_api"] == "fastmlp"]
+assert info["internal_api"] == "fastmlp" and info["num_threads"] == 4
+assert info["version"] == fastmlp.__version__
+assert "_team." in os.path.basename(info["filepath"])
+model, X = fastmlp.MLP([64, 128, 128, 10], seed=0), np.ones((1000, 64), np.float32)
+before = tasks()
+with threadpool_limits(1):
+    assert get_num_threads() == 1
+    limited = model.forward(X)
+    assert tasks() == before
+    with threadpool_limits(2, user_api="fastmlp"):
+        assert get_num_threads() == 2
+    assert get_num_threads() == 1
+    with threadpool_limits({"fastmlp": 3}):
+        assert get_num_threads() == 3
+with threadpool_limits(1, user_api="blas"):
+    assert get_num_threads() == 4
+with ThreadpoolController().limit(limits=2):
+    assert get_num_threads() == 2
+assert get_num_threads() == 4
+assert np.array_equal(model.forward(X), limited)
+threadpool_limits(2)
+assert get_num_threads() == 2
+""")
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+FAKE = """
+class LibController:
+    pass
+registered = []
+"""
+
+
+@pytest.mark.parametrize("register", [True, False], ids=["takes controllers", "from before 3.2"])
+@pytest.mark.parametrize("order", IMPORTS)
+def test_registered_with_threadpoolctl(order, register, tmp_path):
+    """Once for each time that threadpoolctl is executed, where it takes controllers."""
+    (tmp_path / "threadpoolctl.py").write_text(FAKE + ("register = registered.append" if register else ""))
+    (tmp_path / "another.py").write_text("")
+    result = run_plain(IMPORTS[order] + f"""
+import importlib, inspect, sys, another
+expected = {int(register)}
+assert len(threadpoolctl.registered) == expected
+for controller in threadpoolctl.registered:
+    assert issubclass(controller, threadpoolctl.LibController) and controller.user_api == "fastmlp"
+    assert controller().get_version() == fastmlp.__version__
+    assert controller().get_num_threads() == fastmlp.get_num_threads()
+    fastmlp.set_num_threads(4)
+    controller().set_num_threads(2)
+    assert fastmlp.get_num_threads() == 2
+importlib.reload(threadpoolctl)
+assert len(threadpoolctl.registered) == expected
+del sys.modules["threadpoolctl"]
+import threadpoolctl
+assert len(threadpoolctl.registered) == expected
+assert inspect.getsource(threadpoolctl).startswith(threadpoolctl.__loader__.get_source("threadpoolctl")[:10])
+""", PYTHONPATH=os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert result.returncode == 0, result.stderr
+
+
+def test_threadpoolctl_is_not_imported():
+    """Nor looked for; and whoever does where it is missing gets the usual error."""
+    result = run_plain("""
+import sys
+before = set(sys.modules)
+import numpy, fastmlp
+assert "threadpoolctl" not in sys.modules
+sys.path[:] = []
+sys.path_importer_cache.clear()
+try:
+    import threadpoolctl
+except ModuleNotFoundError as error:
+    assert error.name == "threadpoolctl"
+    print("missing")
+""")
+    assert result.stdout == "missing\n", result.stderr
+
+
+def test_finder_finds_nothing_else():
+    finder = _threadpoolctl._Finder(lambda module: None)
+    assert finder.find_spec("fastmlp") is None
+    assert finder.find_spec("threadpoolctl.more") is None
 
 
 # Fork -----------------------------------------------------------------------------------------------------
@@ -236,8 +623,6 @@ print("done")
 def test_fork_while_another_thread_trains():
     """The child has none of the other thread's calls, and a team of its own; also for the same model."""
     code = """
-import warnings
-warnings.simplefilter("ignore", DeprecationWarning)
 fastmlp.set_num_threads(2)
 X, y = data(n=4000)
 expected = trained()
@@ -261,6 +646,187 @@ assert not thread.is_alive()
 print("done")
 """
     assert succeeds(code) == "done\n"
+
+
+FORK_IN_LOSS = """
+threads, what = int(sys.argv[1]), sys.argv[2]
+layers, n = [64, 128, 128, 10], 1000
+rng = np.random.default_rng(0)
+X = rng.standard_normal((n, 64)).astype(np.float32)
+y = rng.standard_normal((n, 10)).astype(np.float32)
+calls, child, refused = 0, None, 0
+
+def mean_squared_error(z, t):
+    return float(((z - t) ** 2).mean()), 2 * (z - t) / z.size
+
+def loss(z, t):
+    global calls, child
+    calls += 1
+    if calls == 3 and what_now == "raise":
+        raise KeyError
+    if calls == 3 and what_now == "fork":
+        child = os.fork()
+        if child == 0:
+            in_child()
+    return mean_squared_error(z, t)
+
+def in_child():
+    global refused
+    if "predict" in what:
+        assert np.isfinite(model.forward(X)).all()
+    if "other" in what:
+        assert trained() == expected_other
+    if "same" in what:
+        for call in (lambda: model.fit(X, y, epochs=1, batch_size=64, shuffle=False, progress=False),
+                     lambda: model.train_step(X, y, SGD(0.1)), lambda: model.loss_and_gradients(X, y)):
+            try:
+                call()
+            except RuntimeError as error:
+                assert "being trained" in str(error)
+                refused += 1
+        assert refused == 3
+    if "exit" in what:
+        os._exit(0)
+    if "raise" in what:
+        raise KeyError
+
+def fitted(what):
+    global model, calls, what_now
+    calls, what_now = 0, what
+    options = {"plain": {}, "clipped": dict(clip_norm=0.01), "dropout": dict(dropout=0.3),
+               "normalised": dict(batch_norm=True)}[sys.argv[3]]
+    optimizer = SGD(0.05, momentum=0.9, clip_norm=options.pop("clip_norm", None))
+    model = MLP(layers, loss=loss, seed=0, **options)
+    try:
+        model.fit(X, y, epochs=2, batch_size=128, optimizer=optimizer, progress=False)
+    except KeyError:
+        pass
+    return b"".join(w.tobytes() for w in [*model.weights, *model.biases])
+
+fastmlp.set_num_threads(threads)
+expected, expected_raised, expected_other = fitted(""), fitted("raise"), trained()
+assert fitted("fork") == (expected_raised if child == 0 and "raise" in what else expected)
+assert trained() == expected_other
+if child == 0:
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def forks_in_its_loss(threads, what, options="plain"):
+    """A loss that forks while its model trains: parent and child get the bits of one that does not."""
+    arguments = f"sys.argv = ['', '{threads}', '{what}', '{options}']\n"
+    result = run_python(arguments + FORK_IN_LOSS, timeout=20)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+
+
+@needs_fork
+@pytest.mark.parametrize("threads, what", [(2, "exit"), (1, "predict other exit"), (2, "predict other exit"),
+                                           (4, "predict other exit")])
+def test_fork_in_a_loss_and_leave(threads, what):
+    """The child has a team of its own for whatever it does before it leaves."""
+    forks_in_its_loss(threads, what)
+
+
+@needs_fork
+@pytest.mark.parametrize("what", ["other return", "raise"])
+def test_fork_in_a_loss_on_one_thread(what):
+    """The child goes on where it is, and the calls that it inherited are counted as they end."""
+    forks_in_its_loss(1, what)
+
+
+# The engine's part: to go on alone (forks() in kernels/_team.pxd), and to refuse a second training of a model
+# whose run the child is still in (claims_of_thread()).
+needs_engine = pytest.mark.skip(reason="the engine waits for workers that the child does not have")
+
+
+@needs_fork
+@needs_engine
+@pytest.mark.parametrize("threads, what", [(2, "return"), (4, "other return"), (2, "raise")])
+def test_fork_in_a_loss_and_go_on(threads, what):
+    """The child goes on with the run alone."""
+    forks_in_its_loss(threads, what)
+
+
+@needs_fork
+@needs_engine
+@pytest.mark.parametrize("options", ["clipped", "dropout", "normalised"])
+def test_fork_in_a_loss_and_go_on_with_all_that_needs_barriers(options):
+    forks_in_its_loss(3, "return", options)
+
+
+@needs_fork
+@needs_engine
+@pytest.mark.parametrize("threads", [1, 2])
+def test_fork_in_a_loss_and_train_the_same_model(threads):
+    """Refused, as it is without a fork: its workspace is in use."""
+    forks_in_its_loss(threads, "same return")
+
+
+@needs_fork
+def test_fork_that_python_knows_nothing_of():
+    """By an extension or an embedding server that forks itself: no hook of Python's runs in the child."""
+    code = """
+import ctypes
+fastmlp.set_num_threads(2)
+expected = trained()
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    os._exit(0 if trained() == expected else 1)
+assert os.waitpid(child, 0)[1] == 0
+assert trained() == expected
+"""
+    succeeds(code)
+
+
+@needs_fork
+def test_training_in_a_hook_of_the_fork():
+    """Also in one that was registered before the library was imported."""
+    result = run_plain(f"""
+import os, sys
+def hook():
+    global same
+    same = trained() == expected
+os.register_at_fork(after_in_child=hook)
+sys.path.insert(0, {os.path.dirname(__file__)!r})
+from test_threads import *
+fastmlp.set_num_threads(2)
+expected = trained()
+child = os.fork()
+if child == 0:
+    os._exit(0 if same else 1)
+assert os.waitpid(child, 0)[1] == 0
+""")
+    assert result.returncode == 0, result.stderr
+
+
+@needs_fork
+@pytest.mark.skipif(not tasks(), reason="needs /proc")
+def test_a_child_counts_the_calls_of_its_own_thread_alone():
+    """Not those of others: it gets all threads that it asks for."""
+    code = """
+fastmlp.set_num_threads(4)
+X, y = data(n=4000)
+stop = threading.Event()
+options = dict(epochs=10**6, optimizer=SGD(1e-6), progress=False, callbacks=[lambda *args: stop.is_set()])
+training = [threading.Thread(target=MLP(LAYERS, seed=0).fit, args=(X, y), daemon=True, kwargs=options)
+            for _ in range(3)]
+for thread in training:
+    thread.start()
+time.sleep(0.1)
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        before = tasks()
+        MLP(LAYERS, seed=0).forward(X)
+        os._exit(tasks() - before)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+stop.set()
+for thread in training:
+    thread.join(30)
+"""
+    succeeds(code)
 
 
 @needs_fork
@@ -425,6 +991,87 @@ def test_dense_backward_in_threads(dtype):
     run_in_threads([partial(run, first) for first in range(4)])
 
 
+# Workers --------------------------------------------------------------------------------------------------
+
+def test_calls_at_any_distance():
+    """Whether a worker is about to fall asleep when work comes, or asleep, or awake."""
+    model, (X, _) = MLP(LAYERS, seed=0), data()
+    expected, rng = model.forward(X), np.random.default_rng(0)
+    for microseconds in rng.integers(0, 150, 1500):
+        end = time.perf_counter() + microseconds * 1e-6
+        while time.perf_counter() < end:
+            pass
+        assert np.array_equal(model.forward(X), expected)
+
+
+@pytest.mark.parametrize("size", [32768, 65536, 131072, 2**40])
+def test_stack_size_of_the_process(size):
+    """Workers have stacks of their own size, whatever Python's threads get."""
+    code = f"""
+fastmlp.set_num_threads(1)
+rng = np.random.default_rng(0)
+X, y = rng.standard_normal((1000, 64)).astype(np.float32), rng.integers(0, 10, 1000)
+def fitted():
+    model = MLP([64, 700, 513, 10], seed=0)
+    model.fit(X, y, epochs=1, progress=False)
+    return b"".join(w.tobytes() for w in model.weights)
+expected, before = fitted(), tasks()
+try:
+    threading.stack_size({size})
+except ValueError:
+    sys.exit()              # no system takes all of these
+fastmlp.set_num_threads(4)
+assert fitted() == expected
+assert tasks() in (0, before + 3)
+assert threading.stack_size() == {size}
+"""
+    succeeds(code)
+
+
+@pytest.mark.skipif(not tasks(), reason="needs /proc")
+def test_no_threads_to_be_had():
+    """Calls do with those that there are, keep nothing of an attempt, and have more when there are more."""
+    code = """
+import resource, tracemalloc
+def calls(n):
+    for _ in range(n):
+        assert np.array_equal(model.forward(X), expected)
+model, (X, _) = MLP(LAYERS, seed=0), data()
+fastmlp.set_num_threads(1)
+expected, before = model.forward(X), tasks()
+nobody = 54321              # root is not limited, nor another's processes counted
+if os.geteuid() == 0:
+    try:
+        os.setresuid(nobody, nobody, 0)
+        os.setresuid(nobody, nobody, nobody)
+    except OSError:
+        print("skip")
+        sys.exit()
+soft, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+resource.setrlimit(resource.RLIMIT_NPROC, (0, hard))
+try:
+    threading.Thread(target=int).start()
+except RuntimeError:
+    pass
+else:
+    print("skip")
+    sys.exit()
+fastmlp.set_num_threads(4)
+tracemalloc.start()
+calls(20)
+held = tracemalloc.get_traced_memory()[0]
+calls(300)
+grown = tracemalloc.get_traced_memory()[0] - held
+assert grown < 300 * 8, grown
+assert tasks() == before
+resource.setrlimit(resource.RLIMIT_NPROC, (soft, hard))
+calls(2)
+assert tasks() == before + 3
+"""
+    if succeeds(code):
+        pytest.skip("the number of threads cannot be limited here")
+
+
 # Idle, and the end ----------------------------------------------------------------------------------------
 
 def test_no_processor_time_when_idle():
@@ -514,6 +1161,63 @@ assert thread.is_alive()
 """
     for _ in range(2):
         assert succeeds(code) == ""
+
+
+def test_exit_while_a_daemon_thread_trains_with_a_loss_of_its_own():
+    """It waits for the interpreter, which goes away, and its workers wait for it."""
+    code = """
+fastmlp.set_num_threads(2)
+X, y = data(n=4000)
+def loss(z, targets):
+    return float((z**2).mean()), 2 * z / z.size
+model, y = MLP(LAYERS, loss=loss, seed=0), np.zeros((len(X), 10), np.float32)
+thread = threading.Thread(target=model.fit, args=(X, y), daemon=True,
+                          kwargs=dict(epochs=10**6, progress=False))
+thread.start()
+time.sleep(0.2)
+assert thread.is_alive()
+"""
+    for _ in range(2):
+        assert succeeds(code) == ""
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_training_at_exit(before):
+    """With workers that are there, and with new ones."""
+    code = f"""
+import atexit
+fastmlp.set_num_threads(3)
+expected = trained() if {before} else None
+def last():
+    got = trained()
+    print("done" if got == (expected or got) else "other bits")
+atexit.register(last)
+"""
+    assert succeeds(code) == "done\n"
+
+
+def test_other_interpreters():
+    """They come and go beside the workers, whether they can import the library (NumPy allows one) or not."""
+    code = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    interpreters = pytest.importorskip("_xxsubinterpreters")
+fastmlp.set_num_threads(2)
+expected = trained()
+inside = chr(10).join([
+    "try:", "    import fastmlp", "    fastmlp.MLP([64, 128, 10]).forward([[0.0] * 64] * 1000)",
+    "except ImportError:", "    pass"])
+for _ in range(2):
+    interpreter = interpreters.create()
+    interpreters.run_string(interpreter, inside)
+    assert trained() == expected
+    interpreters.destroy(interpreter)
+    assert trained() == expected
+print("done")
+"""
+    result = run_python(code)
+    assert result.stdout == "done\n" or "Skipped" in result.stderr, result.stderr
 
 
 assert multiprocessing                          # for the scripts above

@@ -3,12 +3,8 @@
 Workers are made at first use, wait for work for some fifty microseconds after a call and then sleep, and never touch
 Python: they cannot hold up the interpreter's exit. One that wakes up on a processor of the team leaves it for a free
 one. One call has the team at a time; others that come meanwhile run on their own thread. A forked child starts with
-no workers.
+no workers, and with no claims but those of the thread that forked.
 """
-
-import os
-
-from libc.string cimport memset
 
 cdef extern from "team.h" nogil:
     ctypedef long atomic
@@ -20,39 +16,54 @@ cdef extern from "team.h" nogil:
     void yield_processor()
     void relax()
     int processor()
-    void leave_processor(const atomic* taken, int count)
+    void leave_processor(atomic* taken, int count)
     enum:
         SPINS
+
+cdef extern from "thread.h" nogil:
+    int start_thread(void (*function)(void*) noexcept nogil, void* argument)
+    int in_forked_child(void (*function)() noexcept nogil)
 
 cdef extern from "pythread.h" nogil:
     ctypedef void* PyThread_type_lock
     PyThread_type_lock PyThread_allocate_lock()
     int PyThread_acquire_lock(PyThread_type_lock lock, int wait)
     void PyThread_release_lock(PyThread_type_lock lock)
-    unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept nogil, void* argument)
-    unsigned long PYTHREAD_INVALID_THREAD_ID
+
+cdef extern from *:
+    """
+    static THREAD_LOCAL int own_claims = 0;
+    static THREAD_LOCAL int has_team = 0;
+
+    /* By this symbol fastmlp/_threadpoolctl.py recognises the library. */
+    extern Py_EXPORTED_SYMBOL const int fastmlp_team;
+    const int fastmlp_team = 1;
+    """
+    int own_claims              # of the calling thread
+    bint has_team               # one of them has the team
 
 cdef enum:
     MOST_WORKERS = 255
 
 cdef struct Worker:
-    int thread                  # its number in the team, from 1
-    atomic calls                # work given so far
+    int thread                      # its number in the team, from 1
+    atomic calls                    # work given so far
     atomic asleep
-    PyThread_type_lock bell     # held, but for a moment to wake the worker
-    char apart[64]              # a cache line of its own
+    PyThread_type_lock wake_lock    # held, but for a moment to wake the worker
+    char apart[64]                  # a cache line of its own
 
 cdef Worker workers[MOST_WORKERS]
 cdef int made = 0               # workers that run
 cdef bint claimed = False
-cdef int callers = 0            # calls that run now, with the team or without
+cdef int callers = 0            # claims of all threads, with the team or without
+cdef long forks_so_far = 0
 cdef Work the_work
 cdef void* the_argument
 cdef atomic unfinished
 cdef atomic processors[MOST_WORKERS + 1]    # where each thread of the team began its last work
 
 
-cdef void settle(int thread) noexcept nogil:
+cdef void migrate(int thread) noexcept nogil:
     """Not on the processor of a thread that comes before this one."""
     cdef long here = processor()
     cdef int i
@@ -64,8 +75,8 @@ cdef void settle(int thread) noexcept nogil:
     atomic_write(&processors[thread], here)
 
 
-cdef void live(void* argument) noexcept nogil:
-    """A worker's life: wait, spinning and then asleep; work; tell."""
+cdef void worker_main(void* argument) noexcept nogil:
+    """Wait, spinning and then asleep; work; report; for ever."""
     cdef Worker* me = <Worker*>argument
     cdef long seen = 0
     cdef int spins
@@ -76,77 +87,96 @@ cdef void live(void* argument) noexcept nogil:
             spins += 1
         if spins == SPINS:
             atomic_write(&me.asleep, 1)
-            # Work given just now is taken at once, unless the giver has already rung.
+            # Work given just now is taken at once, unless the caller has already released the lock.
             if atomic_read(&me.calls) == seen or atomic_exchange_value(&me.asleep, 0) == 0:
-                PyThread_acquire_lock(me.bell, 1)
+                PyThread_acquire_lock(me.wake_lock, 1)
         seen = atomic_read(&me.calls)
-        settle(me.thread)
+        migrate(me.thread)
         the_work(the_argument, me.thread)
         atomic_add(&unfinished, -1)
 
 
+cdef bint make_worker(int i) noexcept:
+    """Worker i; False where the system has no lock or no thread to give. The lock is kept for the next attempt."""
+    cdef Worker* worker = &workers[i]
+    if worker.wake_lock == NULL:
+        worker.wake_lock = PyThread_allocate_lock()
+        if worker.wake_lock == NULL:
+            return False
+        PyThread_acquire_lock(worker.wake_lock, 1)
+    worker.thread = i + 1
+    atomic_write(&worker.calls, 0)
+    atomic_write(&worker.asleep, 0)
+    return start_thread(worker_main, worker) != 0
+
+
 cdef int claim(int threads):
-    global made, claimed, callers
-    cdef Worker* worker
+    global made, claimed, callers, own_claims, has_team
     callers += 1
+    own_claims += 1
     threads = min(threads // callers, MOST_WORKERS + 1)
     if threads <= 1 or claimed:
         return 1
-    while made < threads - 1:
-        worker = &workers[made]
-        memset(worker, 0, sizeof(Worker))
-        worker.thread = made + 1
-        worker.bell = PyThread_allocate_lock()
-        if worker.bell == NULL:
-            break
-        PyThread_acquire_lock(worker.bell, 1)
-        if PyThread_start_new_thread(live, worker) == PYTHREAD_INVALID_THREAD_ID:
-            break
+    while made < threads - 1 and make_worker(made):
         made += 1
     if made == 0:
         return 1
-    claimed = True
+    claimed = has_team = True
     return min(threads, made + 1)
 
 
 cdef void run(Work work, void* argument, int threads) noexcept nogil:
     global the_work, the_argument
     cdef int i
-    cdef long left
+    cdef long left, before = forks_so_far
     cdef bint woken = False
     if threads > 1:
         the_work = work
         the_argument = argument
-        settle(0)
+        migrate(0)
         atomic_write(&unfinished, threads - 1)
         for i in range(threads - 1):
             atomic_add(&workers[i].calls, 1)
             if atomic_exchange_value(&workers[i].asleep, 0) == 1:
-                PyThread_release_lock(workers[i].bell)
+                PyThread_release_lock(workers[i].wake_lock)
                 woken = True
         if woken:
-            yield_processor()           # to one that woke up here, to settle elsewhere
+            yield_processor()           # to one that woke up here, to migrate
     work(argument, 0)
-    left = atomic_read(&unfinished) if threads > 1 else 0
-    while left != 0:
-        wait_while(&unfinished, left)
+    if threads > 1 and forks_so_far == before:      # a child made by the work has no workers to wait for
         left = atomic_read(&unfinished)
+        while left != 0:
+            wait_while(&unfinished, left)
+            left = atomic_read(&unfinished)
 
 
 cdef void release(int threads) noexcept:
-    global claimed, callers
+    global claimed, callers, own_claims, has_team
     callers -= 1
-    if threads > 1:
-        claimed = False
+    own_claims -= 1
+    if threads > 1 and has_team:        # not where it was claimed before a fork: then it is another team
+        claimed = has_team = False
 
 
-def _after_fork():
-    """The child of a fork has none of the workers, and none of the calls of other threads."""
-    global made, claimed, callers
+cdef long forks() noexcept nogil:
+    return forks_so_far
+
+
+cdef int claims_of_thread() noexcept nogil:
+    return own_claims
+
+
+cdef void after_fork() noexcept nogil:
+    """In the child, on the one thread that it has. Locks of the workers that are gone may be in any state."""
+    global made, claimed, callers, has_team, forks_so_far
+    cdef int i
+    for i in range(made):
+        workers[i].wake_lock = NULL
     made = 0
-    claimed = False
-    callers = 0
+    claimed = has_team = False
+    callers = own_claims
+    forks_so_far += 1
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+if not in_forked_child(after_fork):
+    raise MemoryError("no room for what a forked child is to do")

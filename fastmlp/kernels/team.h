@@ -1,4 +1,7 @@
-/* Atomics, and the barrier of threads that run the same loop. */
+/* Atomics, and the barrier of threads that run the same loop.
+ *
+ * Every operation is sequentially consistent. A worker that falls asleep and a caller that has work for it each write
+ * one variable and then read the other's: with anything weaker both may read what was there before. */
 #ifndef FASTMLP_TEAM_H
 #define FASTMLP_TEAM_H
 
@@ -15,7 +18,7 @@ static __inline void relax(void) { YieldProcessor(); }
 #else
 #  include <sched.h>
 typedef long atomic;
-static inline long atomic_read(atomic *a) { return __atomic_load_n(a, __ATOMIC_ACQUIRE); }
+static inline long atomic_read(atomic *a) { return __atomic_load_n(a, __ATOMIC_SEQ_CST); }
 static inline void atomic_write(atomic *a, long value) { __atomic_store_n(a, value, __ATOMIC_SEQ_CST); }
 static inline long atomic_exchange_value(atomic *a, long value) { return __atomic_exchange_n(a, value, __ATOMIC_SEQ_CST); }
 static inline long atomic_add(atomic *a, long value) { return __atomic_add_fetch(a, value, __ATOMIC_SEQ_CST); }
@@ -34,18 +37,20 @@ static inline void relax(void) {
  * calls: they take turns. Nothing lasts but the move: the thread may run afterwards where it might before. */
 #if defined(__linux__)
 static inline int processor(void) { return sched_getcpu(); }
-static inline void leave_processor(const atomic *taken, int count) {
+static inline void leave_processor(atomic *taken, int count) {
     cpu_set_t allowed, others;
     if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
     others = allowed;
-    for (int i = 0; i < count; i++)
-        if (taken[i] >= 0 && taken[i] < CPU_SETSIZE) CPU_CLR((int)taken[i], &others);
+    for (int i = 0; i < count; i++) {
+        long one = atomic_read(&taken[i]);
+        if (one >= 0 && one < CPU_SETSIZE) CPU_CLR((int)one, &others);
+    }
     if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
         (void)sched_setaffinity(0, sizeof allowed, &allowed);
 }
 #else
 static inline int processor(void) { return -1; }
-static inline void leave_processor(const atomic *taken, int count) { (void)taken; (void)count; }
+static inline void leave_processor(atomic *taken, int count) { (void)taken; (void)count; }
 #endif
 
 /* A few microseconds of spinning catch a partner that is running; one that is not gets the processor. */
