@@ -63,7 +63,7 @@ class _Finder(MetaPathFinder):
             return None
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
-            spec = find(name, path, target) if find and finder is not self else None
+            spec: ModuleSpec | None = find(name, path, target) if find and finder is not self else None
             if spec is not None:
                 break
         else:
