@@ -93,7 +93,7 @@ def _takes_any_function() -> bool:
     while frame is not None:
         pickler = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
         if isinstance(pickler, (pickle.Pickler, pickle._Pickler)):      # type: ignore[attr-defined]
-            by_name = pickle._Pickler.dispatch.get(FunctionType)        # type: ignore[attr-defined]
+            by_name = pickle._Pickler.save_global                       # type: ignore[attr-defined]
             if (hasattr(pickler, "reducer_override") or FunctionType in getattr(pickler, "dispatch_table", ())
                     or getattr(pickler, "dispatch", {}).get(FunctionType, by_name) is not by_name):
                 return True

@@ -20,8 +20,8 @@ PACKAGE = str(Path(__file__).parent)
 def all_finite(*arrays: NDArray[Any]) -> bool:
     """Whether all elements are finite numbers; allocates nothing.
 
-    >>> all_finite(np.ones(3), np.array([])), all_finite(np.array([1, -np.inf])), all_finite(np.array([np.nan,
-    1])) (True, False, False)
+    >>> [all_finite(np.array(values)) for values in ([], [1, 2], [1, -np.inf], [np.nan, 1])]
+    [True, True, False, False]
     """
     with np.errstate(invalid="ignore"):
         return all(math.isfinite(end) for array in arrays if array.size for end in (array.min(), array.max()))

@@ -139,13 +139,24 @@ class Parameters:
             self.offsets.append((end, biases, biases + row if scaled else -1))
             end = biases + row * (2 if scaled else 1)
         self.buffer = aligned(end, dtype)
-        self.identity = Identity()
+        self._identity: Identity | None = None
         layers = list(zip(self.offsets, sizes, sizes[1:], rows))
         self.weights = Arrays("weights", (
             self.buffer[w:b].reshape(n_in, row)[:, :n_out] for (w, b, _), n_in, n_out, row in layers))
         self.biases = Arrays("biases", (self.buffer[b:b + n_out] for (_, b, _), _, n_out, _ in layers))
         self.scales = Arrays("scales", (
             self.buffer[s:s + n_out] if s >= 0 else None for (_, _, s), _, n_out, _ in layers))
+
+    @property
+    def identity(self) -> Identity:
+        """Made at first use: gradients and slots need none."""
+        if self._identity is None:
+            self._identity = Identity()
+        return self._identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
 
     def like(self) -> Parameters:
         """Zeros laid out the same way."""

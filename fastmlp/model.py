@@ -38,7 +38,7 @@ class Gradients(Guarded):
     ((2, 3), (2,))
     """
 
-    settable = {name: lambda self, value, name=name: _copied_in(getattr(self, name), value)
+    settable = {name: lambda self, values, name=name: _copied_in(getattr(self, name), values)
                 for name in ("weights", "biases", "scales")}
 
     def __init__(self, parameters: Parameters) -> None:
@@ -70,8 +70,8 @@ class MLP(Guarded):
 
     Models can be copied (copy.copy and copy.deepcopy alike) and pickled; the copy goes on training to the
     same bits. An optimizer is copied in one structure with its model, copy.deepcopy((model, optimizer)), to
-    go on from its state. A pickle is read by releases with the same version of it; a file of `save`, by later
-    ones too.
+    go on from its state. Pickles hold a version, and are read by releases that have the same one; `save` writes
+    files to keep.
 
     Raises TypeError for a dtype or setting of the wrong kind; ValueError for fewer than two layers, a layer
     without units, unknown names, too few activations, or a dropout out of range.
@@ -159,17 +159,24 @@ class MLP(Guarded):
 
     # Attributes and copies ---------------------------------------------------------------------------
 
+    def _idle(self, name: str) -> None:
+        """Raises RuntimeError where an assignment would meet a training step."""
+        if self._lock.busy_elsewhere() or self._lock.runs():
+            raise RuntimeError(f"{name}: cannot be assigned while the model is being trained, except in a "
+                               "callback")
+
     def _new_dropout(self, value: Any) -> tuple[float, ...]:
         dropout = _for_each("dropout", value, len(self.layers) - 2, _dropout)
-        if self._lock.busy_elsewhere() or self._lock.runs():
-            raise RuntimeError("dropout: cannot be changed while the model is being trained, except in a "
-                               "callback")
+        self._idle("dropout")
         self._use_engine(self._engine.seed, dropout)
         return dropout
 
+    def _new_arrays(self, name: str, values: Any) -> Arrays:
+        self._idle(name)
+        return _copied_in(getattr(self, name), values)
+
     settable = {
-        **{name: lambda self, value, name=name: _copied_in(getattr(self, name), value)
-           for name in state.KINDS},
+        **{name: lambda self, values, name=name: self._new_arrays(name, values) for name in state.KINDS},
         "dropout": _new_dropout,
     }
     fixed = {name: "is fixed when a model is made; make another MLP, and assign this one's weights and "
@@ -378,9 +385,9 @@ class MLP(Guarded):
         once.
 
         A callback with a method `begin(model)` gets a call before the first epoch; True from it means that
-        there is nothing to train. A model that is saved or pickled in a callback, together with the optimizer
-        and with callbacks that have state (`EarlyStopping`), goes on from there: `fit` with the epochs that
-        are left ends with the same bits. The callback that saves stands last in the list, after those whose
+        there is nothing to train. A model that is saved in a callback, together with the optimizer and with the
+        state of other callbacks (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs that are
+        left ends with the same bits. The callback that saves stands last in the list, after those whose
         state it saves. (Not with `LBFGS`, whose memory of the last steps is no part of its state.)
 
         Raises TypeError and ValueError for arguments that do not fit, before anything changes.

@@ -325,11 +325,12 @@ class Optimizer(Guarded):
         """
         result = []
         for identity, state in list(self._states.items()):
-            if identity.lock.busy_elsewhere():
-                raise RuntimeError("optimizer: cannot be copied while another thread trains a model with it")
+            before = identity.lock.last()
             state = state.copy()
             if isinstance(self.lr, Schedule):
                 state.schedule = self.lr._state_for(self, identity) or None
+            if identity.lock.busy_elsewhere() or identity.lock.last() is not before:
+                raise RuntimeError("optimizer: cannot be copied while another thread trains a model with it")
             result.append((identity, state))
         return result
 
