@@ -109,10 +109,10 @@ class Arrays(tuple[Any, ...]):
         value = checks.as_array(name, value)
         if value.dtype.kind not in "biuf":
             raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
+        checks.shape(name, value, array.shape)
         if not plain and not np.can_cast(value.dtype, array.dtype, "safe"):
             raise TypeError(f"{name}: expected dtype {array.dtype}, the model's, got {value.dtype}; "
                             f"convert it with .astype(np.{array.dtype})")
-        checks.shape(name, value, array.shape)
         return value.astype(array.dtype, copy=False)
 
 

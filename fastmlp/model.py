@@ -70,8 +70,8 @@ class MLP(Guarded):
 
     Models can be copied (copy.copy and copy.deepcopy alike) and pickled; the copy goes on training to the
     same bits. An optimizer is copied in one structure with its model, copy.deepcopy((model, optimizer)), to
-    go on from its state. Pickles hold a version, and are read by releases that have the same one; `save` writes
-    files to keep.
+    go on from its state. Pickles hold a version, and are read by releases that have the same one; `save`
+    writes files to keep.
 
     Raises TypeError for a dtype or setting of the wrong kind; ValueError for fewer than two layers, a layer
     without units, unknown names, too few activations, or a dropout out of range.
@@ -385,10 +385,10 @@ class MLP(Guarded):
         once.
 
         A callback with a method `begin(model)` gets a call before the first epoch; True from it means that
-        there is nothing to train. A model that is saved in a callback, together with the optimizer and with the
-        state of other callbacks (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs that are
-        left ends with the same bits. The callback that saves stands last in the list, after those whose
-        state it saves. (Not with `LBFGS`, whose memory of the last steps is no part of its state.)
+        there is nothing to train. A model that is saved in a callback, together with the optimizer and with
+        the state of other callbacks (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs
+        that are left ends with the same bits. The callback that saves stands last in the list, after those
+        whose state it saves. (Not with `LBFGS`, whose memory of the last steps is no part of its state.)
 
         Raises TypeError and ValueError for arguments that do not fit, before anything changes.
 

@@ -240,7 +240,8 @@ def test_repr():
 # What ends a training --------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("answer, stops", [
-    (True, True), (np.True_, True), (np.float64(2) > 1, True), (False, False), (np.False_, False), (None, False),
+    (True, True), (np.True_, True), (np.float64(2) > 1, True), (False, False), (np.False_, False),
+    (None, False),
     (1, False), (17, False), ("stop", False), (np.array([True, True]), False), (np.array(True), False),
     (np.int64(1), False), ([0], False)], ids=repr)
 def test_true_of_python_or_numpy_ends_the_training(answer, stops, backend, rng):
@@ -251,8 +252,8 @@ def test_true_of_python_or_numpy_ends_the_training(answer, stops, backend, rng):
     assert len(history.loss) == len(seen) == (1 if stops else 4)
 
 
-@pytest.mark.parametrize("answer, stops", [(np.True_, True), (True, True), (1, False), (np.array([True]), False)],
-                         ids=repr)
+@pytest.mark.parametrize("answer, stops", [
+    (np.True_, True), (True, True), (1, False), (np.array([True]), False)], ids=repr)
 def test_true_ends_lbfgs(answer, stops, backend, rng):
     pytest.importorskip("scipy")
     X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
@@ -317,10 +318,12 @@ def test_another_model_gets_its_own_weights(backend, rng):
 
 RESUMED = {
     "adam": lambda: Adam(0.02), "momentum": lambda: SGD(0.2, momentum=0.9, nesterov=True),
-    "rmsprop": lambda: RMSprop(0.01), "function": lambda: SGD(lambda step: 0.3 / (1 + step / 20), momentum=0.5),
+    "rmsprop": lambda: RMSprop(0.01),
+    "function": lambda: SGD(lambda step: 0.3 / (1 + step / 20), momentum=0.5),
     "warm up": lambda: Adam(schedules.WarmUp(9, schedules.Exponential(0.05, 0.98))),
     "one cycle": lambda: SGD(schedules.OneCycle(0.3, 60)),
-    "plateau": lambda: SGD(schedules.WarmUp(3, schedules.ReduceOnPlateau(0.5, 0.5, patience=0, cooldown=1)), 0.9),
+    "plateau": lambda: SGD(schedules.WarmUp(3, schedules.ReduceOnPlateau(0.5, 0.5, patience=0, cooldown=1)),
+                           0.9),
 }
 
 
@@ -329,8 +332,8 @@ RESUMED = {
     {}, {"dropout": 0.3, "batch_norm": True}, {"dropout": [0.2, 0.5]}], ids=str)
 @pytest.mark.parametrize("rule", RESUMED)
 def test_a_training_goes_on_from_every_epoch(rule, options, threads, backend, rng):
-    """What a callback saved, as arrays by flat names, is a point to go on from: the epochs that are left end with the
-    same bits, and the training stops where it would have stopped."""
+    """What a callback saved, as arrays by flat names, is a point to go on from: the epochs that are left end
+    with the same bits, and the training stops where it would have stopped."""
     if threads != (1, 1) and (backend == "numpy" or rule != "adam"):
         pytest.skip("threads of the kernels, and one rule is enough")
     X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
@@ -361,7 +364,8 @@ def test_a_training_goes_on_from_every_epoch(rule, options, threads, backend, rn
         model, optimizer, stopping = make()
         history = train(model, optimizer, [stopping, save], 9)
         assert len(saved) == len(history.loss) > 3
-        expected = copies(model), history.val_loss, (stopping.best, stopping.best_epoch, stopping.stopped_epoch)
+        expected = (copies(model), history.val_loss,
+                    (stopping.best, stopping.best_epoch, stopping.stopped_epoch))
         fastmlp.set_num_threads(threads[1])
         for epoch, (file, counters, generator) in enumerate(saved):
             model, optimizer, stopping = make()
@@ -425,7 +429,8 @@ def test_bad_state_changes_nothing():
     check(ValueError, "^state: expected an entry 'waited'", waited=None)
     check(ValueError, "^state: unknown entry 'velocity'", velocity=np.array(1))
     check(ValueError, "^state: expected entries kept", **{"kept.weights.0": None, "kept.biases.0": None})
-    check(TypeError, r"^state\['kept.biases.0'\].*dtype float32 or float64", **{"kept.biases.0": np.zeros(3, int)})
+    check(TypeError, r"^state\['kept.biases.0'\].*dtype float32 or float64",
+          **{"kept.biases.0": np.zeros(3, int)})
     check(TypeError, r"^state\['best'\]", best="2")
     check(ValueError, r"^state\['best_epoch'\]", best=np.nan)
     check(ValueError, r"^state\['best_epoch'\]", best_epoch=-2)

@@ -1,5 +1,5 @@
-"""Copies and pickles of models, optimizers, schedules, losses and callbacks: independent, and training goes on from
-them to the same bits."""
+"""Copies and pickles of models, optimizers, schedules, losses and callbacks: independent, and training goes
+on from them to the same bits."""
 from __future__ import annotations
 
 import concurrent.futures
@@ -19,7 +19,20 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import LBFGS, MLP, SGD, AdaGrad, Adam, AdamW, EarlyStopping, RMSprop, activations, losses, schedules, state
+from fastmlp import (
+    LBFGS,
+    MLP,
+    SGD,
+    AdaGrad,
+    Adam,
+    AdamW,
+    EarlyStopping,
+    RMSprop,
+    activations,
+    losses,
+    schedules,
+    state,
+)
 from fastmlp.copying import Identity
 from fastmlp.losses import CallableLoss
 from fastmlp.normalization import BatchNorm
@@ -33,7 +46,8 @@ OPTIMIZERS = {
     "adamw": lambda: AdamW(schedules.ReduceOnPlateau(0.01, patience=0, min_delta=1.0)),
 }
 KINDS = {
-    "plain": {}, "dropout": {"dropout": [0.3, 0.0]}, "batch_norm": {"batch_norm": [BatchNorm(momentum=0.2), None]},
+    "plain": {}, "dropout": {"dropout": [0.3, 0.0]},
+    "batch_norm": {"batch_norm": [BatchNorm(momentum=0.2), None]},
     "all": {"dropout": 0.2, "batch_norm": True, "activation": ["gelu", activations.LeakyReLU(0.1)]},
 }
 WAYS = {
@@ -57,7 +71,8 @@ def bits(model):
 
 
 def fit(model, X, y, optimizer, **options):
-    return model.fit(X, y, **{"epochs": 2, "batch_size": 16, "progress": False, **options}, optimizer=optimizer)
+    return model.fit(X, y, **{"epochs": 2, "batch_size": 16, "progress": False, **options},
+                     optimizer=optimizer)
 
 
 # Models ---------------------------------------------------------------------------------------------------
@@ -70,7 +85,8 @@ def test_training_goes_on_to_the_same_bits(kind, way, backend, dtype, rng):
     fit(model, X, y, optimizer)
     again, other = WAYS[way]((model, optimizer))
     assert type(again) is MLP and repr(again) == repr(model) and again.backend is model.backend
-    assert (again.activations, again.batch_norm, again.loss) == (model.activations, model.batch_norm, model.loss)
+    for name in ("activations", "batch_norm", "loss"):
+        assert getattr(again, name) == getattr(model, name)
     before = bits(model)
     assert bits(again) == before
     assert_array_equal(model.forward(X), again.forward(X))
@@ -103,7 +119,7 @@ def test_optimizer_with_its_model(rule, way, order, backend, rng):
         fit(m, X, y, o, epochs=3)
     assert bits(model) == bits(again)
     assert repr(other) == repr(optimizer)
-    assert len(other._states) == 1                              # nothing is kept for models that are not there
+    assert len(other._states) == 1                      # nothing is kept for models that are not there
 
 
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy])
@@ -148,8 +164,9 @@ def test_two_models_and_what_they_share(way, rng):
         fit(model, X, y, optimizer, epochs=epochs)
     a, b, c, d, rate = WAYS[way]((one, first, second, two, schedule))
     assert b.lr is c.lr is rate
-    for of_copy, of_original in ((b.get_state(a), first.get_state(one)), (b.get_state(d), first.get_state(two)),
-                                 (c.get_state(a), second.get_state(one))):
+    for of_copy, of_original in (
+            (b.get_state(a), first.get_state(one)), (b.get_state(d), first.get_state(two)),
+            (c.get_state(a), second.get_state(one))):
         assert {name: value.tobytes() for name, value in of_copy.items()} == {
             name: value.tobytes() for name, value in of_original.items()}
     for model, optimizer in ((one, first), (a, b), (two, first), (d, b)):
@@ -232,7 +249,8 @@ def test_out_of_band_buffers(rng):
 def test_copies_in_a_callback(way, backend, dtype, rng):
     """Each of them goes on as the training did."""
     X, y = data(rng)
-    model, optimizer, copies = MLP([4, 9, 7, 3], dtype=dtype, seed=0, **KINDS["all"]), OPTIMIZERS["adam"](), []
+    model, optimizer = MLP([4, 9, 7, 3], dtype=dtype, seed=0, **KINDS["all"]), OPTIMIZERS["adam"]()
+    copies = []
     fit(model, X, y, optimizer, epochs=4, callbacks=[lambda *_: copies.append(WAYS[way]((model, optimizer)))])
     for epoch, (again, other) in enumerate(copies):
         fit(again, X, y, other, epochs=3 - epoch)
@@ -329,8 +347,9 @@ def test_in_another_process_from_a_file(tmp_path, backend, rng):
             "model.fit(X, y, epochs=2, batch_size=16, optimizer=optimizer, progress=False)\n"
             "print({name: array.tobytes().hex() for name, array in state.arrays(model).items()})\n")
     root = str(Path(fastmlp.__file__).parents[1])
-    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
-                         env={**os.environ, "PYTHONPATH": root}).stdout
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path,
+                         capture_output=True, text=True, check=True,
+env={**os.environ, "PYTHONPATH": root}).stdout
     fit(pair[0], X, y, pair[1])
     assert eval(out) == {name: value.hex() for name, value in bits(pair[0]).items()}
 
@@ -345,19 +364,22 @@ def test_joblib(tmp_path, backend, rng):
     for pair in ((model, optimizer), (again, other)):
         trained(pair, X, y)
     assert bits(again) == bits(model)
-    assert list(joblib.Parallel(n_jobs=2)(joblib.delayed(bits)(m) for m in (model, again))) == [bits(model)] * 2
+    in_processes = joblib.Parallel(n_jobs=2)(joblib.delayed(bits)(m) for m in (model, again))
+    assert list(in_processes) == [bits(model)] * 2
 
 
 # Everything else ------------------------------------------------------------------------------------------
 
 SETTINGS = [
     *[cls() for cls in activations.BY_NAME.values()], activations.LeakyReLU(0.3), BatchNorm(momentum=0.2),
-    *[cls() for cls in losses.BY_NAME.values()], losses.Huber(2.0), losses.BinaryCrossEntropy(pos_weight=[1, 2]),
+    *[cls() for cls in losses.BY_NAME.values()], losses.Huber(2.0),
+    losses.BinaryCrossEntropy(pos_weight=[1, 2]),
     losses.CrossEntropy(label_smoothing=0.1, ignore_index=-1), CallableLoss(squared),
     schedules.Constant(0.1), schedules.Step(0.1, [3, 5]), schedules.Exponential(0.1, 0.9),
     schedules.InverseScaling(0.1), schedules.Cosine(0.1, 9, restarts=True), schedules.OneCycle(0.1, 9),
     schedules.WarmUp(3, schedules.Cosine(0.1, 9)), History(loss=[0.5, 0.25], val_loss=[1.0]),
-    *[make() for make in OPTIMIZERS.values()], LBFGS(max_iter=7, weight_decay=0.1), EarlyStopping(3, mode="min"),
+    *[make() for make in OPTIMIZERS.values()], LBFGS(max_iter=7, weight_decay=0.1),
+    EarlyStopping(3, mode="min"),
     schedules.ReduceOnPlateau(0.1, patience=2), schedules.WarmUp(2, schedules.ReduceOnPlateau(0.1)),
 ]
 
@@ -466,7 +488,8 @@ def test_picklers_that_take_any_function(rng):
 def test_packages_that_pickle_any_function(package, rng):
     package = pytest.importorskip(package)
     X, t = rng.standard_normal((30, 4)), rng.standard_normal((30, 3))
-    pair = MLP([4, 3], loss=lambda z, t: squared(z, t), seed=0), SGD(lambda step: 0.1 / (step + 1), momentum=0.5)
+    pair = (MLP([4, 3], loss=lambda z, t: squared(z, t), seed=0),
+            SGD(lambda step: 0.1 / (step + 1), momentum=0.5))
     for _ in range(2):
         again, other = package.loads(package.dumps(pair))
         assert [again.train_step(X, t, other) for _ in range(3)] == [pair[0].train_step(X, t, pair[1])
@@ -481,7 +504,8 @@ def test_another_version(thing, monkeypatch):
     for spoil, message in [
         (lambda values: values.update(version=99), f"expected {name} of version 1, got version 99"),
         (lambda values: values.pop("version"), f"expected {name} of version 1, got version None"),
-        (lambda values: [values.pop(key) for key in list(values) if key != "version"], f"expected {name} with"),
+        (lambda values: [values.pop(key) for key in list(values) if key != "version"],
+         f"expected {name} with"),
     ]:
         values = thing.__getstate__()
         spoil(values)
