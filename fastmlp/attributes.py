@@ -19,7 +19,8 @@ class Guarded:
         Names that cannot be assigned, and what to do instead.
 
     Any other public name raises AttributeError, with the name that was probably meant; in a subclass of the
-    user's it is stored, as everywhere in Python. Names with an underscore in front are not guarded.
+    user's it is stored, as everywhere in Python. Methods may be replaced, to try something out. Names with an
+    underscore in front are not guarded.
     """
 
     settable: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {}
@@ -32,7 +33,7 @@ class Guarded:
             object.__setattr__(self, name, self.settable[name](self, value))
         elif name in self.fixed:
             raise AttributeError(f"{name}: {self.fixed[name]}")
-        elif self._of_the_library():
+        elif self._of_the_library() and not hasattr(type(self), name):
             raise AttributeError(self._unknown(name))
         else:
             object.__setattr__(self, name, value)
