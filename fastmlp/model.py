@@ -118,7 +118,7 @@ class MLP(Guarded):
         for scale in self.scales:
             if scale is not None:
                 scale[...] = 1
-        self._use_engine(int(self._rng.spawn(1)[0].integers(2**63)))
+        self._make_engine(int(self._rng.spawn(1)[0].integers(2**63)))
 
     def _make(self, layers: tuple[int, ...], functions: tuple[activations.Activation, ...],
               dropout: tuple[float, ...], batch_norm: tuple[normalization.BatchNorm | None, ...],
@@ -136,17 +136,18 @@ class MLP(Guarded):
             running_means=statistics.means, running_variances=statistics.variances,
             _parameters=parameters, _statistics=statistics, _lock=parameters.identity.lock)
 
-    def _engine_for(self, parameters: Parameters, dropout: Sequence[float] | None = None,
-                    seed: int | None = None) -> Any:
-        """An engine for this network with other parameters; with its dropout and seed, if not given."""
-        dropout = self.dropout if dropout is None else dropout
+    def _make_engine(self, seed: int) -> None:
+        self._use_engine(self._engine_for(self._parameters, self.dropout, seed, 0))
+
+    def _engine_for(self, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Any:
+        """An engine for this network, with its own parameters or with others; the seed is dropout's."""
         network = [Layer(*settings)
                    for settings in zip(self.activations, (*dropout, 0.0), (*self.batch_norm, None))]
-        return self.backend.Engine(parameters, self._statistics, network, self.loss,
-                                   seed=self._engine.seed if seed is None else seed)
+        engine = self.backend.Engine(parameters, self._statistics, network, self.loss, seed=seed)
+        engine.global_step = step
+        return engine
 
-    def _use_engine(self, seed: int, dropout: Sequence[float] | None = None) -> None:
-        engine = self._engine_for(self._parameters, dropout, seed)
+    def _use_engine(self, engine: Any) -> None:
         self.__dict__.update(_engine=engine, _forward=engine.forward)
 
     def __repr__(self) -> str:
@@ -168,7 +169,7 @@ class MLP(Guarded):
     def _new_dropout(self, value: Any) -> tuple[float, ...]:
         dropout = _for_each("dropout", value, len(self.layers) - 2, _dropout)
         self._idle("dropout")
-        self._use_engine(self._engine.seed, dropout)
+        self._use_engine(self._engine_for(self._parameters, dropout, self._engine.seed, self._steps))
         return dropout
 
     def _new_arrays(self, name: str, values: Any) -> Arrays:
@@ -220,7 +221,7 @@ class MLP(Guarded):
         self._rng = np.random.default_rng(0)
         self._rng.bit_generator.state = snapshot["generator"]
         state.restore(self, snapshot["arrays"])
-        self._use_engine(0)
+        self._make_engine(0)
         state.set_counters(self, snapshot["counters"])
         self.__dict__.update(snapshot["attributes"])
 
@@ -536,8 +537,7 @@ class MLP(Guarded):
 
 # Of a model; what else one has is a subclass's.
 _ATTRIBUTES = frozenset([
-    *MLP.settable, *MLP.fixed, "_parameters", "_statistics", "_lock", "_steps", "_rng", "_engine",
-    "_forward"])
+    *MLP.settable, *MLP.fixed, "_parameters", "_statistics", "_lock", "_rng", "_engine", "_forward"])
 
 
 def _copied_in(arrays: Arrays, values: Any) -> Arrays:

@@ -729,7 +729,7 @@ class LBFGS(Optimizer):
         samples = Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
         parameters = model._parameters
         trial = parameters.copy()
-        engine = model._engine_for(trial)
+        engine = model._engine_for(trial, model.dropout, model._engine.seed, model._steps)
         gradients = trial.like()
         arrays, slopes = dict(_named(trial)), dict(_named(gradients))
         decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
@@ -749,7 +749,7 @@ class LBFGS(Optimizer):
             nonlocal last, finite
             put(x)
             with model._lock.take():
-                last = engine.gradients(samples, gradients, model._steps, get_num_threads())
+                last = engine.gradients(samples, gradients, get_num_threads())
             slope = _flat(slopes[name] for name in arrays)
             finite = finite and math.isfinite(last) and divergence.all_finite(slope)
             if not losses and not finite:
