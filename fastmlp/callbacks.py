@@ -1,16 +1,24 @@
 """Callbacks: what `fit` calls after every epoch, as f(model, epoch, logs); True ends the training.
 
-Any function will do. Here are those that keep something between two calls.
+Any function will do. Here are those that keep something between two calls: where they have methods
+`begin(model)` and `finish(model)`, `fit` calls these before the first epoch and after the last one. True from
+`begin` means that there is nothing left to train.
 """
 from __future__ import annotations
 
+import copy
 import math
+import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
+import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import checks, state
+from fastmlp.attributes import Guarded
+from fastmlp.copying import VERSION, Identity, check_state, follow
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP
@@ -20,9 +28,19 @@ __all__ = ["EarlyStopping"]
 # How scikit-learn names its metrics: to be small, and to be large.
 SMALLER = ("loss", "error", "deviance")
 LARGER = ("accuracy", "r2", "score")
+KEPT = "kept."                  # in front of the names of the best epoch's arrays, in the state
 
 
-class EarlyStopping:
+def asks_to_stop(answer: Any) -> bool:
+    """Whether what a callback returned ends the training: True of Python or of NumPy, and nothing else.
+
+    >>> [asks_to_stop(answer) for answer in (True, np.True_, np.False_, None, 1, "yes", np.array([True]))]
+    [True, True, False, False, False, False, False]
+    """
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
+class EarlyStopping(Guarded):
     """Ends training when it no longer helps, and goes back to the best weights.
 
         improved_t = value_t < best - min_delta             (value_t > best + min_delta if larger is better)
@@ -45,7 +63,9 @@ class EarlyStopping:
     stopped_epoch       the epoch that was the last; None if it did not stop the training
 
     NaN never counts as improvement. Every `fit` starts anew, and goes back to the best weights too when its
-    epochs run out before the patience does. The state of the optimizer stays as it is.
+    epochs run out before the patience does. The state of the optimizer stays as it is. After `set_state` the
+    next `fit` goes on with that state instead, counts its epochs from there, and ends at once where it had
+    stopped.
 
     Raises TypeError or ValueError for settings out of range, and, after the first epoch, ValueError for a
     monitor that is not in the logs or whose mode cannot be told.
@@ -71,55 +91,206 @@ class EarlyStopping:
         *,
         mode: str | None = None,
     ) -> None:
-        self.patience = checks.integer("patience", patience, low=1)
-        self.min_delta = checks.number("min_delta", min_delta, low=0.0)
+        self.patience: int = patience                   # assignments validate
+        self.min_delta: float = min_delta
+        self.monitor: str | None = monitor
+        self.restore_best: bool = restore_best
+        self.mode: str | None = mode
+        self._kept: dict[str, NDArray[Any]] | None = None
+        self._model: ReferenceType[Identity] | None = None      # whose weights these are; None for any
+        self._start()
+
+    def _new_monitor(self, monitor: Any) -> str | None:
         if monitor is not None and not isinstance(monitor, str):
             raise TypeError(f"monitor: expected a name, got {monitor!r}")
+        return monitor
+
+    def _new_mode(self, mode: Any) -> str | None:
         if mode is not None:
             if not isinstance(mode, str):
                 raise TypeError(f'mode: expected "min" or "max", got {mode!r}')
             checks.known_name("mode", mode, ["min", "max"])
-        self.monitor = monitor
-        self.restore_best = bool(restore_best)
-        self.mode = mode
-        self._kept: dict[str, NDArray[Any]] | None = None
-        self._start()
+        return mode
+
+    settable = {
+        "patience": lambda self, value: checks.integer("patience", value, low=1),
+        "min_delta": lambda self, value: checks.number("min_delta", value, low=0.0),
+        "monitor": _new_monitor,
+        "restore_best": lambda self, value: bool(value),
+        "mode": _new_mode,
+    }
+    fixed = {name: "is what was found in training; `set_state` sets it"
+             for name in ("best", "best_epoch", "stopped_epoch")}
 
     def __repr__(self) -> str:
         return (f"EarlyStopping(patience={self.patience}, min_delta={self.min_delta}, "
                 f"monitor={self.monitor!r}, restore_best={self.restore_best}, mode={self.mode!r})")
 
     def _start(self) -> None:
-        self.best: float | None = None
-        self.best_epoch: int | None = None
-        self.stopped_epoch: int | None = None
+        self.__dict__.update(best=None, best_epoch=None, stopped_epoch=None)
         self._waited = 0
+        self._epochs = 0                # seen so far
+        self._before = 0                # those of them that an earlier `fit` saw
+        self._resumed = False           # `set_state` was called, and no `fit` since
+
+    def begin(self, model: MLP) -> bool:
+        """Start anew with a model, or go on where `set_state` says; whether it had stopped there.
+
+        Raises ValueError if the weights in that state are those of a model of another shape.
+        """
+        if not self._resumed:
+            self._start()
+        elif self._kept is not None and self.best_epoch is not None:
+            state.check(model, self._kept)
+        self._model = ref(model._parameters.identity)
+        stopped = self.stopped_epoch is not None
+        self._resumed = self._resumed and not stopped
+        return stopped
 
     def __call__(self, model: MLP, epoch: int, logs: Mapping[str, float]) -> bool:
         """Look at the numbers of an epoch; whether training should end."""
         if epoch == 0:
-            self._start()
+            if not self._resumed and self._epochs:
+                self._start()
+            self._resumed, self._before = False, self._epochs
+            self._model = ref(model._parameters.identity)
+        epoch += self._before
+        self._epochs = epoch + 1
         value, sign = self._value(logs)
         best = math.inf if self.best is None else sign * self.best
         if sign * value < best - self.min_delta:
-            self.best, self.best_epoch, self._waited = value, epoch, 0
             if self.restore_best:
                 self._kept = state.copy(model, into=self._kept)
+            self.__dict__.update(best=value, best_epoch=epoch)
+            self._waited = 0
             return False
         self._waited += 1
         if self._waited < self.patience:
             return False
-        self.stopped_epoch = epoch
+        self.__dict__.update(stopped_epoch=epoch)
         self.finish(model)
         return True
 
     def finish(self, model: MLP) -> None:
         """Go back to the weights of the best epoch, if they were kept.
 
-        Raises ValueError for a model of other layers than the one that was trained.
+        Raises ValueError for another model than the one that was trained.
         """
         if self.restore_best and self.best_epoch is not None and self._kept is not None:
+            if self._identity() not in (None, model._parameters.identity):
+                raise ValueError("model: expected the one that was trained with this EarlyStopping, got "
+                                 "another")
             state.restore(model, self._kept)
+
+    # State, read and written -------------------------------------------------------------------------
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Copies of all that it knows of the training, by flat names; `np.savez(file, **state)` saves them.
+
+        Returns
+        -------
+        dict of str -> array
+            "best" (NaN before the first), "best_epoch" and "stopped_epoch" (-1 for None), "waited", "epochs"
+            (those seen so far), and with restore_best "kept.weights.0" and so on, the arrays of the best
+            epoch.
+
+        Examples
+        --------
+        >>> list(EarlyStopping().get_state())
+        ['best', 'best_epoch', 'stopped_epoch', 'waited', 'epochs']
+        """
+        result = {
+            "best": np.array(math.nan if self.best is None else self.best, np.float64),
+            "best_epoch": np.array(-1 if self.best_epoch is None else self.best_epoch),
+            "stopped_epoch": np.array(-1 if self.stopped_epoch is None else self.stopped_epoch),
+            "waited": np.array(self._waited),
+            "epochs": np.array(self._epochs),
+        }
+        if self.restore_best and self.best_epoch is not None and self._kept is not None:
+            result |= {KEPT + name: array.copy() for name, array in self._kept.items()}
+        return result
+
+    def set_state(self, values: Mapping[str, Any]) -> None:
+        """Makes `get_state` of an EarlyStopping the state of this one; the next `fit` goes on with it.
+
+        Parameters
+        ----------
+        values : mapping of str -> array
+            As `get_state` returns it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For names that are missing or unknown, and values that `get_state` cannot have returned; nothing
+            is changed.
+
+        Examples
+        --------
+        >>> one, two = EarlyStopping(), EarlyStopping()
+        >>> two.set_state(one.get_state())
+        """
+        if not isinstance(values, Mapping):
+            raise TypeError(f"state: expected a dict of arrays, got {type(values).__name__}")
+        names = ["best", "best_epoch", "stopped_epoch", "waited", "epochs"]
+        for name in names:
+            if name not in values:
+                raise ValueError(f"state: expected an entry {name!r}, got {', '.join(values) or 'none'}")
+        best = _number("best", values["best"])
+        lowest = {"best_epoch": -1, "stopped_epoch": -1, "waited": 0, "epochs": 0}
+        best_epoch, stopped_epoch, waited, epochs = (
+            checks.integer(f"state[{name!r}]", _scalar(values[name]), low=low)
+            for name, low in lowest.items())
+        if (best_epoch < 0) != math.isnan(best):
+            raise ValueError("state['best_epoch']: expected -1 with a best of nan, and only then, "
+                             f"got {best_epoch} and {best}")
+        if max(best_epoch, stopped_epoch) >= epochs or waited > epochs:
+            raise ValueError(f"state['epochs']: expected more than the other numbers, got {epochs}")
+        kept = {}
+        for name in values:
+            if name in names:
+                continue
+            if not name.startswith(KEPT) or best_epoch < 0 or not self.restore_best:
+                raise ValueError(f"state: unknown entry {name!r}, expected {', '.join(names)}"
+                                 + (f", {KEPT}*" if self.restore_best and best_epoch >= 0 else ""))
+            kept[name.removeprefix(KEPT)] = checks.floating(f"state[{name!r}]", values[name]).copy()
+        if self.restore_best and best_epoch >= 0 and not kept:
+            raise ValueError(f"state: expected entries {KEPT}*, the arrays of epoch {best_epoch}, got none")
+        found = None if best_epoch < 0 else best_epoch
+        self.__dict__.update(best=None if found is None else best, best_epoch=found,
+                             stopped_epoch=None if stopped_epoch < 0 else stopped_epoch)
+        self._waited, self._epochs, self._before = waited, epochs, epochs
+        self._kept, self._model, self._resumed = kept or None, None, True
+
+    # Copies -------------------------------------------------------------------------------------------
+
+    def _identity(self) -> Identity | None:
+        return None if self._model is None else self._model()
+
+    def __copy__(self) -> EarlyStopping:
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> EarlyStopping:
+        identity = self._identity()
+        result = memo[id(self)] = type(self).__new__(type(self))
+        result.__dict__.update((name, copy.deepcopy(value, memo)) for name, value in vars(self).items()
+                               if name != "_model")
+        result._model = None if identity is None else ref(memo.get(id(identity), identity))
+        follow(result, memo)
+        return result
+
+    def _follow(self, old: Identity, new: Identity) -> None:
+        """The model was copied with this object, after it."""
+        if self._identity() is old:
+            self._model = ref(new)
+
+    def __getstate__(self) -> dict[str, Any]:
+        settings = {name: value for name, value in vars(self).items() if name != "_model"}
+        return {"version": VERSION, "settings": settings, "model": self._identity()}
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        check_state(self, values, ["settings", "model"])
+        identity = values["model"]
+        self.__dict__.update(values["settings"], _model=None if identity is None else ref(identity))
 
     def _value(self, logs: Mapping[str, float]) -> tuple[float, int]:
         """The monitored number, and 1 if smaller is better, else -1."""
@@ -134,3 +305,17 @@ class EarlyStopping:
         else:
             raise ValueError(f'mode: expected "min" or "max" for {monitor!r}, whose name does not tell')
         return float(logs[monitor]), 1 if smaller else -1
+
+
+def _scalar(value: Any) -> Any:
+    """A number that came in an array without dimensions."""
+    array = np.asarray(value)
+    return array[()] if array.ndim == 0 else value
+
+
+def _number(name: str, value: Any) -> float:
+    """Any number, NaN and infinity too."""
+    value = _scalar(value)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"state[{name!r}]: expected a number, got {type(value).__name__}")
+    return float(value)

@@ -6,13 +6,16 @@ on their number is odd, so that the lines of a column fall into different sets o
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Parameters", "padded_row"]
+from fastmlp import checks
+from fastmlp.copying import Identity
+
+__all__ = ["Arrays", "Parameters", "Statistics", "padded_row"]
 
 LINE = 64
 
@@ -36,6 +39,83 @@ def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return raw[start:start + size * dtype.itemsize].view(dtype)
 
 
+class Arrays(tuple[Any, ...]):
+    """One live array for every layer, or None where it has none: a tuple whose items can be written.
+
+    `arrays[i] = values` copies the values into the array, and so does `arrays[i] -= step`; `arrays[:] =
+    values` does it for all of them, or for none if any does not fit.
+
+    Raises
+    ------
+    TypeError
+        For an array of another dtype, if that would lose digits, and for what is no array of numbers.
+    ValueError
+        For another shape, another number of arrays, and values for a layer that has no such array.
+
+    Examples
+    --------
+    >>> arrays = Arrays("weights", [np.zeros((2, 2)), np.ones(3)])
+    >>> arrays[1] = [1, 2, 3]
+    >>> arrays[1] *= 2
+    >>> arrays[1], len(arrays)
+    (array([2., 4., 6.]), 2)
+    """
+
+    name: str
+
+    def __new__(cls, name: str, arrays: Iterable[Any]) -> Arrays:
+        self = super().__new__(cls, arrays)
+        self.name = name
+        return self
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Arrays, (self.name, tuple(self))
+
+    def __setitem__(self, places: Any, values: Any) -> None:
+        if not isinstance(places, slice):
+            at = checks.integer(f"{self.name}[i]", places)
+            if not -len(self) <= at < len(self):
+                raise IndexError(f"{self.name}[{at}]: expected a layer from 0 to {len(self) - 1}")
+            at %= len(self)
+            values, ats = [values], [at]
+        else:
+            ats = list(range(*places.indices(len(self))))
+            try:
+                values = list(values)
+            except TypeError:
+                raise TypeError(f"{self.name}: expected an array for each of {len(ats)} layers, got "
+                                f"{type(values).__name__}") from None
+            if len(values) != len(ats):
+                raise ValueError(f"{self.name}: expected an array for each of {len(ats)} layers, got "
+                                 f"{len(values)}")
+        checked = [self._checked(at, value) for at, value in zip(ats, values)]
+        if len(ats) > 1:        # arrays that change places
+            checked = [None if value is None else value.copy() if any(
+                array is not None and np.may_share_memory(value, array) for array in self) else value
+                for value in checked]
+        for at, value in zip(ats, checked):
+            if value is not None:
+                np.copyto(self[at], value)
+
+    def _checked(self, at: int, value: Any) -> NDArray[Any] | None:
+        """Values that fit the array at this place, in its dtype."""
+        name, array = f"{self.name}[{at}]", self[at]
+        if array is None or value is None:
+            if array is not value:
+                expected = "None, for the layer has no batch normalisation" if array is None else "an array"
+                raise ValueError(f"{name}: expected {expected}, got {type(value).__name__}")
+            return None
+        plain = isinstance(value, (list, tuple))        # numbers of Python have no dtype to lose
+        value = checks.as_array(name, value)
+        if value.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
+        checks.shape(name, value, array.shape)
+        if not plain and not np.can_cast(value.dtype, array.dtype, "safe"):
+            raise TypeError(f"{name}: expected dtype {array.dtype}, the model's, got {value.dtype}; "
+                            f"convert it with .astype(np.{array.dtype})")
+        return value.astype(array.dtype, copy=False)
+
+
 class Parameters:
     """Weights, biases and scales of all layers, or anything laid out like them, in one buffer.
 
@@ -44,6 +124,7 @@ class Parameters:
     biases[i]   (out,) view
     scales[i]   (out,) view where the layer is batch-normalised, else None
     offsets[i]  where weights[i], biases[i] and scales[i] begin in the buffer (-1 for no scales)
+    identity    of the model that they are the parameters of
     """
 
     def __init__(self, sizes: Sequence[int], dtype: np.dtype[Any], normalised: Sequence[bool] = ()) -> None:
@@ -58,15 +139,47 @@ class Parameters:
             self.offsets.append((end, biases, biases + row if scaled else -1))
             end = biases + row * (2 if scaled else 1)
         self.buffer = aligned(end, dtype)
+        self._identity: Identity | None = None
         layers = list(zip(self.offsets, sizes, sizes[1:], rows))
-        self.weights = tuple(
-            self.buffer[w:b].reshape(n_in, row)[:, :n_out] for (w, b, _), n_in, n_out, row in layers)
-        self.biases = tuple(self.buffer[b:b + n_out] for (_, b, _), _, n_out, _ in layers)
-        self.scales = tuple(self.buffer[s:s + n_out] if s >= 0 else None for (_, _, s), _, n_out, _ in layers)
+        self.weights = Arrays("weights", (
+            self.buffer[w:b].reshape(n_in, row)[:, :n_out] for (w, b, _), n_in, n_out, row in layers))
+        self.biases = Arrays("biases", (self.buffer[b:b + n_out] for (_, b, _), _, n_out, _ in layers))
+        self.scales = Arrays("scales", (
+            self.buffer[s:s + n_out] if s >= 0 else None for (_, _, s), _, n_out, _ in layers))
+
+    @property
+    def identity(self) -> Identity:
+        """Made at first use: gradients and slots need none."""
+        if self._identity is None:
+            self._identity = Identity()
+        return self._identity
+
+    @identity.setter
+    def identity(self, identity: Identity) -> None:
+        self._identity = identity
 
     def like(self) -> Parameters:
         """Zeros laid out the same way."""
         return Parameters(self.sizes, self.dtype, self.normalised)
+
+    def copy(self) -> Parameters:
+        """The same numbers, laid out the same way, in another buffer."""
+        result = self.like()
+        result.buffer[...] = self.buffer
+        return result
+
+    def __copy__(self) -> Parameters:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Parameters:
+        result = memo[id(self)] = self.copy()
+        return result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The arrays without their pads: how they lie in memory is no part of a pickle."""
+        arrays = [None if a is None else np.array(a, order="C")
+                  for kind in (self.weights, self.biases, self.scales) for a in kind]
+        return _parameters, (self.sizes, self.dtype.name, self.normalised, arrays)
 
     def vectors(self) -> list[NDArray[Any]]:
         """Biases and scales."""
@@ -88,8 +201,20 @@ class Statistics:
             end += 2 * row if scaled else 0
         self.buffer = aligned(end, dtype)
         layers = list(zip(self.places, sizes[1:], normalised))
-        self.means = tuple(self.buffer[m:m + n] if scaled else None for (m, _), n, scaled in layers)
-        self.variances = tuple(self.buffer[v:v + n] if scaled else None for (_, v), n, scaled in layers)
+        self.means = Arrays("running_means", (
+            self.buffer[m:m + n] if scaled else None for (m, _), n, scaled in layers))
+        self.variances = Arrays("running_variances", (
+            self.buffer[v:v + n] if scaled else None for (_, v), n, scaled in layers))
         for variance in self.variances:
             if variance is not None:
                 variance[...] = 1
+
+
+def _parameters(sizes: Sequence[int], dtype: str, normalised: Sequence[bool],
+                arrays: Sequence[Any]) -> Parameters:
+    """Parameters from a pickle."""
+    result = Parameters(sizes, np.dtype(dtype), normalised)
+    n = len(result.weights)
+    for i, kind in enumerate((result.weights, result.biases, result.scales)):
+        kind[:] = arrays[i * n:(i + 1) * n]
+    return result

@@ -18,6 +18,7 @@ counts. The hinges ask for a margin instead of probabilities.
 """
 from __future__ import annotations
 
+import copy
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import checks
+from fastmlp.copying import importable
 
 __all__ = [
     "BinaryCrossEntropy", "CallableLoss", "CrossEntropy", "Hinge", "Huber", "KLDivergence", "Loss",
@@ -430,6 +432,8 @@ class CallableLoss(Loss):
     whatever was passed as y, with as many rows. It returns the loss, a number, and its gradient, an array
     like z. What it takes for a mean, and how it weighs samples, is its own affair.
 
+    A loss whose function is defined in a module can be pickled, and so can its models.
+
     Calling the object calls the function and raises TypeError or ValueError for what is no loss and gradient.
 
     >>> loss = CallableLoss(lambda z, t: (abs(z - t).sum(), np.sign(z - t)))
@@ -442,6 +446,16 @@ class CallableLoss(Loss):
     targets = "anything"
     output = None
     function: Callable[[Array, Array], tuple[float, Array]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        importable("loss", self.function)
+        return CallableLoss, (self.function,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CallableLoss:
+        return CallableLoss(copy.deepcopy(self.function, memo))
+
+    def __copy__(self) -> CallableLoss:
+        return copy.deepcopy(self)
 
     def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
         result = self.function(outputs, targets)

@@ -1,19 +1,21 @@
 """MLP: a fully-connected network. Owns the parameters, checks what it is given, and calls the engine."""
 from __future__ import annotations
 
+import copy
+import math
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import activations, checks, initializers, losses, normalization
+from fastmlp import activations, backends, checks, divergence, initializers, losses, normalization, state
 from fastmlp import metrics as measures
+from fastmlp.attributes import Guarded
 from fastmlp.backends import active
-from fastmlp.layout import LINE, Parameters, Statistics, padded_row
+from fastmlp.copying import VERSION, check_state, moved
+from fastmlp.layout import LINE, Arrays, Parameters, Statistics, padded_row
 from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.threads import get_num_threads
@@ -26,9 +28,9 @@ Array = NDArray[Any]
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
 
 
-class Gradients:
+class Gradients(Guarded):
     """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,),
-    scales[i] (out,) or None.
+    scales[i] (out,) or None. Assignments copy values into these arrays.
 
     >>> model = MLP([2, 3, 2], seed=0)
     >>> loss, gradients = model.loss_and_gradients(np.zeros((1, 2), np.float32), [1])
@@ -36,13 +38,14 @@ class Gradients:
     ((2, 3), (2,))
     """
 
+    settable = {name: lambda self, values, name=name: _copied_in(getattr(self, name), values)
+                for name in ("weights", "biases", "scales")}
+
     def __init__(self, parameters: Parameters) -> None:
-        self.weights = parameters.weights
-        self.biases = parameters.biases
-        self.scales = parameters.scales
+        self.__dict__.update(weights=parameters.weights, biases=parameters.biases, scales=parameters.scales)
 
 
-class MLP:
+class MLP(Guarded):
     """A multi-layer perceptron: y_0 = x, y_i = f_i(y_{i-1} w_i + b_i), and a loss on the last y.
 
     layers      units of every layer, inputs first: [784, 256, 128, 10] has two hidden layers
@@ -62,6 +65,13 @@ class MLP:
     weights[i] (in, out), biases[i] (out,) and scales[i] (out,) (None without batch normalisation) are live:
     what is written there is what the network uses. They are views of one flat buffer whose rows are padded
     to whole cache lines. running_means[i] and running_variances[i] (out,) are those of batch normalisation.
+    An assignment, model.weights[i] = w or model.weights = [w, ...], copies in what has the same shapes, all
+    of it or nothing; model.dropout may be assigned between two epochs. All other attributes are fixed.
+
+    Models can be copied (copy.copy and copy.deepcopy alike) and pickled; the copy goes on training to the
+    same bits. An optimizer is copied in one structure with its model, copy.deepcopy((model, optimizer)), to
+    go on from its state. Pickles hold a version, and are read by releases that have the same one; `save`
+    writes files to keep.
 
     Raises TypeError for a dtype or setting of the wrong kind; ValueError for fewer than two layers, a layer
     without units, unknown names, too few activations, or a dropout out of range.
@@ -90,29 +100,17 @@ class MLP:
         dropout: float | Sequence[float] = 0.0,
         batch_norm: Any = False,
     ) -> None:
-        self.layers = checks.layer_sizes("layers", layers)
-        hidden = len(self.layers) - 2
-        self.activations = _for_each("activation", activation, hidden, activations.resolve)
-        self.activations.append(activations.Identity())
-        self.dropout = _for_each("dropout", dropout, hidden, _dropout)
-        self.batch_norm = _for_each("batch_norm", batch_norm, hidden, normalization.resolve)
-        self.loss = losses.resolve(loss)
+        layers = checks.layer_sizes("layers", layers)
+        hidden = len(layers) - 2
+        functions = _for_each("activation", activation, hidden, activations.resolve)
+        dropout = _for_each("dropout", dropout, hidden, _dropout)
+        batch_norm = _for_each("batch_norm", batch_norm, hidden, normalization.resolve)
+        loss = losses.resolve(loss)
         initializers.check(init)
         initializers.check_biases(bias_init)
-        self.dtype = checks.float_dtype("dtype", dtype)
-        self.backend = active()
-        size = sum((a + 2) * padded_row(b, self.dtype.itemsize) for a, b in zip(self.layers, self.layers[1:]))
-        checks.addressable("layers", (size + LINE,), self.dtype)
-
-        self._rng = np.random.default_rng(checks.seed("seed", seed))
-        normalised = [norm is not None for norm in (*self.batch_norm, None)]
-        self._parameters = Parameters(self.layers, self.dtype, normalised)
-        self._statistics = Statistics(self.layers, self.dtype, normalised)
-        self.weights = self._parameters.weights
-        self.biases = self._parameters.biases
-        self.scales = self._parameters.scales
-        self.running_means = self._statistics.means
-        self.running_variances = self._statistics.variances
+        dtype, seed = checks.float_dtype("dtype", dtype), checks.seed("seed", seed)
+        self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype, active())
+        self._rng = np.random.default_rng(seed)
         for w, f in zip(self.weights, self.activations):
             w[...] = initializers.initial_weights(init, self._rng, *w.shape, f)
         for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
@@ -120,19 +118,135 @@ class MLP:
         for scale in self.scales:
             if scale is not None:
                 scale[...] = 1
+        self._make_engine(int(self._rng.spawn(1)[0].integers(2**63)))
+
+    def _make(self, layers: tuple[int, ...], functions: tuple[activations.Activation, ...],
+              dropout: tuple[float, ...], batch_norm: tuple[normalization.BatchNorm | None, ...],
+              loss: losses.Loss, dtype: np.dtype[Any], backend: Any) -> None:
+        """Settings, which have been checked, and arrays; without an engine yet."""
+        size = sum((a + 2) * padded_row(b, dtype.itemsize) for a, b in zip(layers, layers[1:]))
+        checks.addressable("layers", (size + LINE,), dtype)
+        normalised = [norm is not None for norm in (*batch_norm, None)]
+        parameters = Parameters(layers, dtype, normalised)
+        statistics = Statistics(layers, dtype, normalised)
+        self.__dict__.update(
+            layers=layers, activations=functions, dropout=dropout, batch_norm=batch_norm, loss=loss,
+            dtype=dtype, backend=backend,
+            weights=parameters.weights, biases=parameters.biases, scales=parameters.scales,
+            running_means=statistics.means, running_variances=statistics.variances,
+            _parameters=parameters, _statistics=statistics, _lock=parameters.identity.lock)
+
+    def _make_engine(self, seed: int) -> None:
+        self._use_engine(self._engine_for(self._parameters, self.dropout, seed, 0))
+
+    def _engine_for(self, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Any:
+        """An engine for this network, with its own parameters or with others; the seed is dropout's."""
         network = [Layer(*settings)
-                   for settings in zip(self.activations, (*self.dropout, 0.0), (*self.batch_norm, None))]
-        self._engine = self.backend.Engine(self._parameters, self._statistics, network, self.loss,
-                                           seed=int(self._rng.spawn(1)[0].integers(2**63)))
-        self._forward = self._engine.forward
-        self._trainer: tuple[int, int] | None = None        # process and thread that train this model
+                   for settings in zip(self.activations, (*dropout, 0.0), (*self.batch_norm, None))]
+        engine = self.backend.Engine(parameters, self._statistics, network, self.loss, seed=seed)
+        engine.global_step = step
+        return engine
+
+    def _use_engine(self, engine: Any) -> None:
+        self.__dict__.update(_engine=engine, _forward=engine.forward)
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations[:-1]]
-        options = {"dropout": self.dropout, "batch_norm": [norm is not None for norm in self.batch_norm]}
+        options = {"dropout": list(self.dropout),
+                   "batch_norm": [norm is not None for norm in self.batch_norm]}
         more = "".join(f", {name}={value}" for name, value in options.items() if any(value))
         return (f"MLP({list(self.layers)}, activation={names}, loss={self.loss.name!r}, "
                 f"dtype={self.dtype.name!r}{more})")
+
+    # Attributes and copies ---------------------------------------------------------------------------
+
+    def _idle(self, name: str) -> None:
+        """Raises RuntimeError where an assignment would meet a training step."""
+        if self._lock.busy_elsewhere() or self._lock.runs():
+            raise RuntimeError(f"{name}: cannot be assigned while the model is being trained, except in a "
+                               "callback")
+
+    def _new_dropout(self, value: Any) -> tuple[float, ...]:
+        dropout = _for_each("dropout", value, len(self.layers) - 2, _dropout)
+        self._idle("dropout")
+        self._use_engine(self._engine_for(self._parameters, dropout, self._engine.seed, self._steps))
+        return dropout
+
+    def _new_arrays(self, name: str, values: Any) -> Arrays:
+        self._idle(name)
+        return _copied_in(getattr(self, name), values)
+
+    settable = {
+        **{name: lambda self, values, name=name: self._new_arrays(name, values) for name in state.KINDS},
+        "dropout": _new_dropout,
+    }
+    fixed = {name: "is fixed when a model is made; make another MLP, and assign this one's weights and "
+                   "biases to it"
+             for name in ("layers", "activations", "batch_norm", "loss", "dtype", "backend")}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] == "_" or "_engine" in self.__dict__ or self._of_the_library():
+            super().__setattr__(name, value)
+        else:                   # what a subclass sets before it calls __init__
+            object.__setattr__(self, name, value)
+
+    def _snapshot(self) -> dict[str, Any]:
+        """All that makes a model what it is, of one moment, in copies.
+
+        Raises RuntimeError while another thread trains the model.
+        """
+        for _ in range(10):
+            before = self._lock.last()
+            if self._lock.busy_elsewhere():
+                break
+            result = {
+                "version": VERSION, "layers": self.layers, "activations": self.activations,
+                "dropout": self.dropout, "batch_norm": self.batch_norm, "loss": self.loss,
+                "dtype": self.dtype.name, "backend": self.backend.__name__.rpartition(".")[2],
+                "identity": self._parameters.identity,
+                "arrays": {name: np.array(array, order="C") for name, array in state.arrays(self).items()},
+                "generator": self._rng.bit_generator.state, "counters": state.counters(self),
+                "attributes": {name: value for name, value in vars(self).items() if name not in _ATTRIBUTES},
+            }
+            if self._lock.last() is before:
+                return result
+        raise RuntimeError("the model is being trained by another thread: it cannot be copied meanwhile")
+
+    def _restore(self, snapshot: Mapping[str, Any], backend: Any) -> None:
+        """Become the model of a snapshot."""
+        self._make(*(snapshot[name] for name in ("layers", "activations", "dropout", "batch_norm", "loss")),
+                   np.dtype(snapshot["dtype"]), backend)
+        self._parameters.identity = snapshot["identity"]
+        self._lock = self._parameters.identity.lock
+        self._rng = np.random.default_rng(0)
+        self._rng.bit_generator.state = snapshot["generator"]
+        state.restore(self, snapshot["arrays"])
+        self._make_engine(0)
+        state.set_counters(self, snapshot["counters"])
+        self.__dict__.update(snapshot["attributes"])
+
+    def __copy__(self) -> MLP:
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> MLP:
+        result = memo[id(self)] = type(self).__new__(type(self))
+        snapshot = self._snapshot()
+        snapshot["identity"] = moved(self._parameters.identity, memo)
+        for name in ("loss", "attributes"):
+            snapshot[name] = copy.deepcopy(snapshot[name], memo)
+        result._restore(snapshot, self.backend)
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self._snapshot()
+
+    def __setstate__(self, snapshot: dict[str, Any]) -> None:
+        check_state(self, snapshot, (
+            "layers activations dropout batch_norm loss dtype backend identity arrays generator counters "
+            "attributes").split())
+        made = type(self).__new__(type(self))       # so that this one is whole, or nothing
+        made._restore(snapshot, backends.named(snapshot["backend"]))
+        self.__dict__.update(made.__dict__)
 
     # Inference ---------------------------------------------------------------------------------------
 
@@ -257,9 +371,9 @@ class MLP:
         `LBFGS` an epoch is an iteration over all samples, and its max_iter takes the place of `epochs`.
         `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
         or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
-        f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True
-        ends the training; `callback.finish(model)`, where there is one, is called in the end. `progress`
-        shows a bar with loss and samples per second.
+        f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True, of
+        Python or of NumPy, ends the training, and nothing else does; `callback.finish(model)`, where there is
+        one, is called in the end. `progress` shows a bar with loss and samples per second.
 
         sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
         classes times the samples of the class), weigh the samples in the mean of a batch,
@@ -268,7 +382,14 @@ class MLP:
         validation data; samples of weight 0 do not count.
 
         Ctrl-C ends training between two steps, with KeyboardInterrupt: the model is usable and has learned
-        what it has. A loss that is no longer finite warns (RuntimeWarning) once.
+        what it has. A loss, a validation loss or weights that are no longer finite warn (RuntimeWarning),
+        once.
+
+        A callback with a method `begin(model)` gets a call before the first epoch; True from it means that
+        there is nothing to train. A model that is saved in a callback, together with the optimizer and with
+        the state of other callbacks (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs
+        that are left ends with the same bits. The callback that saves stands last in the list, after those
+        whose state it saves. (Not with `LBFGS`, whose memory of the last steps is no part of its state.)
 
         Raises TypeError and ValueError for arguments that do not fit, before anything changes.
 
@@ -298,7 +419,8 @@ class MLP:
             self._samples("validation_data X", Xv, "validation_data y", yv, weights_v, None)
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
-        with self._training():
+        with self._lock.take(runs=False):
+            optimizer._begin(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics)
             return training.run(epochs, progress)
 
@@ -313,7 +435,7 @@ class MLP:
     ) -> float:
         """One step on one minibatch, all rows of X; the mean loss before the step.
 
-        Raises as `fit` does.
+        A loss that is not finite warns (RuntimeWarning). Raises as `fit` does.
 
         >>> model, optimizer = MLP([2, 8, 2], seed=0), SGD(0.1)
         >>> X, y = np.eye(2), np.array([0, 1])
@@ -323,9 +445,13 @@ class MLP:
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
-        with self._training():
-            loss, weight = train(self, samples, 0, 1, optimizer)
-        return loss / weight
+        with self._lock.take():
+            optimizer._begin(self)
+            total, weight = train(self, samples, 0, 1, optimizer)
+            loss = total / weight
+            if not math.isfinite(loss):
+                divergence.warn(self, f"the loss of step {self._steps} is {loss}")
+        return loss
 
     def loss_and_gradients(
         self,
@@ -352,7 +478,7 @@ class MLP:
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         gradients = self._parameters.like()
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
-        with self._training():
+        with self._lock.take():
             loss = self._engine.gradients(samples, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
@@ -394,18 +520,6 @@ class MLP:
     def _steps(self, step: int) -> None:
         self._engine.global_step = step
 
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        """One thread trains a model at a time; what a forked child inherits of it does not count."""
-        me, other = (os.getpid(), threading.get_ident()), self._trainer
-        if other is not None and other != me and other[0] == me[0]:
-            raise RuntimeError("the model is being trained by another thread")
-        self._trainer = me
-        try:
-            yield
-        finally:
-            self._trainer = other
-
     def _samples(self, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike, sample_weight: Any,
                  class_weight: Any) -> tuple[Array, Array, Array | None]:
         """X, targets and weights as the engine takes them; raises for what does not fit."""
@@ -421,13 +535,25 @@ class MLP:
         return measures.resolve(names)
 
 
-def _for_each(name: str, value: Any, hidden: int, resolve: Callable[[Any], Any]) -> list[Any]:
+# Of a model; what else one has is a subclass's.
+_ATTRIBUTES = frozenset([
+    *MLP.settable, *MLP.fixed, "_parameters", "_statistics", "_lock", "_rng", "_engine", "_forward"])
+
+
+def _copied_in(arrays: Arrays, values: Any) -> Arrays:
+    """The same arrays, with the values in them."""
+    if values is not arrays:
+        arrays[:] = values
+    return arrays
+
+
+def _for_each(name: str, value: Any, hidden: int, resolve: Callable[[Any], Any]) -> tuple[Any, ...]:
     """What is meant for every hidden layer."""
     if not isinstance(value, (list, tuple)):
-        return [resolve(value)] * hidden
+        return (resolve(value),) * hidden
     if len(value) != hidden:
         raise ValueError(f"{name}: expected one for each of {hidden} hidden layers, got {len(value)}")
-    return [resolve(item) for item in value]
+    return tuple(resolve(item) for item in value)
 
 
 def _dropout(rate: Any) -> float:

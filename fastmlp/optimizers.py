@@ -15,7 +15,9 @@ else.
 """
 from __future__ import annotations
 
+import copy
 import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -25,9 +27,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks
+from fastmlp import checks, divergence
+from fastmlp.attributes import Guarded
+from fastmlp.callbacks import asks_to_stop
+from fastmlp.copying import VERSION, Identity, check_state, follow, importable
 from fastmlp.layout import Parameters
+from fastmlp.network import Samples
 from fastmlp.schedules import Schedule, power, powers
+from fastmlp.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP
@@ -68,13 +75,19 @@ class Settings(NamedTuple):
 
 @dataclass
 class State:
-    """What an optimizer knows of one model: the steps taken, and slots, laid out like the parameters."""
+    """What an optimizer knows of one model: the steps taken, and slots, laid out like the parameters; and the
+    state of a schedule that serves other models too, while it serves them."""
 
     step: int
     slots: dict[str, Parameters]
+    schedule: dict[str, float] | None = None
+
+    def copy(self) -> State:
+        return State(self.step, {name: slot.copy() for name, slot in self.slots.items()},
+                     None if self.schedule is None else dict(self.schedule))
 
 
-class Optimizer:
+class Optimizer(Guarded):
     """What every optimizer has: a learning rate, penalties and limits, and state that belongs to one model.
 
     lr              a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0 on
@@ -85,9 +98,16 @@ class Optimizer:
     decay_biases    whether the penalties act on biases too
 
     The same object can train several models, and goes on where it was with each. `slots` are the names of its
-    state: for each of them there is one array like each parameter.
+    state: for each of them there is one array like each parameter. Settings may be assigned, and hold from
+    the next run of the engine on.
 
-    Raises TypeError for settings of the wrong kind, ValueError for settings out of range.
+    A copy (copy.copy and copy.deepcopy alike) has settings, schedule and state of its own: for the same
+    models, or for their copies where model and optimizer are copied in one structure. A pickle holds the
+    state for the models that are pickled with it: `pickle.dumps((model, optimizer))`; alone, it holds the
+    settings.
+
+    Raises TypeError for settings of the wrong kind, ValueError for settings out of range, when made and when
+    assigned; AttributeError for an assignment to any other name.
 
     Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
     (clipping); Krogh, Hertz, "A simple weight decay can improve generalization", NIPS 1991.
@@ -98,6 +118,17 @@ class Optimizer:
     decoupled: ClassVar[bool] = False       # weight decay acts on the weights and not on the gradient
     beta1 = beta2 = 0.0
     eps = 1.0
+    settable: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {
+        "lr": lambda self, value: self._new_rate(value),
+        "weight_decay": lambda self, value: checks.number("weight_decay", value, low=0.0),
+        "l1": lambda self, value: checks.number("l1", value, low=0.0),
+        "clip_value": lambda self, value: _limit("clip_value", value),
+        "clip_norm": lambda self, value: _limit("clip_norm", value),
+        "decay_biases": lambda self, value: bool(value),
+    }
+    fixed: ClassVar[Mapping[str, str]] = {
+        name: "is fixed by the class of the optimizer; make another optimizer"
+        for name in ("slots", "full_batch", "decoupled", "beta1", "beta2", "eps")}
 
     def __init__(
         self,
@@ -109,13 +140,20 @@ class Optimizer:
         clip_norm: float | None = None,
         decay_biases: bool = False,
     ) -> None:
-        self.lr: Rate = lr if callable(lr) else checks.number("lr", lr, low=0.0)
-        self.weight_decay = checks.number("weight_decay", weight_decay, low=0.0)
-        self.l1 = checks.number("l1", l1, low=0.0)
-        self.clip_value = _limit("clip_value", clip_value)
-        self.clip_norm = _limit("clip_norm", clip_norm)
-        self.decay_biases = bool(decay_biases)
-        self._states: WeakKeyDictionary[Parameters, State] = WeakKeyDictionary()
+        self._states: WeakKeyDictionary[Identity, State] = WeakKeyDictionary()
+        self.lr: Rate = lr                          # assignments validate
+        self.weight_decay: float = weight_decay
+        self.l1: float = l1
+        self.clip_value: float | None = clip_value
+        self.clip_norm: float | None = clip_norm
+        self.decay_biases: bool = decay_biases
+
+    def _new_rate(self, lr: Any) -> Rate:
+        lr = lr if callable(lr) else checks.number("lr", lr, low=0.0)
+        if lr is not getattr(self, "lr", None):
+            for state in list(self._states.values()):       # of another schedule
+                state.schedule = None
+        return lr
 
     def _shown(self) -> dict[str, Any]:
         """The settings of the class itself, by their names."""
@@ -143,9 +181,9 @@ class Optimizer:
 
     def _state(self, parameters: Parameters) -> State:
         """The state of these parameters, live; zeros at first."""
-        state = self._states.get(parameters)
+        state = self._states.get(parameters.identity)
         if state is None:
-            state = self._states[parameters] = State(0, {})
+            state = self._states[parameters.identity] = State(0, {})
         for name in self.slots:
             if name not in state.slots:
                 state.slots[name] = parameters.like()
@@ -193,6 +231,14 @@ class Optimizer:
         result[:, 2] = result[:, 0] * self.weight_decay if self.decoupled else 0.0
         return result
 
+    def _begin(self, model: MLP) -> None:
+        """Before a training of the model: a schedule with state goes on where it was with this model.
+
+        Raises RuntimeError while it serves another training.
+        """
+        if isinstance(self.lr, Schedule):
+            self.lr._serve(self, model._parameters.identity)
+
     def observe(self, value: float) -> None:
         """Tells a schedule that waits for it (`ReduceOnPlateau`) the loss of an epoch."""
         if isinstance(self.lr, Schedule):
@@ -217,7 +263,8 @@ class Optimizer:
             for name, array in _named(arrays):
                 result[f"{slot}.{name}"] = array.copy()
         if isinstance(self.lr, Schedule):
-            result |= {f"schedule.{name}": np.array(value) for name, value in self.lr.get_state().items()}
+            of_schedule = self.lr._state_for(self, model._parameters.identity)
+            result |= {f"schedule.{name}": np.array(value) for name, value in of_schedule.items()}
         return result
 
     def set_state(self, model: MLP, state: Mapping[str, Any]) -> None:
@@ -236,7 +283,7 @@ class Optimizer:
         own = self._state(model._parameters)
         wanted = {f"{slot}.{name}": (slot, array) for slot, arrays in own.slots.items()
                   for name, array in _named(arrays)}
-        of_schedule = self.lr.get_state() if isinstance(self.lr, Schedule) else {}
+        of_schedule = dict(self.lr.get_state()) if isinstance(self.lr, Schedule) else {}
         names = ["step", *wanted, *(f"schedule.{name}" for name in of_schedule)]
         for name in names:
             if name not in state:
@@ -255,11 +302,72 @@ class Optimizer:
             if slot in ("squares", "second_moment") and (value < 0).any():
                 raise ValueError(f"{label}: expected sums of squares, got {value.min()}")
             values[name] = value
-        if isinstance(self.lr, Schedule):
-            self.lr.set_state({name: float(_scalar(state[f"schedule.{name}"])) for name in of_schedule})
+        if isinstance(self.lr, Schedule) and of_schedule:
+            rates = {name: _real(f"state['schedule.{name}']", state[f"schedule.{name}"])
+                     for name in of_schedule}
+            self._begin(model)
+            before = self.lr.get_state()
+            try:
+                self.lr.set_state(rates)
+            except BaseException:
+                self.lr.set_state(before)
+                raise
         own.step = step
         for name, value in values.items():
             wanted[name][1][...] = value
+
+    # Copies -------------------------------------------------------------------------------------------
+
+    def _copied_states(self) -> list[tuple[Identity, State]]:
+        """Copies of the state of every model that there is.
+
+        Raises RuntimeError while another thread trains one of them with this optimizer.
+        """
+        result = []
+        for identity, state in list(self._states.items()):
+            before = identity.lock.last()
+            state = state.copy()
+            if isinstance(self.lr, Schedule):
+                state.schedule = self.lr._state_for(self, identity) or None
+            if identity.lock.busy_elsewhere() or identity.lock.last() is not before:
+                raise RuntimeError("optimizer: cannot be copied while another thread trains a model with it")
+            result.append((identity, state))
+        return result
+
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_states"}
+
+    def __copy__(self) -> Optimizer:
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[Any, Any]) -> Optimizer:
+        states = self._copied_states()
+        result = memo[id(self)] = type(self).__new__(type(self))
+        result.__dict__["_states"] = WeakKeyDictionary()
+        result.__dict__.update((name, copy.deepcopy(value, memo)) for name, value in self._settings().items())
+        result._states.update((memo.get(id(identity), identity), state) for identity, state in states)
+        if isinstance(result.lr, Schedule):
+            result.lr._forget()
+        follow(result, memo)
+        return result
+
+    def _follow(self, old: Identity, new: Identity) -> None:
+        """The model was copied with this optimizer, after it."""
+        if old in self._states:
+            self._states[new] = self._states.pop(old)
+
+    def __getstate__(self) -> dict[str, Any]:
+        importable("lr", self.lr)
+        states = [(identity, state.step, state.slots, state.schedule)
+                  for identity, state in self._copied_states()]
+        return {"version": VERSION, "settings": self._settings(), "states": states}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        check_state(self, state, ["settings", "states"])
+        states = [(identity, State(*rest)) for identity, *rest in state["states"]]
+        self.__dict__.update(state["settings"], _states=WeakKeyDictionary(states))
+        if isinstance(self.lr, Schedule):
+            self.lr._forget()
 
 
 class SGD(Optimizer):
@@ -298,10 +406,21 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
                          decay_biases=decay_biases)
-        self.momentum = checks.below_one("momentum", momentum)
-        self.nesterov = bool(nesterov)
-        if nesterov and not self.momentum:
+        self.momentum: float = momentum
+        self.nesterov: bool = nesterov
+
+    def _new_momentum(self, value: Any) -> float:
+        momentum = checks.below_one("momentum", value)
+        if not momentum and getattr(self, "nesterov", False):
+            raise ValueError("momentum: nesterov needs a momentum above 0, got momentum 0")
+        return momentum
+
+    def _new_nesterov(self, value: Any) -> bool:
+        if value and not self.momentum:
             raise ValueError("nesterov: needs a momentum above 0, got momentum 0")
+        return bool(value)
+
+    settable = {**Optimizer.settable, "momentum": _new_momentum, "nesterov": _new_nesterov}
 
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -320,6 +439,10 @@ class SGD(Optimizer):
     def velocity(self, parameters: Parameters) -> Parameters | None:
         """The velocity of these parameters, live; None without momentum."""
         return self._state(parameters).slots.get("velocity")
+
+
+def _eps(optimizer: Optimizer, value: Any) -> float:
+    return checks.number("eps", value, low=SMALLEST)
 
 
 class AdaGrad(Optimizer):
@@ -341,6 +464,7 @@ class AdaGrad(Optimizer):
     """
 
     slots = ("squares",)
+    settable = {**Optimizer.settable, "eps": _eps}
 
     def __init__(
         self,
@@ -355,7 +479,7 @@ class AdaGrad(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
                          decay_biases=decay_biases)
-        self.eps = checks.number("eps", eps, low=SMALLEST)
+        self.eps = eps
 
     def _shown(self) -> dict[str, Any]:
         return {"eps": self.eps}
@@ -384,6 +508,7 @@ class RMSprop(Optimizer):
     """
 
     slots = ("squares",)
+    settable = {**Optimizer.settable, "rho": lambda self, value: checks.below_one("rho", value), "eps": _eps}
 
     def __init__(
         self,
@@ -399,8 +524,8 @@ class RMSprop(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
                          decay_biases=decay_biases)
-        self.rho = checks.below_one("rho", rho)
-        self.eps = checks.number("eps", eps, low=SMALLEST)
+        self.rho: float = rho
+        self.eps = eps
 
     @property
     def beta2(self) -> float:  # type: ignore[override]
@@ -434,6 +559,12 @@ class Adam(Optimizer):
     """
 
     slots = ("first_moment", "second_moment")
+    settable = {
+        **Optimizer.settable,
+        "beta1": lambda self, value: checks.below_one("beta1", value),
+        "beta2": lambda self, value: checks.below_one("beta2", value),
+        "eps": _eps,
+    }
 
     def __init__(
         self,
@@ -450,9 +581,9 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
                          decay_biases=decay_biases)
-        self.beta1 = checks.below_one("beta1", beta1)
-        self.beta2 = checks.below_one("beta2", beta2)
-        self.eps = checks.number("eps", eps, low=SMALLEST)
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.eps = eps
 
     def _shown(self) -> dict[str, Any]:
         return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
@@ -533,6 +664,14 @@ class LBFGS(Optimizer):
     """
 
     full_batch = True
+    settable = {
+        **{name: Optimizer.settable[name] for name in ("weight_decay", "decay_biases")},
+        "max_iter": lambda self, value: checks.integer("max_iter", value, low=1),
+        "memory": lambda self, value: checks.integer("memory", value, low=1),
+        "tolerance": lambda self, value: checks.number("tolerance", value, low=0.0),
+    }
+    fixed = {**Optimizer.fixed, **{name: "LBFGS has no such setting" for name in
+                                   ("lr", "l1", "clip_value", "clip_norm")}}
 
     def __init__(
         self,
@@ -543,10 +682,12 @@ class LBFGS(Optimizer):
         weight_decay: float = 0.0,
         decay_biases: bool = False,
     ) -> None:
-        super().__init__(1.0, weight_decay=weight_decay, decay_biases=decay_biases)
-        self.max_iter = checks.integer("max_iter", max_iter, low=1)
-        self.memory = checks.integer("memory", memory, low=1)
-        self.tolerance = checks.number("tolerance", tolerance, low=0.0)
+        self.__dict__.update(lr=1.0, l1=0.0, clip_value=None, clip_norm=None, _states=WeakKeyDictionary())
+        self.weight_decay = weight_decay
+        self.decay_biases = decay_biases
+        self.max_iter: int = max_iter
+        self.memory: int = memory
+        self.tolerance: float = tolerance
 
     def _shown(self) -> dict[str, Any]:
         return {"max_iter": self.max_iter, "memory": self.memory, "tolerance": self.tolerance}
@@ -565,8 +706,10 @@ class LBFGS(Optimizer):
         least.
 
         X (n, inputs), y and the weights are as in `fit`. callback(iteration, loss), from 0 on and with the
-        loss without penalties, is called after every iteration; True ends the search. When anything
-        interrupts it, Ctrl-C too, the model keeps the last iteration's parameters.
+        loss without penalties, is called after every iteration; True (of Python or of NumPy) ends the search.
+        Trial points are evaluated beside the model: at every moment, and when anything interrupts the search,
+        Ctrl-C and exceptions of the callback too, the model has the parameters of the last iteration, whose
+        loss was finite. A search that leaves the finite numbers warns (RuntimeWarning).
 
         Raises ImportError without SciPy, and as `MLP.loss_and_gradients` does.
 
@@ -582,14 +725,18 @@ class LBFGS(Optimizer):
             from scipy.optimize import minimize
         except ImportError:
             raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
-        options = {"sample_weight": sample_weight, "class_weight": class_weight}
-        options = {name: value for name, value in options.items() if value is not None}
-        arrays = dict(_named(model._parameters))
+        X, targets, weights = model._samples("X", X, "y", y, sample_weight, class_weight)
+        samples = Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
+        parameters = model._parameters
+        trial = parameters.copy()
+        engine = model._engine_for(trial, model.dropout, model._engine.seed, model._steps)
+        gradients = trial.like()
+        arrays, slopes = dict(_named(trial)), dict(_named(gradients))
         decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
                                         or self.decay_biases else 0.0) for name, array in arrays.items()])
-        best = _flat(arrays.values())
-        state = self._state(model._parameters)
-        last = 0.0
+        state = self._state(parameters)
+        last = math.nan
+        finite = True
         losses: list[float] = []
 
         def put(x: Array) -> None:
@@ -599,35 +746,50 @@ class LBFGS(Optimizer):
                 start += array.size
 
         def loss_and_gradient(x: Array) -> tuple[float, Array]:
-            nonlocal last
+            nonlocal last, finite
             put(x)
-            last, gradients = model.loss_and_gradients(X, y, **options)
-            found = dict(_named(gradients))
-            return last + float(decay @ (x * x)) / 2, _flat(found[name] for name in arrays) + decay * x
+            with model._lock.take():
+                last = engine.gradients(samples, gradients, get_num_threads())
+            slope = _flat(slopes[name] for name in arrays)
+            finite = finite and math.isfinite(last) and divergence.all_finite(slope)
+            if not losses and not finite:
+                raise _NotFinite                # a line search needs a point to begin at
+            return last + float(decay @ (x * x)) / 2, slope + decay * x
 
         def after_iteration(x: Array) -> None:
-            nonlocal best
-            best = x.copy()
-            losses.append(last)         # x is the point that was evaluated last
+            put(x)                              # the point that was evaluated last
+            if not (math.isfinite(last) and divergence.all_finite(trial.buffer)):
+                raise _NotFinite
+            np.copyto(parameters.buffer, trial.buffer)      # one operation: no signal can divide it
+            losses.append(last)
             state.step += 1
-            if callback is not None and callback(len(losses) - 1, last) is True:
+            if callback is not None and asks_to_stop(callback(len(losses) - 1, last)):
                 raise _Enough
 
         limits = {"maxiter": self.max_iter, "maxcor": self.memory, "maxfun": 20 * self.max_iter + 20,
                   "gtol": self.tolerance, "ftol": max(2e-9, 2 * float(np.finfo(model.dtype).eps))}
-        try:
-            with model._training():
-                found = minimize(loss_and_gradient, best, method="L-BFGS-B", jac=True,
+        with model._lock.take(runs=False):
+            np.copyto(trial.buffer, parameters.buffer)
+            try:
+                found = minimize(loss_and_gradient, _flat(arrays.values()), method="L-BFGS-B", jac=True,
                                  callback=after_iteration, options=limits)
-        except _Enough:
-            return Minimum(losses, False, "the callback asked to stop")
-        finally:
-            put(best)
-        return Minimum(losses, bool(found.success), str(found.message))
+                result = Minimum(losses, bool(found.success), str(found.message))
+            except _Enough:
+                result = Minimum(losses, False, "the callback asked to stop")
+            except _NotFinite:
+                result = Minimum(losses, False, f"the loss or its gradient is not finite: {last}")
+            if not finite and not result.converged and result.message != "the callback asked to stop":
+                divergence.warn(model, f"LBFGS left the finite numbers after {len(losses)} iterations, and "
+                                       "the model has the parameters of the last of them")
+        return result
 
 
 class _Enough(Exception):
     """The callback of `LBFGS.minimize` has seen enough."""
+
+
+class _NotFinite(Exception):
+    """There is nowhere to go on from."""
 
 
 def adam_rates(lr: float, beta1: float, beta2: float, step: int, shrink: float) -> tuple[float, float, float]:
@@ -656,3 +818,11 @@ def _scalar(value: Any) -> Any:
     """A number that came in an array without dimensions."""
     array = np.asarray(value)
     return array[()] if array.ndim == 0 else value
+
+
+def _real(name: str, value: Any) -> float:
+    """A number, or infinity, that came in an array without dimensions."""
+    value = _scalar(value)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return float(value)

@@ -13,16 +13,22 @@ where a power with a fraction is asked for, it comes from the C library (the doc
 """
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import ReferenceType, ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import checks
+from fastmlp.copying import VERSION, Identity, check_state, importable
+
+if TYPE_CHECKING:
+    from fastmlp.optimizers import Optimizer
 
 __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "ReduceOnPlateau", "Schedule",
            "Step", "WarmUp"]
@@ -35,6 +41,9 @@ class Schedule:
 
     A schedule of your own is a function of the step, or a subclass with a method `at`, and with the last
     three where it has state.
+
+    A schedule with state may be shared: it goes on where it was with each optimizer and model, one after
+    another; a training that would use it while it serves another raises RuntimeError.
     """
 
     def __call__(self, step: int) -> float:
@@ -57,6 +66,90 @@ class Schedule:
 
     def set_state(self, state: dict[str, float]) -> None:
         """Puts back what `get_state` gave."""
+
+    # Whom it serves -----------------------------------------------------------------------------------
+
+    def _stateful(self) -> Schedule | None:
+        """The schedule that has the state, this one or one inside it."""
+        return self if self.get_state() else None
+
+    def _serve(self, optimizer: Optimizer, identity: Identity) -> None:
+        """Have the state of this optimizer and model; that of the ones before is put aside.
+
+        Raises RuntimeError while the schedule serves another training.
+        """
+        owner = self._stateful()
+        if owner is None:
+            return
+        service = owner.__dict__.setdefault("_service", Service(owner.get_state()))
+        if service.serves(optimizer, identity):
+            return
+        before, of_before = service.now()
+        if of_before is not None and of_before is not identity and of_before.lock.last().holds():
+            raise RuntimeError("lr: the schedule follows a training that is going on; give each one a "
+                               "schedule of its own (copy.deepcopy)")
+        if before is not None and of_before is not None and of_before in before._states:
+            if isinstance(before.lr, Schedule) and before.lr._stateful() is owner:
+                before._states[of_before].schedule = owner.get_state()
+        state = optimizer._states.get(identity)
+        if state is not None and state.schedule is not None:
+            owner.set_state(state.schedule)
+        elif service.used:
+            owner.set_state(service.initial)
+        service.optimizer, service.identity, service.used = ref(optimizer), ref(identity), True
+
+    def _state_for(self, optimizer: Optimizer, identity: Identity) -> dict[str, float]:
+        """The state that this optimizer and model would go on with."""
+        owner = self._stateful()
+        service = None if owner is None else owner.__dict__.get("_service")
+        if service is None or not service.used or service.serves(optimizer, identity):
+            return self.get_state()
+        state = optimizer._states.get(identity)
+        return dict(state.schedule if state is not None and state.schedule is not None else service.initial)
+
+    def _forget(self) -> None:
+        """After a copy with its optimizer, which has the state of all its models."""
+        owner = self._stateful()
+        if owner is not None and "_service" in owner.__dict__:
+            owner.__dict__["_service"].used = True
+
+    # Copies -------------------------------------------------------------------------------------------
+
+    def __copy__(self) -> Schedule:
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Schedule:
+        result = memo[id(self)] = type(self).__new__(type(self))
+        result.__dict__.update((name, copy.deepcopy(value, memo)) for name, value in vars(self).items())
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"version": VERSION, "settings": dict(vars(self))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        check_state(self, state, ["settings"])
+        self.__dict__.update(state["settings"])
+
+
+class Service:
+    """Which optimizer and model a schedule with state serves now, and its state before the first of them. In
+    a copy it serves nobody."""
+
+    def __init__(self, initial: dict[str, float]) -> None:
+        self.initial = dict(initial)
+        self.optimizer: ReferenceType[Optimizer] | None = None
+        self.identity: ReferenceType[Identity] | None = None
+        self.used = False           # whether its state is somebody's
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Service, (self.initial,)
+
+    def now(self) -> tuple[Optimizer | None, Identity | None]:
+        return self.optimizer and self.optimizer(), self.identity and self.identity()
+
+    def serves(self, optimizer: Optimizer, identity: Identity) -> bool:
+        now = self.now()
+        return now[0] is optimizer and now[1] is identity
 
 
 @dataclass(frozen=True)
@@ -313,6 +406,13 @@ class WarmUp(Schedule):
         if isinstance(self.then, Schedule):
             self.then.set_state(state)
 
+    def _stateful(self) -> Schedule | None:
+        return self.then._stateful() if isinstance(self.then, Schedule) else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        importable("then", self.then)
+        return super().__getstate__()
+
 
 @dataclass(eq=False)
 class ReduceOnPlateau(Schedule):
@@ -322,7 +422,8 @@ class ReduceOnPlateau(Schedule):
     your own call `observe(value)`. A value counts as better that is below the best one by more than
     min_delta. After a reduction `cooldown` epochs pass uncounted; the rate never falls below `low`.
 
-    The rate depends on what has been observed, and not on the step: an object serves one training at a time.
+    The rate depends on what has been observed, and not on the step: an object serves one training at a time,
+    and is where it was when it serves the same optimizer and model again. Its settings cannot be assigned.
     0 <= low <= lr, 0 <= factor < 1, patience >= 0, min_delta >= 0, cooldown >= 0.
 
     Raises TypeError or ValueError for settings that do not fit.
@@ -349,12 +450,19 @@ class ReduceOnPlateau(Schedule):
 
     def __post_init__(self) -> None:
         _number(self, "lr")
-        self.factor = checks.below_one("factor", self.factor)
+        object.__setattr__(self, "factor", checks.below_one("factor", self.factor))
         _integer(self, "patience", low=0)
         _number(self, "min_delta")
         _integer(self, "cooldown", low=0)
         _number(self, "low", high=self.lr)
         self._now = self.lr
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name[0] != "_" and (name in vars(self) or name not in self.__dataclass_fields__
+                               and type(self) is ReduceOnPlateau):
+            raise AttributeError(f"{name}: a schedule keeps the settings it was made with; assign another "
+                                 "schedule to the optimizer's lr")
+        object.__setattr__(self, name, value)
 
     def at(self, steps: Array) -> Array:
         return np.full(len(steps), self._now)
@@ -376,8 +484,23 @@ class ReduceOnPlateau(Schedule):
         return {"lr": self._now, "best": self._best, "waited": self._waited, "cooling": self._cooling}
 
     def set_state(self, state: dict[str, float]) -> None:
-        self._now, self._best = float(state["lr"]), float(state["best"])
-        self._waited, self._cooling = int(state["waited"]), int(state["cooling"])
+        """Puts back what `get_state` gave.
+
+        Raises TypeError or ValueError for what it cannot have given, with nothing changed.
+        """
+        if not isinstance(state, Mapping) or set(state) != set(self.get_state()):
+            raise ValueError(f"state: expected {', '.join(self.get_state())}, got {state!r}")
+        now, best = checks.number("lr", state["lr"], low=0.0), float(state["best"])
+        if math.isnan(best):
+            raise ValueError("best: expected a number, got nan")
+        counts = []
+        for name in ("waited", "cooling"):
+            count = checks.number(name, state[name], low=0.0)
+            if count != int(count):
+                raise ValueError(f"{name}: expected an integer from 0 up, got {count}")
+            counts.append(int(count))
+        self._now, self._best = now, best
+        self._waited, self._cooling = counts
 
 
 # Arithmetic that every machine does in the same way ----------------------------------------------------

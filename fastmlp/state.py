@@ -12,7 +12,7 @@ from fastmlp import checks
 if TYPE_CHECKING:
     from fastmlp.model import MLP
 
-__all__ = ["arrays", "copy", "counters", "restore", "set_counters"]
+__all__ = ["arrays", "check", "copy", "counters", "restore", "set_counters"]
 
 Array = NDArray[Any]
 # Attributes of a model, each a list with a live array for every layer, or None where it has none.
@@ -63,13 +63,17 @@ def restore(model: MLP, kept: dict[str, Array]) -> None:
     >>> bool((other.weights[0] == model.weights[0]).all())
     True
     """
-    live = arrays(model)
-    expected = {name: array.shape for name, array in live.items()}
+    check(model, kept)
+    for name, array in arrays(model).items():
+        array[...] = kept[name]
+
+
+def check(model: MLP, kept: Mapping[str, Array]) -> None:
+    """Raises ValueError for copies of a model of another shape."""
+    expected = {name: array.shape for name, array in arrays(model).items()}
     found = {name: array.shape for name, array in kept.items()}
     if found != expected:
         raise ValueError(f"model: expected the arrays {found}, got {expected}")
-    for name, array in live.items():
-        array[...] = kept[name]
 
 
 def counters(model: MLP) -> dict[str, int]:

@@ -1,18 +1,19 @@
-"""The loop of `fit`: epochs over the samples, in runs of the engine; history, progress and callbacks."""
+"""The loop of `fit`: epochs over the samples, in runs of the engine; history and callbacks."""
 from __future__ import annotations
 
+import math
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks
+from fastmlp import checks, divergence
+from fastmlp.callbacks import asks_to_stop
 from fastmlp.network import Samples
 from fastmlp.optimizers import LBFGS, Optimizer
+from fastmlp.progress import Bar, Progress
 from fastmlp.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -67,23 +68,31 @@ class Training:
 
     def run(self, epochs: int, progress: bool) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
-        if isinstance(self.optimizer, LBFGS):
+        started = [callback.begin(self.model) for callback in self.callbacks if hasattr(callback, "begin")]
+        if any(map(asks_to_stop, started)):     # a training that goes on where it had stopped
+            epochs = 0
+        elif isinstance(self.optimizer, LBFGS):
             self._minimize(self.optimizer)
             epochs = 0
+        bars = Progress(progress)
         for epoch in range(epochs):
-            if self.samples.order is not None:
+            if self.samples.order is not None:      # of the generator alone: the last order is not saved
+                self.samples.order[...] = np.arange(len(self.samples))
                 self.model._rng.shuffle(self.samples.order)
-            with _bar(len(self.samples), f"epoch {epoch + 1}/{epochs}") if progress else nullcontext() as bar:
-                logs = self._epoch(bar)
+            with bars.bar(len(self.samples), f"epoch {epoch + 1}/{epochs}") as bar:
+                with self.model._lock.take():
+                    logs = self._epoch(bar)
                 stop = self._after_epoch(epoch, logs, bar)
             if stop:
                 break
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
                 callback.finish(self.model)
+        if not divergence.all_finite(self.model._parameters.buffer, self.model._statistics.buffer):
+            divergence.warn(self.model, "the weights are not finite")
         return self.history
 
-    def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Any = None) -> bool:
+    def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Bar | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
             measured = self.model.evaluate(self.samples.x, self.y, sample_weight=self.samples.weights,
@@ -94,15 +103,15 @@ class Training:
             measured = self.model.evaluate(X, y, sample_weight=weights, metrics=self.metrics)
             logs.update((f"val_{name}", value) for name, value in measured.items())
         if bar is not None:
-            bar.set_postfix({name: f"{value:.4g}" for name, value in logs.items()
-                             if name != "samples_per_second"})
-        if not np.isfinite(logs["loss"]) and np.isfinite(self.history["loss"]).all():
-            warnings.warn(f"the loss of epoch {epoch + 1} is {logs['loss']}: training has diverged, or X "
-                          "holds values that are not finite", RuntimeWarning, stacklevel=4)
+            bar.show({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})
+        for name, what in (("loss", "loss"), ("val_loss", "validation loss")):
+            if not math.isfinite(logs.get(name, 0.0)):
+                divergence.warn(self.model, f"the {what} of epoch {epoch + 1} is {logs[name]}")
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         self.optimizer.observe(logs.get("val_loss", logs["loss"]))
-        return any([callback(self.model, epoch, dict(logs)) is True for callback in self.callbacks])
+        answers = [callback(self.model, epoch, dict(logs)) for callback in self.callbacks]
+        return any(map(asks_to_stop, answers))
 
     def _minimize(self, optimizer: LBFGS) -> None:
         """All samples at every iteration, in the place of epochs."""
@@ -119,14 +128,14 @@ class Training:
         optimizer.minimize(self.model, self.samples.x, self.y, sample_weight=self.samples.weights,
                            callback=callback)
 
-    def _epoch(self, bar: Any) -> dict[str, float]:
+    def _epoch(self, bar: Bar) -> dict[str, float]:
         """One pass over the samples; the weights are written back whatever interrupts it."""
         try:
             return self._runs(bar)
         finally:
             self.model._engine.write_back()
 
-    def _runs(self, bar: Any) -> dict[str, float]:
+    def _runs(self, bar: Bar) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
         samples = self.samples
         n, batch_size = len(samples), samples.batch_size
@@ -150,9 +159,7 @@ class Training:
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
-            if bar is not None:
-                bar.set_postfix_str(f"loss {totals[0] / max(totals[1], 1e-30):.4g}", refresh=False)
-                bar.update(seen - step * batch_size)
+            bar.update(seen - step * batch_size, f"loss {totals[0] / max(totals[1], 1e-30):.4g}")
             step = stop
         return {"loss": totals[0] / totals[1], "samples_per_second": n / max(seconds, 1e-9)}
 
@@ -170,8 +177,3 @@ def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimi
     is cut into runs leaves no trace in its last bit."""
     return model._engine.train(samples, first, last, optimizer, totals, get_num_threads(), store)
 
-
-def _bar(total: int, description: str) -> Any:
-    from tqdm.auto import tqdm  # here, since it takes several megabytes
-
-    return tqdm(total=total, desc=description, unit=" samples", unit_scale=True)

@@ -1,6 +1,7 @@
 """Callbacks: early stopping by the rule, on a real training, and with bad input."""
 from __future__ import annotations
 
+import io
 import math
 from importlib.resources import files
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import MLP, SGD, state
+import fastmlp
+from fastmlp import LBFGS, MLP, SGD, Adam, RMSprop, schedules, state
 from fastmlp.callbacks import EarlyStopping
 
 
@@ -193,7 +195,7 @@ def test_one_object_for_several_models():
             array += 1
         assert stopping(model, 1, {"loss": 2.0})
         same(model, before)
-    with pytest.raises(ValueError, match="^model: expected the arrays.*weights.0"):
+    with pytest.raises(ValueError, match="^model: expected the one that was trained"):
         stopping.finish(MLP([5, 4, 3]))
 
 
@@ -233,3 +235,232 @@ def test_bad_monitor(arguments, message, backend, rng):
 def test_repr():
     assert repr(EarlyStopping(3, monitor="val_loss")) == (
         "EarlyStopping(patience=3, min_delta=0.0, monitor='val_loss', restore_best=True, mode=None)")
+
+
+# What ends a training --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("answer, stops", [
+    (True, True), (np.True_, True), (np.float64(2) > 1, True), (False, False), (np.False_, False),
+    (None, False),
+    (1, False), (17, False), ("stop", False), (np.array([True, True]), False), (np.array(True), False),
+    (np.int64(1), False), ([0], False)], ids=repr)
+def test_true_of_python_or_numpy_ends_the_training(answer, stops, backend, rng):
+    X, y = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
+    seen = []
+    history = MLP([3, 2], seed=0).fit(X, y, epochs=4, progress=False,
+                                      callbacks=[lambda *_: answer, lambda *_: seen.append(1)])
+    assert len(history.loss) == len(seen) == (1 if stops else 4)
+
+
+@pytest.mark.parametrize("answer, stops", [
+    (np.True_, True), (True, True), (1, False), (np.array([True]), False)], ids=repr)
+def test_true_ends_lbfgs(answer, stops, backend, rng):
+    pytest.importorskip("scipy")
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    model = MLP([3, 4, 2], activation="tanh", seed=0)
+    result = LBFGS(max_iter=4).minimize(model, X, y, callback=lambda iteration, loss: answer)
+    assert (len(result.losses) == 1) == stops
+    history = model.fit(X, y, optimizer=LBFGS(max_iter=4), callbacks=[lambda *_: answer], progress=False)
+    assert (len(history.loss) == 1) == stops
+
+
+def test_begin_and_finish(backend, rng):
+    X, y = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
+
+    class Hooks:
+        def __init__(self, answer):
+            self.calls, self.answer = [], answer
+
+        def begin(self, model):
+            self.calls.append("begin")
+            return self.answer
+
+        def __call__(self, model, epoch, logs):
+            self.calls.append(epoch)
+
+        def finish(self, model):
+            self.calls.append("finish")
+
+    for answer, expected in [(None, [0, 1]), (False, [0, 1]), (1, [0, 1]), (True, []), (np.True_, [])]:
+        hooks = Hooks(answer)
+        MLP([3, 2], seed=0).fit(X, y, epochs=2, callbacks=[hooks], progress=False)
+        assert hooks.calls == ["begin", *expected, "finish"]
+
+
+# Whose weights ---------------------------------------------------------------------------------------------
+
+def test_nothing_to_do_restores_nothing(backend, rng):
+    X, y = rng.standard_normal((20, 3)), rng.integers(0, 2, 20)
+    stopping, model = EarlyStopping(5), MLP([3, 2], seed=0)
+    model.fit(X, y, epochs=3, callbacks=[stopping], progress=False)
+    model.weights[0] = np.full((3, 2), 7, np.float32)
+    model.fit(X, y, epochs=0, callbacks=[stopping], progress=False)
+    assert (model.weights[0] == 7).all() and stopping.best is None
+    other = MLP([3, 2], seed=1)
+    before = copies(other)
+    other.fit(X, y, epochs=0, callbacks=[stopping], progress=False)
+    same(other, before)
+
+
+def test_another_model_gets_its_own_weights(backend, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    stopping, one, two = EarlyStopping(5), MLP([3, 2], seed=0), MLP([3, 2], seed=1)
+    one.fit(X, y, epochs=4, optimizer=SGD(0.5), callbacks=[stopping], progress=False)
+    with pytest.warns(RuntimeWarning, match="diverged"):        # nothing of it is worth keeping
+        two.fit(X * np.inf, y, epochs=2, callbacks=[stopping], progress=False)
+    assert stopping.best_epoch is None and not np.isfinite(two.weights[0]).all()
+    with pytest.raises(ValueError, match="^model: expected the one that was trained with this EarlyStopping"):
+        run(stopping, [3, 2], one)
+        stopping.finish(two)
+
+
+# State -----------------------------------------------------------------------------------------------------
+
+RESUMED = {
+    "adam": lambda: Adam(0.02), "momentum": lambda: SGD(0.2, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: RMSprop(0.01),
+    "function": lambda: SGD(lambda step: 0.3 / (1 + step / 20), momentum=0.5),
+    "warm up": lambda: Adam(schedules.WarmUp(9, schedules.Exponential(0.05, 0.98))),
+    "one cycle": lambda: SGD(schedules.OneCycle(0.3, 60)),
+    "plateau": lambda: SGD(schedules.WarmUp(3, schedules.ReduceOnPlateau(0.5, 0.5, patience=0, cooldown=1)),
+                           0.9),
+}
+
+
+@pytest.mark.parametrize("rule, options, threads", [
+    *[(rule, options, (1, 1)) for rule in RESUMED for options in ({}, {"dropout": 0.3, "batch_norm": True})],
+    ("adam", {"dropout": [0.2, 0.5]}, (1, 2)), ("plateau", {"batch_norm": True}, (2, 1))], ids=str)
+def test_a_training_goes_on_from_every_epoch(rule, options, threads, backend, rng):
+    """What a callback saved, as arrays by flat names, is a point to go on from: the epochs that are left end
+    with the same bits, and the training stops where it would have stopped."""
+    X, y = rng.standard_normal((90, 5)), rng.integers(0, 3, 90)
+    Xv, yv = rng.standard_normal((60, 5)), rng.integers(0, 3, 60)
+
+    def make():
+        return (MLP([5, 12, 9, 3], seed=0, **options), RESUMED[rule](),
+                EarlyStopping(3, monitor="val_loss", min_delta=0.01))
+
+    def train(model, optimizer, callbacks, epochs):
+        return model.fit(X, y, epochs=epochs, batch_size=16, optimizer=optimizer, validation_data=(Xv, yv),
+                         sample_weight=np.linspace(0.5, 2, 90), callbacks=callbacks, progress=False)
+
+    def save(model, epoch, logs):
+        file = io.BytesIO()
+        arrays = {"optimizer." + name: value for name, value in optimizer.get_state(model).items()}
+        arrays |= {"stopping." + name: value for name, value in stopping.get_state().items()}
+        np.savez(file, **arrays, **state.arrays(model))
+        saved.append((file, state.counters(model), model._rng.bit_generator.state))
+
+    def part(file, prefix):
+        return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
+
+    before = fastmlp.get_num_threads()
+    try:
+        fastmlp.set_num_threads(threads[0])
+        saved = []
+        model, optimizer, stopping = make()
+        history = train(model, optimizer, [stopping, save], 9)
+        assert len(saved) == len(history.loss) > 3
+        expected = (copies(model), history.val_loss,
+                    (stopping.best, stopping.best_epoch, stopping.stopped_epoch))
+        fastmlp.set_num_threads(threads[1])
+        for epoch, (file, counters, generator) in enumerate(saved):
+            model, optimizer, stopping = make()
+            file.seek(0)
+            with np.load(file) as arrays:
+                state.restore(model, {name: arrays[name] for name in state.arrays(model)})
+                state.set_counters(model, counters)
+                model._rng.bit_generator.state = generator
+                optimizer.set_state(model, part(arrays, "optimizer."))
+                stopping.set_state(part(arrays, "stopping."))
+            history = train(model, optimizer, [stopping], 8 - epoch)
+            same(model, expected[0])
+            assert history.get("val_loss", []) == expected[1][epoch + 1:]
+            assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == expected[2]
+    finally:
+        fastmlp.set_num_threads(before)
+
+
+def test_the_fit_after_that_starts_anew(backend, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    one, stopping = MLP([3, 2], seed=0), EarlyStopping(2, min_delta=100.0)
+    one.fit(X, y, epochs=9, callbacks=[stopping], progress=False)
+    assert stopping.stopped_epoch == 2
+    again = EarlyStopping(2, min_delta=100.0)
+    again.set_state(stopping.get_state())
+    assert len(one.fit(X, y, epochs=9, callbacks=[again], progress=False).loss) == 0
+    assert len(one.fit(X, y, epochs=9, callbacks=[again], progress=False).loss) == 3
+
+
+@pytest.mark.parametrize("restore_best", [True, False])
+def test_state_round_trip(restore_best, dtype):
+    one, two = (EarlyStopping(3, restore_best=restore_best) for _ in range(2))
+    model = MLP([4, 3], dtype=dtype, seed=0)
+    for values in ([], [math.nan], [2.0, 3.0, 1.0, 5.0], [4, 5, 6, 7], [-math.inf, 1]):
+        run(one, values, model)
+        saved = one.get_state()
+        assert all(isinstance(name, str) and isinstance(value, np.ndarray) for name, value in saved.items())
+        two.set_state(saved)
+        for name, value in two.get_state().items():
+            assert_array_equal(value, saved[name], err_msg=name)
+            assert value.dtype == saved[name].dtype
+        for value in saved.values():                # copies: neither side is aliased
+            value[...] = 9
+        assert (two.best, two.best_epoch, two.stopped_epoch) == (one.best, one.best_epoch, one.stopped_epoch)
+        assert not restore_best or one.best_epoch is None or not (two._kept["weights.0"] == 9).all()
+
+
+def test_bad_state_changes_nothing():
+    model, stopping = MLP([4, 3], seed=0), EarlyStopping(3)
+    run(stopping, [3.0, 2.0, 2.5], model)
+    good = stopping.get_state()
+
+    def check(error, message, **changes):
+        values = {name: value for name, value in {**good, **changes}.items() if value is not None}
+        with pytest.raises(error, match=message):
+            stopping.set_state(values)
+        for name, value in stopping.get_state().items():
+            assert_array_equal(value, good[name])
+        assert not stopping._resumed
+
+    check(ValueError, "^state: expected an entry 'waited'", waited=None)
+    check(ValueError, "^state: unknown entry 'velocity'", velocity=np.array(1))
+    check(ValueError, "^state: expected entries kept", **{"kept.weights.0": None, "kept.biases.0": None})
+    check(TypeError, r"^state\['kept.biases.0'\].*dtype float32 or float64",
+          **{"kept.biases.0": np.zeros(3, int)})
+    check(TypeError, r"^state\['best'\]", best="2")
+    check(ValueError, r"^state\['best_epoch'\]", best=np.nan)
+    check(ValueError, r"^state\['best_epoch'\]", best_epoch=-2)
+    check(ValueError, r"^state\['epochs'\]", best_epoch=3)
+    check(ValueError, r"^state\['epochs'\]", waited=4)
+    check(TypeError, r"^state\['epochs'\].*integer", epochs=2.5)
+    check(TypeError, r"^state\['waited'\].*integer", waited=np.array([1, 2]))
+    with pytest.raises(TypeError, match="^state: expected a dict"):
+        stopping.set_state(list(good.items()))
+    with pytest.raises(ValueError, match="^state: unknown entry 'kept"):
+        EarlyStopping(restore_best=False).set_state(good)
+    other = EarlyStopping(3)
+    other.set_state({**good, "kept.weights.0": np.zeros((5, 3), np.float32)})
+    before = copies(model)
+    with pytest.raises(ValueError, match="^model: expected the arrays"):
+        model.fit(np.eye(4), [0, 1, 2, 0], callbacks=[other], progress=False)
+    same(model, before)
+
+
+# Attributes ------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("name, value, error", [
+    ("patience", 0, ValueError), ("patience", 1.5, TypeError), ("min_delta", -1, ValueError),
+    ("monitor", 1, TypeError), ("mode", "maximum", ValueError), ("best", 1.0, AttributeError),
+    ("stopped_epoch", 1, AttributeError), ("patiense", 3, AttributeError)])
+def test_bad_assignment(name, value, error):
+    stopping = EarlyStopping(3)
+    with pytest.raises(error, match=name):
+        setattr(stopping, name, value)
+    assert repr(stopping) == repr(EarlyStopping(3)) and stopping.best is None
+
+
+def test_assigned_settings_count():
+    stopping = EarlyStopping(9)
+    stopping.patience, stopping.mode = np.int64(1), "max"
+    assert run(stopping, [1, 2, 1]) == 2

@@ -306,8 +306,7 @@ def test_bad_optimizer(path):
 
 def test_code_is_not_saved(path):
     """A loss of the user's own has no name by which it could be found again."""
-    model = MLP([4, 3])
-    model.loss = lambda logits, targets: (0.0, logits)
+    model = MLP([4, 3], loss=lambda logits, targets: (0.0, logits))
     with pytest.raises(TypeError, match="^loss: only those of fastmlp can be saved"):
         model.save(path)
     assert not path.exists()

@@ -81,9 +81,9 @@ def test_forward_is_the_chain_of_layers(layers, backend, dtype, rng):
 
 def test_activation_per_layer(rng):
     model = MLP([4, 5, 6, 3], activation=["tanh", LeakyReLU(0.2)], seed=0)
-    assert model.activations == [Tanh(), LeakyReLU(0.2), activations.Identity()]
-    assert MLP([4, 5, 6, 3], activation=ReLU).activations[:-1] == [ReLU(), ReLU()]
-    assert MLP([4, 3], activation=[]).activations == [activations.Identity()]
+    assert model.activations == (Tanh(), LeakyReLU(0.2), activations.Identity())
+    assert MLP([4, 5, 6, 3], activation=ReLU).activations[:-1] == (ReLU(), ReLU())
+    assert MLP([4, 3], activation=[]).activations == (activations.Identity(),)
     assert "tanh" in repr(model) and "[4, 5, 6, 3]" in repr(model)
 
 

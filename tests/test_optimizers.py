@@ -664,3 +664,202 @@ def test_lbfgs_without_scipy():
             "except ImportError as error:\n    print(error)\n")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == 'LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"'
+
+
+# L-BFGS, interrupted --------------------------------------------------------------------------------------
+
+class TimeIsUp(Exception):
+    pass
+
+
+def test_lbfgs_keeps_the_last_iteration_whenever_it_is_interrupted(backend, rng):
+    """An exception at the n-th evaluation, for every n: the parameters are those of an iteration, to the
+    bit."""
+    pytest.importorskip("scipy")
+    X, y = regression(rng)
+    evaluations = 0
+
+    def loss(z, t):
+        nonlocal evaluations
+        evaluations += 1
+        if evaluations == stop:
+            raise TimeIsUp
+        return float(((z - t) ** 2).mean()), 2 * (z - t) / z.size
+
+    def make():
+        return MLP([3, 5, 1], activation="tanh", loss=loss, dtype="float64", seed=0)
+
+    stop, model = None, make()
+    states = [model._parameters.buffer.copy()]
+    LBFGS(max_iter=8).minimize(model, X, y,
+                               callback=lambda *_: states.append(model._parameters.buffer.copy()))
+    total, seen = evaluations, set()
+    assert_array_equal(model._parameters.buffer, states[-1])
+    for stop in range(1, total + 1):
+        evaluations, model, optimizer = 0, make(), LBFGS(max_iter=8)
+        with pytest.raises(TimeIsUp):
+            optimizer.minimize(model, X, y)
+        iterations = int(optimizer.get_state(model)["step"])
+        assert_array_equal(model._parameters.buffer, states[iterations])
+        seen.add(iterations)
+        stop = None
+        assert np.isfinite(model.train_step(X, y, SGD(0.01)))
+    assert seen == set(range(len(states) - 1))
+
+
+def test_lbfgs_and_exceptions_of_the_callback(backend, rng):
+    pytest.importorskip("scipy")
+    X, y = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    model, states = MLP([4, 8, 3], activation="tanh", seed=0), []
+
+    def third(*args):
+        states.append(model._parameters.buffer.copy())
+        if len(states) == 3:
+            raise TimeIsUp
+
+    for call in (lambda: LBFGS().minimize(model, X, y, callback=third),
+                 lambda: model.fit(X, y, optimizer=LBFGS(), callbacks=[third], progress=False)):
+        states.clear()
+        with pytest.raises(TimeIsUp):
+            call()
+        assert_array_equal(model._parameters.buffer, states[-1])
+    model.train_step(X, y, SGD(0.1))
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("after", [0, 1, 4])
+def test_lbfgs_leaves_the_finite_numbers(after, fitted, backend, rng):
+    """The parameters are those of the last iteration whose loss was finite, and one warning says so."""
+    pytest.importorskip("scipy")
+    X, y = regression(rng)
+    states = []
+
+    def loss(z, t):
+        good = len(states) <= after and after > 0
+        return float(((z - t) ** 2).mean()) if good else math.nan, 2 * (z - t) / z.size
+
+    model = MLP([3, 5, 1], activation="tanh", loss=loss, dtype="float64", seed=0)
+    start = model._parameters.buffer.copy()
+
+    def record(*_):
+        states.append(model._parameters.buffer.copy())
+
+    with pytest.warns(RuntimeWarning, match="LBFGS.*diverged.*learning rate") as raised:
+        if fitted:
+            model.fit(X, y, optimizer=LBFGS(max_iter=9), callbacks=[record], progress=False)
+        else:
+            LBFGS(max_iter=9).minimize(model, X, y, callback=record)
+    assert len(raised) == 1 and raised[0].filename == __file__
+    assert_array_equal(model._parameters.buffer, states[-1] if states else start)
+    assert bool(states) == bool(after)
+
+
+def test_lbfgs_of_features_that_are_not_finite(backend, rng):
+    pytest.importorskip("scipy")
+    X, y = regression(rng)
+    X[3, 1] = np.inf
+    model = MLP([3, 1], loss="mean_squared_error", seed=0)
+    before = model._parameters.buffer.copy()
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        result = LBFGS().minimize(model, X, y)
+    assert not result.converged and not result.losses and "not finite" in result.message
+    assert_array_equal(model._parameters.buffer, before)
+
+
+def test_lbfgs_calls_of_its_callback_see_the_model(backend, rng):
+    """Evaluations in between leave no trace."""
+    pytest.importorskip("scipy")
+    X, y = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    one, two = (MLP([4, 8, 3], activation="tanh", dtype="float64", seed=0) for _ in range(2))
+    losses = []
+    found = LBFGS(max_iter=9).minimize(
+        one, X, y, callback=lambda *_: losses.append(one.loss_and_gradients(X, y)[0]))
+    assert losses == found.losses == LBFGS(max_iter=9).minimize(two, X, y).losses
+    assert_array_equal(one._parameters.buffer, two._parameters.buffer)
+
+
+# Assignments ----------------------------------------------------------------------------------------------
+
+GOOD = {"lr": 0.25, "weight_decay": 0.5, "l1": 0.125, "clip_value": 2.0, "clip_norm": 4.0,
+        "decay_biases": True,
+        "momentum": 0.5, "nesterov": True, "rho": 0.5, "beta1": 0.25, "beta2": 0.75, "eps": 0.001,
+        "max_iter": 3,
+        "memory": 4, "tolerance": 0.01}
+BAD = {"lr": -1, "weight_decay": -1, "l1": math.nan, "clip_value": 0, "clip_norm": "1", "momentum": 2,
+       "rho": 1,
+       "beta1": 1.0, "beta2": -0.5, "eps": 0, "max_iter": 0, "memory": 1.5, "tolerance": -1}
+
+
+@pytest.mark.parametrize("cls", [*STEPPING, LBFGS])
+def test_assigned_settings_are_those_of_the_constructor(cls):
+    options = {name: value for name, value in GOOD.items() if name in cls.settable}
+    optimizer = cls()
+    for name, value in options.items():
+        setattr(optimizer, name, value)
+        assert getattr(optimizer, name) == value
+    assert repr(optimizer) == repr(cls(**options))
+    for name in set(options) & set(BAD):
+        with pytest.raises((TypeError, ValueError), match=f"^{name}: "):
+            setattr(optimizer, name, BAD[name])
+        assert getattr(optimizer, name) == GOOD[name]
+    with pytest.raises(AttributeError, match="cannot be deleted"):
+        del optimizer.weight_decay
+
+
+def test_nesterov_needs_momentum_when_assigned():
+    optimizer = SGD(0.1)
+    with pytest.raises(ValueError, match="^nesterov"):
+        optimizer.nesterov = True
+    optimizer.momentum, optimizer.nesterov = 0.9, True
+    with pytest.raises(ValueError, match="^momentum: nesterov needs"):
+        optimizer.momentum = 0
+    assert repr(optimizer) == "SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.0)"
+
+
+@pytest.mark.parametrize("cls, name, message", [
+    (SGD, "momentun", "did you mean 'momentum'"), (Adam, "beta", "did you mean 'beta"),
+    (SGD, "beta1", "^beta1: "),
+    (Adam, "slots", "^slots: "), (SGD, "full_batch", "^full_batch: "), (AdamW, "decoupled", "^decoupled: "),
+    (RMSprop, "beta2", "^beta2: "), (LBFGS, "lr", "^lr: "), (LBFGS, "l1", "^l1: "), (SGD, "eps", "^eps: "),
+    (Adam, "whatever", "no attribute 'whatever'")])
+def test_what_cannot_be_assigned(cls, name, message):
+    optimizer = cls()
+    before = repr(optimizer), optimizer.slots
+    with pytest.raises(AttributeError, match=message):
+        setattr(optimizer, name, 0.5)
+    assert (repr(optimizer), optimizer.slots) == before
+
+
+def test_assigned_settings_take_effect(backend, dtype, rng):
+    """As if another optimizer with the same state went on."""
+    X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    changes = [{"momentum": 0.9}, {"lr": 0.2, "nesterov": True}, {"weight_decay": 0.1, "clip_norm": 0.5},
+               {"l1": 0.01, "decay_biases": True, "clip_value": 0.01}, {"lr": schedules.Step(0.1, 3)}]
+    one, two = (MLP([4, 8, 3], dtype=dtype, seed=0) for _ in range(2))
+    optimizer, options, saved = SGD(0.1), {"lr": 0.1}, None
+    for change in [{}, *changes]:
+        for name, value in change.items():
+            setattr(optimizer, name, value)
+        options |= change
+        other = SGD(**options)
+        if saved is not None:
+            other.set_state(two, {**other.get_state(two), **saved})
+        for model, rule in ((one, optimizer), (two, other)):
+            model.fit(X, y, epochs=1, batch_size=16, optimizer=rule, progress=False)
+        saved = other.get_state(two)
+        assert_array_equal(one._parameters.buffer, two._parameters.buffer)
+
+
+def test_a_subclass_may_have_attributes_of_its_own(rng):
+    class Noted(SGD):
+        def __init__(self, note):
+            self.note = note
+            super().__init__(0.1, momentum=0.5)
+
+    optimizer = Noted("a")
+    optimizer.more = 1
+    with pytest.raises(ValueError, match="^momentum"):
+        optimizer.momentum = 2
+    other = fastmlp.MLP([4, 3], seed=0), optimizer
+    other[0].train_step(np.eye(4), [0, 1, 2, 0], optimizer)
+    assert (optimizer.note, optimizer.more, optimizer.momentum) == ("a", 1, 0.5)

@@ -1,13 +1,14 @@
 """Schedules against their published formulas, in Python's own arithmetic; settings that do not fit."""
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastmlp import SGD, schedules
+from fastmlp import MLP, SGD, Adam, schedules
 from fastmlp.schedules import (
     Constant,
     Cosine,
@@ -186,3 +187,129 @@ def test_a_schedule_of_ones_own():
 
     assert Half()(3) == 0.5
     assert_array_equal(WarmUp(1, then=Half()).values(0, 3), [0.25, 0.5, 0.5])
+
+
+# Whom a schedule with state serves ------------------------------------------------------------------------
+
+def plateau(**options):
+    """Every epoch that does not win 100 halves the rate."""
+    return ReduceOnPlateau(1.0, factor=0.5, patience=0, min_delta=100.0, **options)
+
+
+def fit(model, optimizer, epochs, **options):
+    return model.fit(np.eye(4), [0, 1, 2, 0], epochs=epochs, optimizer=optimizer, progress=False, **options)
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: WarmUp(2, s), lambda s: WarmUp(1, WarmUp(2, s))],
+                         ids=["bare", "warm up", "twice"])
+def test_a_shared_schedule_is_where_it_was_with_each_training(wrap, backend):
+    """Two models of one optimizer, and two optimizers: as if each had a schedule of its own."""
+    shared = plateau()
+    first, second = SGD(wrap(shared)), SGD(wrap(shared))
+    one, two = MLP([4, 3], seed=0), MLP([4, 3], seed=1)
+    trainings = [(one, first), (two, first), (one, second)]
+    epochs = [0, 0, 0]
+    for which, n in [(0, 2), (1, 3), (0, 1), (2, 4), (1, 2), (1, 1), (2, 1), (0, 3)]:
+        fit(*trainings[which], n)
+        epochs[which] += n
+        assert shared(50) == 0.5 ** max(epochs[which] - 1, 0)
+        for (model, optimizer), done in zip(trainings, epochs):
+            lr = float(optimizer.get_state(model)["schedule.lr"])
+            assert lr == 0.5 ** max(done - 1, 0)
+
+
+def test_a_new_model_begins_with_the_rate_as_it_was_made():
+    optimizer = Adam(plateau())
+    for seed in range(3):                               # as in a cross-validation; the last model is gone
+        model = MLP([4, 3], seed=seed)
+        fit(model, optimizer, 3)
+        assert optimizer.lr(0) == 0.25
+        del model
+    other = copy.deepcopy(optimizer)
+    fit(MLP([4, 3], seed=0), other, 1)
+    assert (other.lr(0), optimizer.lr(0)) == (1.0, 0.25)
+
+
+def test_what_was_observed_before_counts():
+    schedule = plateau()
+    for loss in (1.0, 1.0):
+        schedule.observe(loss)
+    optimizer, model = SGD(schedule), MLP([4, 3], seed=0)
+    model.train_step(np.eye(4), [0, 1, 2, 0], optimizer)
+    assert schedule(0) == 0.5
+    schedule.observe(1.0)
+    model.train_step(np.eye(4), [0, 1, 2, 0], optimizer)
+    assert schedule(0) == 0.25
+
+
+def test_a_schedule_serves_one_training_at_a_time(backend):
+    optimizer = SGD(WarmUp(1, plateau()))
+    one, two = MLP([4, 3], seed=0), MLP([4, 3], seed=1)
+    before = two.weights[0].copy()
+    errors = []
+
+    def nested(*_):
+        with pytest.raises(RuntimeError,
+                           match="^lr: the schedule follows a training that is going on") as raised:
+            fit(two, optimizer, 1)
+        errors.append(raised)
+        one.train_step(np.eye(4), [0, 1, 2, 0], optimizer)      # the same training
+
+    fit(one, optimizer, 3, callbacks=[nested])
+    assert len(errors) == 3 and (two.weights[0] == before).all()
+    assert optimizer.lr(9) == 0.25
+    fit(two, optimizer, 1)
+
+
+def test_another_rate_forgets_the_schedule():
+    optimizer, model = SGD(plateau()), MLP([4, 3], seed=0)
+    fit(model, optimizer, 3)
+    optimizer.lr = 0.1
+    assert list(optimizer.get_state(model)) == ["step"]
+    optimizer.lr = plateau()
+    fit(model, optimizer, 2)
+    assert optimizer.lr(0) == 0.5
+
+
+def test_copied_schedules_are_apart():
+    schedule = plateau()
+    for way in (copy.copy, copy.deepcopy):
+        for outer in (schedule, WarmUp(1, schedule)):
+            other = way(outer)
+            for loss in (1.0, 1.0, 1.0):
+                other.observe(loss)
+            assert (other(9), schedule(9)) == (0.25, 1.0)
+
+
+def test_state_of_a_plateau():
+    one, two = plateau(cooldown=2), plateau(cooldown=2)
+    for loss in (math.inf, 3.0, 4.0):
+        one.observe(loss)
+    two.set_state(one.get_state())
+    good = two.get_state()
+    assert good == one.get_state()
+    for name, wrong, error in [("lr", -1.0, ValueError), ("lr", math.inf, ValueError), ("lr", "1", TypeError),
+                               ("best", math.nan, ValueError), ("waited", 1.5, ValueError),
+                               ("waited", -1, ValueError), ("cooling", "2", TypeError)]:
+        with pytest.raises(error, match=f"^{name}: "):
+            two.set_state({**good, name: wrong})
+        assert two.get_state() == good
+    for wrong in ({}, {**good, "more": 1.0}, [1, 2]):
+        with pytest.raises(ValueError, match="^state: expected lr, best, waited, cooling"):
+            two.set_state(wrong)
+    optimizer, model = SGD(two), MLP([4, 3], seed=0)
+    with pytest.raises(TypeError, match=r"^state\['schedule.best'\]: expected a number"):
+        optimizer.set_state(model, {**optimizer.get_state(model), "schedule.best": np.array("x")})
+    with pytest.raises(ValueError, match="^waited"):
+        optimizer.set_state(model, {**optimizer.get_state(model), "schedule.waited": 0.5})
+    assert two.get_state() == good
+
+
+@pytest.mark.parametrize("schedule", [Constant(0.1), Step(0.1, 3), WarmUp(3, 0.1), ReduceOnPlateau(0.1)],
+                         ids=repr)
+def test_settings_are_fixed(schedule):
+    before = repr(schedule)
+    for name in ("lr", "steps", "patience", "lrr"):
+        with pytest.raises(AttributeError, match=name):
+            setattr(schedule, name, 0.5)
+    assert repr(schedule) == before

@@ -749,20 +749,13 @@ def test_fork_in_a_loss_and_return(threads, what):
     forks_in_its_loss(threads, what)
 
 
-# What the engine has to do yet: to wait for nobody also where the loss of the child raises (forks() in
-# _team.pxd), and to refuse a second training of a model whose run the child is in (claims_of_thread()).
-needs_engine = pytest.mark.skip(reason="the engine waits for workers that the child does not have")
-
-
 @needs_fork
-@needs_engine
 @pytest.mark.parametrize("options", ["plain", "clipped", "dropout", "normalised"])
 def test_fork_in_a_loss_and_raise(options):
     forks_in_its_loss(3, "raise", options)
 
 
 @needs_fork
-@needs_engine
 @pytest.mark.parametrize("threads", [1, 2])
 def test_fork_in_a_loss_and_train_the_same_model(threads):
     """Refused, as it is without a fork: its workspace is in use."""

@@ -83,6 +83,11 @@ def use_backend(name: str) -> Iterator[None]:
         override.reset(token)
 
 
+def named(name: str) -> Any:
+    """The backend module of a name; raises as `set_backend` does."""
+    return _load(name)
+
+
 def _load(name: str, origin: str = "backend") -> ModuleType:
     if name not in NAMES:
         raise ValueError(f"{origin}: unknown name {name!r}, expected one of: {', '.join(NAMES)}")

@@ -273,7 +273,8 @@ cdef class Engine:
         cdef bint claimed = False, views = False
         cdef tuple buffers = () if state is None else tuple([slot.buffer for slot in state.slots.values()])
         cdef int i
-        if self.training == getpid():
+        if self.training == getpid() or (self.training and self.trainer == PyThread_get_thread_ident()
+                                         and _team.claims_of_thread()):     # its loss has forked, and this is the child
             raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
                                else "the model is being trained: its loss cannot train it, too")
         if self.kept and (rates is None or not same_objects(buffers, self.last_state)):

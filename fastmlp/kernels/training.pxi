@@ -153,11 +153,11 @@ cdef bint call_loss(Run* run, const Batch* batch) noexcept with gil:
     """The caller's own loss, in the caller's floating-point mode: writes its gradient over the logits. False where
     it raised, be it a signal's handler on the way in, and in the child of a fork, which has no other threads."""
     cdef fp_mode mode = run.callers_mode
+    cdef long forks = _team.forks()
     leave_kernel_mode(mode)
     try:
         loss = (<object>run.loss_function)(<real[:batch.rows, :run.z_row]>run.z, batch.start, batch.rows)
-        if getpid() != run.process:
-            run.threads = 1
+        if _team.forks() != forks:
             raise RuntimeError("the loss forked, and this child process cannot go on with its parent's training")
         run.loss_sum += <double>loss * batch.rows
         run.weight_sum += batch.rows
@@ -166,6 +166,8 @@ cdef bint call_loss(Run* run, const Batch* batch) noexcept with gil:
         (<object>run.loss_function).error = error
         return False
     finally:
+        if _team.forks() != forks:
+            run.threads = 1
         enter_kernel_mode()
 
 

@@ -1,0 +1,46 @@
+"""Training that has left the numbers: how it is noticed, and the warning, one for a call."""
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fastmlp.model import MLP
+
+__all__ = ["all_finite", "warn"]
+
+PACKAGE = str(Path(__file__).parent)
+
+
+def all_finite(*arrays: NDArray[Any]) -> bool:
+    """Whether all elements are finite numbers; allocates nothing.
+
+    >>> [all_finite(np.array(values)) for values in ([], [1, 2], [1, -np.inf], [np.nan, 1])]
+    [True, True, False, False]
+    """
+    with np.errstate(invalid="ignore"):
+        return all(math.isfinite(end) for array in arrays if array.size for end in (array.min(), array.max()))
+
+
+def warn(model: MLP, what: str) -> None:
+    """A RuntimeWarning at the line of the user's that trains the model; only the first one of that call."""
+    call = model._lock.last()
+    if call.warned:
+        return
+    call.warned = True
+    frame = call.frame
+    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    message = (f"{what}: training has diverged, or X or y hold values that are not finite or far too large; "
+               "try a lower learning rate, a limit on the gradients (clip_norm), or inputs and targets "
+               "scaled to about 1")
+    if frame is None:
+        return warnings.warn(message, RuntimeWarning, stacklevel=2)
+    module, names = frame.f_globals.get("__name__"), frame.f_globals
+    warnings.warn_explicit(message, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno or 1, module,
+                           names.setdefault("__warningregistry__", {}))
