@@ -148,7 +148,9 @@ class MLP:
         >>> MLP([3, 4, 2], seed=0).forward(np.zeros((5, 3))).shape
         (5, 2)
         """
-        plain = out is None or type(out) is np.ndarray and all(out.strides)
+        plain = out is None or (
+            type(out) is np.ndarray and out.flags.aligned and checks.disjoint_elements(out)
+            and not np.may_share_memory(out, self._parameters.buffer))
         if plain and type(X) is np.ndarray and X.ndim == 2:
             result = np.empty((X.shape[0], self.layers[-1]), self.dtype) if out is None else out
             try:
@@ -161,7 +163,7 @@ class MLP:
     def _forward_checked(self, X: ArrayLike, out: Array | None) -> Array:
         X = checks.table("X", X, self.layers[0])
         shape = (len(X), self.layers[-1])
-        checks.output("out", out, shape, self.dtype, {"X": X})
+        checks.output("out", out, shape, self.dtype, {"X": X, "the parameters": self._parameters.buffer})
         result = np.empty(shape, self.dtype)
         for rows in _blocks(len(X)):
             self._forward(checks.readable(X[rows], self.dtype), result[rows], get_num_threads())

@@ -50,13 +50,14 @@ def softmax_cross_entropy(
     array([[-0.5,  0.5]])
     """
     loss = losses.CrossEntropy(label_smoothing, ignore_index)
-    logits = _logits(logits)
+    given = checks.as_array("logits", logits)
+    logits = _logits(given)
     counted = None
     targets = checks.as_array("targets", targets)
-    if targets.ndim == 1:
-        targets, counted = loss.split(targets)
+    if targets.ndim == 1 or targets.ndim == 2 and targets.shape[1] == 1 and targets.dtype.kind in "iu":
+        targets, counted = loss.split(checks.column(targets))
     targets = checks.class_targets("targets", targets, logits)
-    return _run(loss, "logits", logits, targets, weights, out, counted)
+    return _run(loss, "logits", given, logits, targets, weights, out, counted)
 
 
 @first_chance
@@ -81,11 +82,12 @@ def kl_divergence(
     >>> dlogits
     array([[-0.25,  0.25]])
     """
-    logits = _logits(logits)
-    targets = checks.operands(logits=logits, targets=targets)[1]
+    given = checks.as_array("logits", logits)
+    logits = _logits(given)
+    targets = checks.target_values("targets", targets, logits)
     checks.same_shape(logits=logits, targets=targets)
     checks.targets("targets", targets, "distributions")
-    return _run(losses.KLDivergence(), "logits", logits, targets, weights, out)
+    return _run(losses.KLDivergence(), "logits", given, logits, targets, weights, out)
 
 
 @first_chance
@@ -107,9 +109,10 @@ def multiclass_hinge(
     >>> multiclass_hinge(np.array([[2.0, 1.5, 0.0]]), np.array([0]))
     (0.5, array([[-1.,  1.,  0.]]))
     """
-    logits = _logits(logits)
-    targets = checks.labels("targets", targets, *logits.shape)
-    return _run(losses.MultiClassHinge(), "logits", logits, targets, weights, out)
+    given = checks.as_array("logits", logits)
+    logits = _logits(given)
+    targets = checks.labels("targets", checks.column(checks.as_array("targets", targets)), *logits.shape)
+    return _run(losses.MultiClassHinge(), "logits", given, logits, targets, weights, out)
 
 
 # Element by element ------------------------------------------------------------------------------------
@@ -249,27 +252,31 @@ def _logits(logits: ArrayLike) -> Array:
     array = checks.floating("logits", logits)
     checks.shape("logits", array, ("rows", "classes"))
     checks.not_empty("logits", array)
+    checks.addressable("logits", array.shape, array.dtype)
     return array
 
 
 def _elements(loss: losses.Loss, name: str, outputs: ArrayLike, targets: ArrayLike, weights: Any,
               out: Array | None) -> tuple[float, Array]:
-    outputs, targets = checks.operands(**{name: outputs, "targets": targets})
+    given = checks.as_array(name, outputs)
+    outputs = checks.floating(name, given)
+    targets = checks.target_values("targets", targets, outputs)
     checks.same_shape(**{name: outputs, "targets": targets})
     checks.not_empty(name, outputs)
+    checks.addressable(name, outputs.shape, outputs.dtype)
     checks.targets("targets", targets, loss.targets)
     if isinstance(loss, losses.BinaryCrossEntropy) and isinstance(loss.pos_weight, tuple):
         if outputs.ndim != 2:
             raise ValueError(f"pos_weight: expected one number for {name} of shape {outputs.shape}, got "
                              f"{len(loss.pos_weight)}")
         loss.pos_weights(outputs.shape[1], outputs.dtype)
-    return _run(loss, name, outputs, targets, weights, out)
+    return _run(loss, name, given, outputs, targets, weights, out)
 
 
-def _run(loss: losses.Loss, name: str, outputs: Array, targets: Array, weights: Any, out: Array | None,
-         counted: Array | None = None) -> tuple[float, Array]:
-    """The backend's loss and gradient, of checked outputs and targets."""
-    inputs = {name: outputs, "targets": targets}
+def _run(loss: losses.Loss, name: str, given: Array, outputs: Array, targets: Array, weights: Any,
+         out: Array | None, counted: Array | None = None) -> tuple[float, Array]:
+    """The backend's loss and gradient, of checked outputs and targets; `given` are the outputs as they came."""
+    inputs = {name: given, "targets": targets}
     if weights is not None:
         checks.has_rows(name, outputs)
         weights = inputs["weights"] = checks.sample_weights("weights", weights, len(outputs))
