@@ -94,8 +94,8 @@ def output(
     inputs: Mapping[str, Array],
     may_replace: tuple[str, ...] = (),
 ) -> None:
-    """`out` (None passes) must be a writeable array of this shape and dtype, apart from the inputs: those that
-    were given, and not what they were converted to.
+    """`out` (None passes) must be a writeable array of this shape and dtype, apart from the inputs, which are
+    those that were given, and not what they were converted to.
 
     `may_replace` names the inputs that `out` may be, element on element: relu(x, out=x).
     """
@@ -162,8 +162,9 @@ def class_targets(name: str, value: Any, logits: Array) -> Array:
     """Targets of a classification: class indices (rows,) or (rows, 1), or probabilities (rows, classes)."""
     rows, classes = logits.shape
     array = as_array(name, value)
-    if array.ndim != 2 or array.shape == (rows, 1) and array.dtype.kind in "iu":
-        return labels(name, column(array), rows, classes)
+    array = column_of_labels(array, rows)
+    if array.ndim != 2:
+        return labels(name, array, rows, classes)
     array = target_values(name, array, logits)
     shape(name, array, logits.shape, "(one probability for each logit) or class indices "
           f"of shape ({rows},)")
@@ -171,14 +172,14 @@ def class_targets(name: str, value: Any, logits: Array) -> Array:
     return array
 
 
-def column(array: Array) -> Array:
-    """(rows, 1) as (rows,)"""
-    return array.reshape(-1) if array.ndim == 2 and array.shape[1] == 1 else array
+def column_of_labels(array: Array, rows: int) -> Array:
+    """Integers (rows, 1) as (rows,); anything else as it is."""
+    return array.reshape(-1) if array.shape == (rows, 1) and array.dtype.kind in "iu" else array
 
 
 def target_values(name: str, value: Any, outputs: Array) -> Array:
-    """Targets of the dtype of the outputs. Integers and booleans (one class in every row, 0 or 1, -1 or +1, counts)
-    are converted where that changes none of them; floats of another dtype are not."""
+    """Targets of the dtype of the outputs. Integers and booleans (one class in every row, 0 or 1, -1 or +1,
+    counts) are converted where that changes none of them; floats of another dtype are not."""
     array = as_array(name, value)
     if array.dtype.kind not in "biu":
         array = floating(name, array)
@@ -192,8 +193,8 @@ def target_values(name: str, value: Any, outputs: Array) -> Array:
         same = converted.astype(array.dtype) == array
         if not same.all():
             place = np.argwhere(~same)[0]
-            raise ValueError(f"{name}: expected integers that {outputs.dtype} holds, got {array[tuple(place)]} at "
-                             f"{_place(place, 0)}")
+            raise ValueError(f"{name}: expected integers that {outputs.dtype} holds, got "
+                             f"{array[tuple(place)]} at {_place(place, 0)}")
     return converted
 
 
@@ -267,8 +268,8 @@ def no_nan(name: str, array: Array, first: int = 0) -> None:
 def sample_weights(name: str, value: Any, rows: int) -> Array:
     """What every sample weighs in the mean: float64 (rows,), contiguous, not negative, finite, not all 0.
 
-    Only their ratios matter, and sums and quotients of them must not leave the range of float64: weights near its
-    ends are scaled by a power of two, which rounds none of them."""
+    Only their ratios matter, and sums and quotients of them must not leave the range of float64: weights near
+    its ends are scaled by a power of two, which rounds none of them."""
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
@@ -350,7 +351,7 @@ def table(name: str, value: Any, columns: int) -> Array:
 
 
 def is_readable(array: Array) -> bool:
-    """Whether the engine reads it as it is: by its dtype, and because every element has an aligned address."""
+    """Whether the engine reads it as it is: by its dtype, and because every element is aligned."""
     return array.dtype.isnative and array.dtype.char in READABLE and array.flags.aligned
 
 

@@ -62,8 +62,8 @@ def first_chance(careful: Function) -> Function:
 
 def run(name: str, inputs: tuple[Array | None, ...], *options: Any, before: tuple[Any, ...] = (),
         out: Any = None, **keywords: Any) -> Any:
-    """The backend's function on checked arguments: `before`, inputs (None for one left out), options, keywords.
-    `out` (None, an array, a tuple of arrays, None in the place of one that is not wanted) is filled.
+    """The backend's function on checked arguments: `before`, inputs (None for one left out), options,
+    keywords. `out` (None, an array, a tuple of arrays with None for one that is not wanted) is filled.
 
     A compiled backend gets plain copies of the inputs, and temporaries for results, where they are not plain.
     """

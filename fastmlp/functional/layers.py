@@ -72,9 +72,9 @@ def dense_backward(
     """dz = act'(z) dy;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
 
     The backward pass of `dense_forward`: from the gradient dy of the loss with respect to its output y to
-    those with respect to x, w and b. act'(z) is computed from y; "identity" needs none. For "gelu", "gelu_tanh" and "silu" that
-    cannot be: for them, keep z = dense_forward(x, w, b) and y = gelu(z), and go back in two steps,
-    dense_backward(gelu_backward(dy, z), x, w) with the identity.
+    those with respect to x, w and b. act'(z) is computed from y; "identity" needs none. For "gelu",
+    "gelu_tanh" and "silu" that cannot be: for them, keep z = dense_forward(x, w, b) and y = gelu(z), and go
+    back in two steps, dense_backward(gelu_backward(dy, z), x, w) with the identity.
 
     Shapes: dy and y (n, outputs), x (n, inputs), w (inputs, outputs) -> dx (n, inputs), dw (inputs, outputs),
     db (outputs,). `out` is the tuple (dx, dw, db), apart from the inputs and from each other. The gradients

@@ -2,8 +2,8 @@
 GELU and SiLU in terms of the input x.
 
 NaN stays NaN, forward and backward, with one exception: where y is NaN the derivative of ReLU is 0, as
-everywhere that y is not above 0. A zero has the sign that the formula gives it: ReLU and the others that are x
-or nearly x around 0 keep -0, on every processor.
+everywhere that y is not above 0. A zero has the sign that the formula gives it, on every processor: ReLU, and
+the others that are x or nearly so around 0, keep -0.
 """
 from __future__ import annotations
 
