@@ -221,17 +221,21 @@ class MLP:
                 t = targets[rows]
                 if t.ndim == 2 and not isinstance(self.loss, losses.CallableLoss):
                     t = np.ascontiguousarray(t, self.dtype)
-                loss += self.backend.loss_and_gradient(self.loss, outputs, t, w)[0] * here
+                result = self.backend.loss_and_gradient(self.loss, outputs, t, w)
+                if result is NotImplemented:
+                    raise RuntimeError("y: no longer what was validated; another thread must not write to it "
+                                       "meanwhile")
+                loss += result[0] * here
                 weight += here
             if functions:
                 predicted.append(self.loss.predict(outputs, self.backend))
-        result = {"loss": loss / weight}
+        measured = {"loss": loss / weight}
         if functions:
             truth, predictions = self.loss.truth(targets), np.concatenate(predicted)
             if weights is not None:             # what weighs nothing does not count
                 truth, predictions = truth[weights > 0], predictions[weights > 0]
-            result.update(measures.compute(functions, truth, predictions))
-        return result
+            measured.update(measures.compute(functions, truth, predictions))
+        return measured
 
     # Training ----------------------------------------------------------------------------------------
 

@@ -99,7 +99,8 @@ def assert_alike(got, expected, where):
     assert_allclose(got, expected, rtol=500 * eps, atol=32 * eps, err_msg=str(where))
 
 
-ALPHAS = [(name, alpha) for name in NAMES for alpha in ((0.0, 0.3, 2.0) if name in ("leaky_relu", "elu") else (None,))]
+ALPHAS = [(name, alpha) for name in NAMES
+          for alpha in ((0.0, 0.3, 2.0) if name in ("leaky_relu", "elu") else (None,))]
 
 
 @pytest.mark.parametrize("name, alpha", ALPHAS)
@@ -139,7 +140,7 @@ def test_special_values_on_every_instruction_set(name, alpha, dtype):
 
 @pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "selu", "tanh", *GATED])
 def test_bits_of_zeros(name, dtype):
-    """-0 stays -0 and 0 stays 0, on every instruction set and in a layer: fixed bits, that no test computes."""
+    """-0 stays -0 and 0 stays 0, on every instruction set and in a layer: fixed bits."""
     code, sign = activations.BY_NAME[name].code, {4: 0x80000000, 8: 0x8000000000000000}[dtype.itemsize]
     x = np.array([-0.0, 0.0] * 20, dtype)
     expected = [sign, 0] * 20
@@ -175,7 +176,8 @@ def test_special_values_in_a_model(name, held, dropout, dtype, rng):
     results = []
     for backend in backends.NAMES:
         with backends.use_backend(backend), np.errstate(all="ignore"):
-            model = fastmlp.MLP([5, 19, 7, 2], name, "mean_squared_error", dtype=dtype, seed=1, dropout=dropout)
+            model = fastmlp.MLP([5, 19, 7, 2], name, "mean_squared_error", dtype=dtype, seed=1,
+                                dropout=dropout)
             model.weights[1][3] = 0         # a unit that is never above 0
             model.biases[0][3] = -1e3
             loss, gradients = model.loss_and_gradients(X, y)

@@ -102,7 +102,8 @@ def _target(out: Array, inputs: tuple[Array | None, ...]) -> Array:
 
 def done(name: str, result: Any) -> Any:
     if result is NotImplemented:
-        raise AssertionError(f"{name}: the backend declined checked arguments")
+        raise RuntimeError(f"{name}: the kernel declined arguments that were validated; another thread must "
+                           "not write to them meanwhile")
     return result
 
 

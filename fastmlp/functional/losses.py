@@ -58,7 +58,8 @@ def softmax_cross_entropy(
     logits = _logits(given["logits"])
     counted = None
     targets = checks.column_of_labels(given["targets"], len(logits))
-    if targets.ndim == 1:
+    if targets.ndim == 1:           # a copy, so that nobody else writes to what is validated
+        targets = targets.copy()
         targets, counted = loss.split(targets)
     targets = checks.class_targets("targets", targets, logits)
     return _run(loss, given, logits, targets, weights, out, counted)
@@ -116,7 +117,7 @@ def multiclass_hinge(
     """
     given = _given("logits", logits, targets)
     logits = _logits(given["logits"])
-    targets = checks.column_of_labels(given["targets"], len(logits))
+    targets = checks.column_of_labels(given["targets"], len(logits)).copy()
     targets = checks.labels("targets", targets, *logits.shape)
     return _run(losses.MultiClassHinge(), given, logits, targets, weights, out)
 
@@ -255,7 +256,7 @@ def squared_hinge(
 
 
 def _given(name: str, outputs: ArrayLike, targets: ArrayLike) -> dict[str, Array]:
-    """The arrays as they came, before any conversion: what `out` must be apart from."""
+    """The arrays as they came, before any conversion: what `out` must not share memory with."""
     return {name: checks.as_array(name, outputs), "targets": checks.as_array("targets", targets)}
 
 
