@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
+LEAST_WEIGHT_EXPONENT, MOST_WEIGHT_EXPONENT = -1000, 900    # of weights above 0, and of their sum
+MANY_BYTES = 2**36          # of which an array is tried before it is needed
+MOST_BYTES = min(sys.maxsize, 2**56)        # no processor has more addresses for a process
 ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
 
 
@@ -71,9 +74,16 @@ def not_empty(name: str, array: Array) -> None:
 
 
 def addressable(name: str, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """The array about to be made must fit the address space."""
-    if math.prod(sizes) * dtype.itemsize > sys.maxsize:
+    """The array about to be made, or copied, must fit the memory; asked before anything takes long."""
+    nbytes = math.prod(sizes) * dtype.itemsize
+    if nbytes > MOST_BYTES:
         raise ValueError(f"{name}: shape {sizes} of {dtype} has more bytes than memory can address")
+    if nbytes > MANY_BYTES:
+        try:
+            np.empty(sizes, dtype)
+        except MemoryError:
+            raise MemoryError(f"{name}: shape {sizes} of {dtype} takes {nbytes:,} bytes, more than there are"
+                              ) from None
 
 
 def output(
@@ -84,7 +94,8 @@ def output(
     inputs: Mapping[str, Array],
     may_replace: tuple[str, ...] = (),
 ) -> None:
-    """`out` (None passes) must be a writeable array of this shape and dtype, apart from the inputs.
+    """`out` (None passes) must be a writeable array of this shape and dtype, apart from the inputs, which are
+    those that were given, and not what they were converted to.
 
     `may_replace` names the inputs that `out` may be, element on element: relu(x, out=x).
     """
@@ -109,14 +120,22 @@ def writeable(name: str, array: Any) -> None:
         raise TypeError(f"{name}: expected a plain NumPy array to write into, got a masked array")
     if not array.flags.writeable:
         raise ValueError(f"{name}: expected an array that can be written, got a read-only one")
+    if not disjoint_elements(array):
+        raise ValueError(f"{name}: expected every element in its own place, got strides {array.strides} "
+                         f"for shape {array.shape}, where elements share memory")
+
+
+def disjoint_elements(array: Array) -> bool:
+    """Whether every element has a place of its own; strides that interleave without need count as no."""
+    if array.flags.c_contiguous or array.size == 0:
+        return True
     extent = array.itemsize
     for stride, size in sorted(zip(map(abs, array.strides), array.shape, strict=True)):
-        if size == 1 or array.size == 0:
-            continue
-        if stride < extent:
-            raise ValueError(f"{name}: expected every element in its own place, got strides {array.strides} "
-                             f"for shape {array.shape}, where elements share memory")
-        extent = stride * (size - 1) + extent
+        if size > 1:
+            if stride < extent:
+                return False
+            extent += stride * (size - 1)
+    return True
 
 
 def apart(**arrays: Array) -> None:
@@ -140,16 +159,43 @@ def overlap(a: Array, b: Array) -> bool:
 
 
 def class_targets(name: str, value: Any, logits: Array) -> Array:
-    """Targets of a classification: class indices (rows,), or probabilities (rows, classes)."""
+    """Targets of a classification: class indices (rows,) or (rows, 1), or probabilities (rows, classes)."""
     rows, classes = logits.shape
     array = as_array(name, value)
-    if array.ndim != 2 or array.shape == (rows, 1) and array.dtype.kind in "iu":
+    array = column_of_labels(array, rows)
+    if array.ndim != 2:
         return labels(name, array, rows, classes)
-    array = operands(logits=logits, **{name: array})[1]
+    array = target_values(name, array, logits)
     shape(name, array, logits.shape, "(one probability for each logit) or class indices "
           f"of shape ({rows},)")
     targets(name, array, "distributions")
     return array
+
+
+def column_of_labels(array: Array, rows: int) -> Array:
+    """Integers (rows, 1) as (rows,); anything else as it is."""
+    return array.reshape(-1) if array.shape == (rows, 1) and array.dtype.kind in "iu" else array
+
+
+def target_values(name: str, value: Any, outputs: Array) -> Array:
+    """Targets of the dtype of the outputs. Integers and booleans (one class in every row, 0 or 1, -1 or +1,
+    counts) are converted where that changes none of them; floats of another dtype are not."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "biu":
+        array = floating(name, array)
+        if array.dtype != outputs.dtype:
+            raise TypeError(f"{name}: expected dtype {outputs.dtype}, that of the outputs, or integers, got "
+                            f"{array.dtype}")
+        return array
+    addressable(name, array.shape, outputs.dtype)
+    converted = array.astype(outputs.dtype)
+    if array.dtype.itemsize > 2:
+        same = converted.astype(array.dtype) == array
+        if not same.all():
+            place = np.argwhere(~same)[0]
+            raise ValueError(f"{name}: expected integers that {outputs.dtype} holds, got "
+                             f"{array[tuple(place)]} at {_place(place, 0)}")
+    return converted
 
 
 def labels(name: str, value: Any, rows: int, classes: int) -> Array:
@@ -220,23 +266,31 @@ def no_nan(name: str, array: Array, first: int = 0) -> None:
 
 
 def sample_weights(name: str, value: Any, rows: int) -> Array:
-    """What every sample weighs in the mean: float64 (rows,), contiguous, not negative, finite, not all 0."""
+    """What every sample weighs in the mean: float64 (rows,), contiguous, not negative, finite, not all 0.
+
+    Only their ratios matter, and sums and quotients of them must not leave the range of float64: weights near
+    its ends are scaled by a power of two, which rounds none of them."""
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
     shape(name, array, (rows,), "(one weight for each row)")
-    weights = np.ascontiguousarray(array, np.float64)
+    weights = np.require(array, np.float64, ["C", "A"])
     right = (weights >= 0) & (weights < np.inf)
     if not right.all():
         row = int(right.argmin())
         raise ValueError(
             f"{name}: expected weights that are finite and not negative, got {array[row]} in row {row}")
-    with np.errstate(over="ignore"):
-        total = float(weights.sum())
-    if not 0 < total < math.inf:
-        what = "a weight above 0, got weights that are all 0" if total == 0 else "a finite sum, got inf"
-        raise ValueError(f"{name}: expected {what}")
-    return weights
+    largest = float(weights.max(initial=0.0))
+    if largest == 0:
+        raise ValueError(f"{name}: expected a weight above 0, got weights that are all 0")
+    smallest = float(weights.min(where=weights > 0, initial=math.inf))
+    sum_exponent = math.frexp(largest)[1] + rows.bit_length()       # the sum is below 2^this
+    exponent = math.frexp(smallest)[1] - 1
+    shift = min(0, MOST_WEIGHT_EXPONENT - sum_exponent) or max(0, LEAST_WEIGHT_EXPONENT - exponent)
+    if exponent + shift < LEAST_WEIGHT_EXPONENT or sum_exponent + shift > MOST_WEIGHT_EXPONENT:
+        raise ValueError(f"{name}: expected weights nearer to each other, got weights from {smallest:g} to "
+                         f"{largest:g}")
+    return np.ldexp(weights, shift) if shift else weights
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -297,12 +351,12 @@ def table(name: str, value: Any, columns: int) -> Array:
 
 
 def is_readable(array: Array) -> bool:
-    """Whether the engine reads its dtype."""
-    return array.dtype.isnative and array.dtype.char in READABLE
+    """Whether the engine reads it as it is: by its dtype, and because every element is aligned."""
+    return array.dtype.isnative and array.dtype.char in READABLE and array.flags.aligned
 
 
 def readable(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The array itself where the engine reads its dtype, else converted."""
+    """The array itself where the engine reads it as it is, else converted."""
     return array if is_readable(array) else array.astype(dtype)
 
 

@@ -534,12 +534,24 @@ def targets_and_weights(
     weights = None if sample_weight is None else checks.sample_weights("sample_weight", sample_weight, rows)
     if class_weight is not None:
         factors = class_weights(class_weight, *_labels_and_classes(loss, targets, outputs), counted)
-        weights = factors if weights is None else weights * factors
+        weights = factors if weights is None else _products(weights, factors)
     if counted is not None:
         weights = counted.astype(np.float64) if weights is None else np.where(counted, weights, 0.0)
     if class_weight is not None or counted is not None:
-        checks.sample_weights(f"weights of {name}", weights, rows)
+        weights = checks.sample_weights(f"weights of {name}", weights, rows)
     return targets, weights
+
+
+def _products(weights: Array, factors: Array) -> Array:
+    """Weights times factors, which may be near the ends of float64's range."""
+    with np.errstate(all="ignore"):
+        products = weights * factors
+    lost = (products == np.inf) | (products == 0) & (weights > 0) & (factors > 0)
+    if lost.any():
+        row = int(lost.argmax())
+        raise ValueError(f"class_weight: expected a product with sample_weight that float64 holds, got "
+                         f"{weights[row]} times {factors[row]} in row {row}")
+    return products
 
 
 def class_weights(class_weight: Mapping[Any, float] | str, labels: Array, classes: int | Sequence[int],
@@ -603,7 +615,7 @@ def _labels(name: str, y: Array, rows: int, classes: int) -> Array:
     """Class indices (rows,), contiguous, as intp; a column of them will do."""
     if y.shape == (rows, 1):
         y = y.reshape(-1)
-    return np.ascontiguousarray(checks.labels(name, y, rows, classes))
+    return np.require(checks.labels(name, y, rows, classes), requirements=["C", "A"])
 
 
 def _table(name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any], kind: str) -> Array:

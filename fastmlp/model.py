@@ -262,7 +262,9 @@ class MLP(Guarded):
         >>> MLP([3, 4, 2], seed=0).forward(np.zeros((5, 3))).shape
         (5, 2)
         """
-        plain = out is None or type(out) is np.ndarray and all(out.strides)
+        plain = out is None or (
+            type(out) is np.ndarray and out.flags.aligned and checks.disjoint_elements(out)
+            and not np.may_share_memory(out, self._parameters.buffer))
         if plain and type(X) is np.ndarray and X.ndim == 2:
             result = np.empty((X.shape[0], self.layers[-1]), self.dtype) if out is None else out
             try:
@@ -275,7 +277,7 @@ class MLP(Guarded):
     def _forward_checked(self, X: ArrayLike, out: Array | None) -> Array:
         X = checks.table("X", X, self.layers[0])
         shape = (len(X), self.layers[-1])
-        checks.output("out", out, shape, self.dtype, {"X": X})
+        checks.output("out", out, shape, self.dtype, {"X": X, "the parameters": self._parameters.buffer})
         result = np.empty(shape, self.dtype)
         for rows in _blocks(len(X)):
             self._forward(checks.readable(X[rows], self.dtype), result[rows], get_num_threads())
@@ -333,17 +335,21 @@ class MLP(Guarded):
                 t = targets[rows]
                 if t.ndim == 2 and not isinstance(self.loss, losses.CallableLoss):
                     t = np.ascontiguousarray(t, self.dtype)
-                loss += self.backend.loss_and_gradient(self.loss, outputs, t, w)[0] * here
+                result = self.backend.loss_and_gradient(self.loss, outputs, t, w)
+                if result is NotImplemented:
+                    raise RuntimeError("y: no longer what was validated; another thread must not write to it "
+                                       "meanwhile")
+                loss += result[0] * here
                 weight += here
             if functions:
                 predicted.append(self.loss.predict(outputs, self.backend))
-        result = {"loss": loss / weight}
+        measured = {"loss": loss / weight}
         if functions:
             truth, predictions = self.loss.truth(targets), np.concatenate(predicted)
             if weights is not None:             # what weighs nothing does not count
                 truth, predictions = truth[weights > 0], predictions[weights > 0]
-            result.update(measures.compute(functions, truth, predictions))
-        return result
+            measured.update(measures.compute(functions, truth, predictions))
+        return measured
 
     # Training ----------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ class StandIn:
     def __getattr__(self, name):
         def function(*args, out=None, **kwargs):
             inputs = [a for a in [*args, *kwargs.values()] if isinstance(a, np.ndarray)]
-            outs = [] if out is None else list(out) if isinstance(out, tuple) else [out]
+            outs = [a for a in (out if isinstance(out, tuple) else (out,)) if a is not None]
             plain = all(isinstance(a, np.ndarray) and functional._door.is_plain(a) for a in inputs + outs)
             plain = plain and not any(isinstance(a, list) for a in args)
             if plain and not any(np.shares_memory(a, b) for a in outs for b in inputs):

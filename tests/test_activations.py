@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import fastmlp
 import fastmlp.functional as F
 from fastmlp import activations, backends, kernels
-from fastmlp.backends.numpy.activations import slope
+from fastmlp.backends.numpy.activations import activate, derivative, slope
 
 GATED = ["gelu", "gelu_tanh", "silu"]
 NAMES = [name for name in activations.BY_NAME if name != "identity"]
@@ -78,6 +78,116 @@ def test_slope_of_the_specification(name, dtype, rng):
     assert slope(z, f).dtype == dtype
     assert_array_equal(z, before)
     assert_array_equal(slope(z, activations.Identity()), np.ones_like(z))
+
+
+# NaN, infinities, zeros -----------------------------------------------------------------------------------
+
+def specials(dtype):
+    """With both signs."""
+    f = np.finfo(dtype)
+    values = np.array([0, 1, np.inf, np.nan, f.max, f.tiny, f.smallest_subnormal, 30, 200, 800], dtype)
+    return np.concatenate([values, -values])
+
+
+def assert_alike(got, expected, where):
+    """NaN where there is NaN, infinities and zeros with their signs; other values within some roundings."""
+    eps = np.finfo(expected.dtype).eps
+    assert_array_equal(np.isnan(got), np.isnan(expected), err_msg=str(where))
+    known = ~np.isnan(expected)
+    got, expected = got[known], expected[known]
+    assert_array_equal(np.signbit(got), np.signbit(expected), err_msg=str(where))
+    assert_allclose(got, expected, rtol=500 * eps, atol=32 * eps, err_msg=str(where))
+
+
+ALPHAS = [(name, alpha) for name in NAMES
+          for alpha in ((0.0, 0.3, 2.0) if name in ("leaky_relu", "elu") else (None,))]
+
+
+@pytest.mark.parametrize("name, alpha", ALPHAS)
+def test_the_backends_agree_on_special_values(name, alpha, dtype):
+    """Forward, and backward for every such dy and for every y that the function gives."""
+    options = () if alpha is None else (alpha,)
+    f, f_backward = getattr(F, name), getattr(F, name + "_backward")
+    x = specials(dtype)
+    with backends.use_backend("numpy"):
+        expected = f(x, *options)
+        given = x if name in GATED else np.concatenate([np.unique(expected), expected[expected == 0]])
+        dy, y = (a.reshape(-1) for a in np.meshgrid(specials(dtype), given))
+        expected_backward = f_backward(dy, y, *options)
+    for repeats in (1, 7):
+        wide = [np.repeat(a, repeats) for a in (x, expected, dy, y, expected_backward)]
+        with backends.use_backend("cython"):
+            assert_alike(f(wide[0], *options), wide[1], name)
+            assert_alike(f_backward(wide[2], wide[3], *options), wide[4], name)
+
+
+@pytest.mark.parametrize("name, alpha", ALPHAS)
+def test_special_values_on_every_instruction_set(name, alpha, dtype):
+    """The kernels alone, in every lane; forward to the bit wherever there is one right result."""
+    code, alpha = activations.BY_NAME[name].code, alpha or 0.0
+    x = np.repeat(specials(dtype), 5)
+    f = activations.BY_NAME[name](*([alpha] if name in ("leaky_relu", "elu") else []))
+    expected = activate(x.copy(), f)
+    dy, y = (a.reshape(-1) for a in np.meshgrid(specials(dtype), x if name in GATED else expected))
+    expected_backward = derivative(dy, y, f)
+    for isa in kernels.available_isas():
+        module, result, dx = kernels.load(isa, dtype.name), np.empty_like(x), np.empty_like(dy)
+        assert module.map_forward(result, x, code, alpha)
+        assert_alike(result, expected, isa)
+        assert module.map_derivative(dx, dy, y, code, alpha)
+        assert_alike(dx, expected_backward, isa)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "selu", "tanh", *GATED])
+def test_bits_of_zeros(name, dtype):
+    """-0 stays -0 and 0 stays 0, on every instruction set and in a layer: fixed bits."""
+    code, sign = activations.BY_NAME[name].code, {4: 0x80000000, 8: 0x8000000000000000}[dtype.itemsize]
+    x = np.array([-0.0, 0.0] * 20, dtype)
+    expected = [sign, 0] * 20
+    w, one = np.zeros((1, 40), dtype), np.zeros((3, 1), dtype)
+    for isa in kernels.available_isas():
+        module, y, layer = kernels.load(isa, dtype.name), np.empty_like(x), np.empty((3, 40), dtype)
+        assert module.map_forward(y, x, code, 0.3)
+        assert y.view(f"u{dtype.itemsize}").tolist() == expected, isa
+        # 0 times w, from a bias of -0 on, is -0 where w is below 0
+        assert module.dense_forward(layer, one, w - (x == 0) * np.signbit(x), x, code, 0.3)
+        assert layer.view(f"u{dtype.itemsize}").tolist() == [expected] * 3, isa
+    with backends.use_backend("numpy"):
+        assert getattr(F, name)(x).view(f"u{dtype.itemsize}").tolist() == expected
+
+
+def test_relu_of_nan(backend, dtype):
+    """NaN stays NaN; its derivative is 0 there, as documented, and whatever dy is where y is not above 0."""
+    x = np.array([np.nan, -np.nan, 1, -1, 0, np.inf] * 6, dtype)
+    y = F.relu(x)
+    assert_array_equal(np.isnan(y), np.isnan(x))
+    for dy in (1.0, np.nan, np.inf):
+        dx = F.relu_backward(np.full_like(x, dy), y)
+        assert_array_equal(dx, np.where(x > 0, np.full_like(x, dy), 0))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("held", [np.nan, np.inf, -np.inf, -0.0])
+@pytest.mark.parametrize("name", ["identity", *NAMES])
+def test_special_values_in_a_model(name, held, dropout, dtype, rng):
+    """Logits, loss and every gradient are NaN or infinite in the same places on both backends."""
+    X, y = rng.standard_normal((6, 5)).astype(dtype), rng.standard_normal((6, 2)).astype(dtype)
+    X[2, 3] = held
+    results = []
+    for backend in backends.NAMES:
+        with backends.use_backend(backend), np.errstate(all="ignore"):
+            model = fastmlp.MLP([5, 19, 7, 2], name, "mean_squared_error", dtype=dtype, seed=1,
+                                dropout=dropout)
+            model.weights[1][3] = 0         # a unit that is never above 0
+            model.biases[0][3] = -1e3
+            loss, gradients = model.loss_and_gradients(X, y)
+            results.append([model.forward(X), np.array([loss]), *gradients.weights, *gradients.biases])
+    for one, other in zip(*results, strict=True):
+        assert_array_equal(np.isnan(one), np.isnan(other))
+        assert_array_equal(np.isinf(one), np.isinf(other))
+        finite = np.isfinite(one)
+        assert_allclose(one[finite], other[finite], rtol=1e-4 if dtype == np.float32 else 1e-10,
+                        atol=1e-4 if dtype == np.float32 else 1e-12)
 
 
 # Shapes of the curves -----------------------------------------------------------------------------------

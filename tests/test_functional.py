@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp.functional as F
-from fastmlp import activations, backends
+from fastmlp import MLP, SGD, activations, backends
 from fastmlp.backends import numpy as specification
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -345,6 +345,55 @@ def test_dense_backward(activation, layout, backend, dtype, rng):
             assert (error <= np.finfo(dtype).eps * bound).all(), (shape, error.max(initial=0))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dense_backward_without_dx(layout, backend, dtype, rng):
+    """dw and db are what they are with dx."""
+    for shape in [*DENSE, (200, 784, 50)]:          # the last one beyond what the short way in takes
+        x, w, b = dense_case(rng, shape, dtype)
+        y = F.dense_forward(x, w, b, "tanh")
+        dy = rng.standard_normal(y.shape).astype(dtype)
+        arrays = [lay_out(a, layout) for a in (dy, x, w, y)]
+        _, dw, db = F.dense_backward(dy, x, w, y, "tanh")
+        out = None, np.full_like(w, 77), np.full_like(b, 77)
+        for got in (call(F.dense_backward, *arrays, "tanh", need_dx=False),
+                    call(F.dense_backward, *arrays, "tanh", out=out),
+                    call(F.dense_backward, *arrays, "tanh", out=out, need_dx=False)):
+            assert type(got) is tuple and got[0] is None
+            assert_allclose(got[1], dw, **tolerance(dtype, 100.0))
+            assert_allclose(got[2], db, **tolerance(dtype, 100.0))
+        assert got[1] is out[1] and got[2] is out[2]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_identity_needs_no_y(layout, backend, dtype, rng):
+    for shape in [*DENSE, (200, 300, 50)]:
+        x, w, _ = dense_case(rng, shape, dtype)
+        dy = rng.standard_normal((shape[0], shape[2])).astype(dtype)
+        arrays = [lay_out(a, layout) for a in (dy, x, w)]
+        expected = F.dense_backward(dy, x, w, np.full_like(dy, NAN), "identity")
+        for options in ((), (None,), (None, activations.Identity())):
+            result = call(F.dense_backward, *arrays, *options)
+            for got, want, exact in zip(result, expected, (dy @ w.T, x.T @ dy, dy.sum(axis=0)), strict=True):
+                assert_allclose(got, want, **tolerance(dtype, 100.0))
+                assert_allclose(got, exact, **tolerance(dtype, 1000.0))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=str)
+def test_a_bias_may_be_missing_or_a_row(activation, layout, backend, dtype, rng):
+    for shape in DENSE:
+        x, w, b = dense_case(rng, shape, dtype)
+        xl, wl = lay_out(x, layout), lay_out(w, layout)
+        expected, bound = dense64(x, w, np.zeros_like(b), activation)
+        for y in (call(F.dense_forward, xl, wl, activation=activation),
+                  call(F.dense_forward, xl, wl, None, activation)):
+            check_new(y, (shape[0], shape[2]), dtype)
+            assert (np.abs(y - expected) <= np.finfo(dtype).eps * (bound + 16)).all()
+        expected, bound = dense64(x, w, b, activation)
+        y = call(F.dense_forward, xl, wl, lay_out(b[None], layout), activation)
+        assert (np.abs(y - expected) <= np.finfo(dtype).eps * (bound + 16)).all()
+
+
 @pytest.mark.parametrize("layout", ["contiguous", "strided", "transposed", "unaligned", "swapped"])
 def test_dense_out(layout, backend, dtype, rng):
     for shape in DENSE:
@@ -492,6 +541,73 @@ def test_sgd_update(weight_decay, nesterov, momentum, layout, backend, dtype, rn
             assert not velocity.any()
 
 
+UPDATES = {
+    "sgd_update": (["velocity"], {"lr": 0.05, "momentum": 0.9, "weight_decay": 0.1}),
+    "adagrad_update": (["squares"], {"lr": 0.05, "weight_decay": 0.1}),
+    "rmsprop_update": (["squares"], {"lr": 0.05, "rho": 0.9, "weight_decay": 0.1}),
+    "adam_update": (["first_moment", "second_moment"], {"lr": 0.05, "step": 3, "weight_decay": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+@pytest.mark.parametrize("size", [6, 5000])         # without and with other threads running
+def test_arrays_of_an_update_in_every_layout(size, name, backend, dtype, rng):
+    """One of them in another layout than the rest, an odd address for one; nothing beside them is touched."""
+    slots, options = UPDATES[name]
+    names = ["param", "grad", *slots]
+    values = {key: np.abs(rng.standard_normal(size)).astype(dtype) for key in names}
+    expected = {key: values[key].copy() for key in names}
+    with backends.use_backend("numpy"):
+        getattr(F, name)(**expected, **options)
+    for key, layout in [(None, None), *((key, layout) for key in names for layout in OUT_LAYOUTS)]:
+        memory = {other: np.full(size + 8, 77, dtype) for other in names}
+        args = {other: memory[other][4:-4] for other in names}
+        for other in names:
+            args[other][...] = values[other]
+        if key is not None:
+            args[key] = lay_out(values[key], layout)
+        assert getattr(F, name)(**args, **options) is None
+        for other in names:
+            where = f"{other}: {key} {layout}"
+            assert_allclose(args[other], expected[other], err_msg=where, **tolerance(dtype))
+            assert (memory[other][:4] == 77).all() and (memory[other][-4:] == 77).all()
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_numbers_of_an_update(name, backend, dtype, rng):
+    """Python's and NumPy's numbers of any size are one number."""
+    slots, options = UPDATES[name]
+    values = {key: np.abs(rng.standard_normal(5)).astype(dtype) for key in ("param", "grad", *slots)}
+    expected = {key: value.copy() for key, value in values.items()}
+    getattr(F, name)(**expected, **{**options, "lr": 0.5})
+    for lr in (np.float64(0.5), np.float32(0.5), np.array(0.5)):
+        args = {key: value.copy() for key, value in values.items()}
+        getattr(F, name)(**args, **{**options, "lr": lr})
+        for key, value in args.items():
+            assert_allclose(value, expected[key], **tolerance(dtype))
+    for lr in (0, np.int64(0)):
+        args = {key: value.copy() for key, value in values.items()}
+        getattr(F, name)(**args, **{**options, "lr": lr})
+        assert_array_equal(args["param"], values["param"])
+    with pytest.raises(OverflowError if backend == "numpy" else (OverflowError, ValueError)):
+        getattr(F, name)(**args, **{**options, "lr": 10**400})
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_a_dtype_that_is_not_the_usual_object(name, backend, dtype):
+    """float32 with metadata, and a subclass of ndarray, are float32 arrays."""
+    slots, options = UPDATES[name]
+    other = np.dtype(dtype, metadata={"unit": "m"})
+    args = {key: np.ones(4, other) for key in ("param", "grad", *slots)}
+    plain = {key: np.ones(4, dtype) for key in args}
+    subclass = {key: np.ones(4, dtype).view(np.recarray) for key in args}
+    for arrays in (args, plain, subclass):
+        getattr(F, name)(**arrays, **options)
+    for key in args:
+        assert_array_equal(args[key], plain[key])
+        assert_array_equal(np.asarray(subclass[key]), plain[key])
+
+
 # Hypothesis: any shape, any value -------------------------------------------------------------------------
 
 def arrays(dtype, low, high, **options):
@@ -555,6 +671,62 @@ def test_dense_of_any_shape(n, k, m, seed, layout, backend, dtype):
     expected, bound = dense64(x, w, b, "relu")
     y = F.dense_forward(lay_out(x, layout), lay_out(w, layout), lay_out(b, layout), "relu")
     assert (np.abs(y - expected) <= np.finfo(dtype).eps * (bound + 16)).all()
+
+
+# The forward pass of a model ------------------------------------------------------------------------------
+
+def shared_rows(dtype, *strides):
+    """An array (4, 3) whose elements share memory."""
+    memory = np.zeros(99, dtype)[30:]
+    return np.lib.stride_tricks.as_strided(memory, (4, 3), [s * memory.itemsize for s in strides])
+
+
+def test_out_of_a_model_whose_elements_share_memory(backend, dtype):
+    model, X = MLP([2, 3], dtype=dtype, seed=0), np.ones((4, 2))
+    expected = model.forward(X)
+    for kind in (dtype, dtype.newbyteorder()):
+        for strides in ((1, 1), (2, 1), (-1, 1), (1, 2), (1, 3), (0, 1), (1, 0), (0, 0)):
+            out = shared_rows(kind, *strides)
+            with pytest.raises(ValueError, match="^out: .*elements share memory"):
+                model.forward(X, out=out)
+            assert not out.any()
+        for layout in OUT_LAYOUTS:
+            out = lay_out(np.full((4, 3), 77, kind), layout)
+            assert model.forward(X, out=out) is out
+            assert_allclose(out, expected, **tolerance(dtype))
+
+
+def test_out_of_a_model_that_is_its_own_memory(backend, dtype):
+    model = MLP([3, 3], dtype=dtype, seed=0)
+    weights = model.weights[0].copy()
+    with pytest.raises(ValueError, match="^out: must not share memory with the parameters"):
+        model.forward(np.ones((3, 3)), out=model.weights[0])
+    assert_array_equal(model.weights[0], weights)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "int16", "uint64"])
+def test_a_model_on_arrays_at_odd_addresses(kind, backend, dtype, rng):
+    """X, labels, tables of targets and weights: what they are at even ones; one row, too."""
+    X, labels = rng.integers(0, 9, (40, 5)).astype(kind), rng.integers(0, 3, 40)
+    tables, weights = np.eye(3)[labels], rng.random(40)
+    odd_rows = np.zeros((40, 5 * X.itemsize + 1), np.uint8)[:, :-1].view(X.dtype)
+    odd_rows[...] = X               # every row at another one
+    results = []
+    for arrays in ((X, labels, tables, weights),
+                  [lay_out(a, "unaligned") for a in (X, labels, tables, weights)],
+                  (odd_rows, labels, tables, weights)):
+        model = MLP([5, 7, 3], dtype=dtype, seed=0)
+        out = lay_out(np.zeros((40, 3), dtype), "unaligned")
+        x, *targets, w = arrays
+        result = [model.forward(x), model.forward(x[3:4]), model.forward(x, out=out), out]
+        for y in targets:
+            model.fit(x, y, epochs=2, batch_size=7, optimizer=SGD(0.01), sample_weight=w, progress=False)
+            model.train_step(x[:8], y[:8], SGD(0.01), sample_weight=w[:8])
+            result.append(np.array(model.evaluate(x, y, sample_weight=w)["loss"]))
+        results.append([*result, *model.weights])
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            assert_allclose(one, other, rtol=1e-4 if dtype == np.float32 else 1e-12, atol=1e-4)
 
 
 # Backends and the door ------------------------------------------------------------------------------------

@@ -126,6 +126,73 @@ def test_dense_backward(module, code, name, rng):
             close(got, want, module, scale, terms)
 
 
+def test_dense_layers_without_bias_outputs_and_dx(module, rng):
+    """What may be None: the same bits as with zeros, with any y, and with dx."""
+    for m, k, n in [*SMALL, *LARGE[:6]]:
+        dy, x, w = real(rng, module, m, n), real(rng, module, m, k), real(rng, module, k, n)
+        y, expected = np.empty((m, n), module.DTYPE), np.empty((m, n), module.DTYPE)
+        assert module.dense_forward(y, x, w, None, 1, 0.0)
+        assert module.dense_forward(expected, x, w, np.zeros(n, module.DTYPE), 1, 0.0)
+        np.testing.assert_array_equal(y, expected)
+        scratch = np.empty(module.dense_backward_scratch(m, k, n), module.DTYPE)
+        for code in (0, 1, 4):
+            out = Canaries(module.DTYPE)
+            dx, dw, db = out.array(m, k), out.array(k, n), out.array(n)
+            dw_alone, db_alone = out.array(k, n), out.array(n)
+            assert module.dense_backward(dx, dw, db, dy, x, w, y, code, ALPHA, scratch)
+            given = None if code == 0 else y
+            assert module.dense_backward(None, dw_alone, db_alone, dy, x, w, given, code, ALPHA, scratch)
+            out.check((m, k, n))
+            np.testing.assert_array_equal(dw_alone, dw)
+            np.testing.assert_array_equal(db_alone, db)
+    w, db = np.zeros((3, 3), module.DTYPE), np.zeros(3, module.DTYPE)
+    scratch = np.empty(module.dense_backward_scratch(3, 3, 3), module.DTYPE)
+    for code in range(1, 8):
+        assert not module.dense_backward(None, w.copy(), db, w, w, w, None, code, ALPHA, scratch)
+
+
+def test_unaligned_arrays_are_declined(module, rng):
+    """At an address that is no multiple of the element's size, each array in turn; nothing is written."""
+    def array(*shape, dtype=module.DTYPE):
+        return np.abs(rng.standard_normal(shape) + 2).astype(dtype)
+
+    def unaligned(a):
+        raw = np.zeros(a.nbytes + 1, np.uint8)[1:]
+        result = raw.view(a.dtype).reshape(a.shape)
+        result[...] = a
+        return result
+
+    labels, one_hot = np.array([0, 1, 2], np.intp), np.eye(3, dtype=module.DTYPE)
+    square, vector, weights = array(3, 3), array(3), array(3, dtype=np.float64)
+    scratch = np.empty(module.dense_backward_scratch(3, 3, 3), module.DTYPE)
+    optimizer = Adam(0.1)
+    calls = [
+        (module.dense_forward, [square, square, square, vector], (0, 0.0)),
+        (module.dense_backward, [square, square, vector, square, square, square, square], (0, 0.0, scratch)),
+        (module.map_forward, [vector, vector], (1, 0.0)),
+        (module.map_derivative, [vector, vector, vector], (1, 0.0)),
+        (module.softmax, [square, square], (False,)),
+        (module.softmax, [square, square], (True,)),
+        (module.softmax_backward, [square, square, square], (False,)),
+        (module.loss_of_rows, [square, square, None, labels, weights], (CROSS_ENTROPY, 0.0, None)),
+        (module.loss_of_rows, [square, square, one_hot, None, weights], (CROSS_ENTROPY, 0.0, None)),
+        (module.loss_of_rows,
+         [square, square, one_hot, None, weights, BINARY_CROSS_ENTROPY, 0.0, vector], ()),
+        (module.update_arrays, [vector, vector, vector, vector],
+         (optimizer.rates(2, 1)[0], optimizer._rule(), False)),
+    ]
+    for function, arrays, rest in calls:
+        arrays = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
+        places = [i for i, a in enumerate(arrays) if isinstance(a, np.ndarray)]
+        for place in places:
+            spoilt = [*arrays[:place], unaligned(arrays[place]), *arrays[place + 1:]]
+            before = [spoilt[i].copy() for i in places]
+            assert not function(*spoilt, *rest), (function, place)
+            for i, copy in zip(places, before, strict=True):
+                np.testing.assert_array_equal(spoilt[i], copy)
+        assert function(*arrays, *rest) not in (False, None)
+
+
 def test_dense_functions_decline_what_does_not_fit(module, rng):
     x, w, b = real(rng, module, 5, 3), real(rng, module, 3, 3), real(rng, module, 3)
     y = np.full((5, 3), CANARY, module.DTYPE)

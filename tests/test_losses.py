@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -363,6 +369,90 @@ def test_weights_of_any_shape_and_dtype(name, backend, dtype, rng):
     assert_allclose(ones[1], function(z, t)[1], **tolerance(dtype))
 
 
+EXTREME_WEIGHTS = {
+    "the largest": [1.7e308] * 6,
+    "large": [1e308, 1e307, 0, 1e306, 1e300, 1e308],
+    "the smallest": [5e-324] * 6,
+    "subnormal": [5e-324, 0, 1.5e-323, 1e-320, 1e-310, 5e-324],
+    "one and the smallest": [1, 5e-324, 0, 1, 5e-324, 1],
+    "far apart": [1e200, 1, 1e-200, 1e200, 1e-300, 0],
+    "one that hardly counts": [1, 1e-46, 1e-60, 1, 1, 1],
+    "one large": [1e308, 1, 1, 1, 1, 1],
+}
+
+
+def weighted_exactly(values, weights):
+    """sum_i w_i values_i / sum_i w_i, in fractions."""
+    weights = [Fraction(w) for w in weights]
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+
+
+@pytest.mark.parametrize("weights", EXTREME_WEIGHTS.values(), ids=EXTREME_WEIGHTS)
+@pytest.mark.parametrize("outputs", [3, 20])
+@pytest.mark.parametrize("loss", LOSSES, ids=repr)
+def test_weights_near_the_ends_of_their_range(loss, outputs, weights, backend, dtype, rng):
+    z, t = next(cases(loss, (6, outputs), rng, dtype))
+    name = "softmax_cross_entropy" if loss.name == "cross_entropy" else loss.name
+    options = {key: getattr(loss, key) for key in ("label_smoothing", "delta", "pos_weight")
+               if getattr(loss, key, None) is not None}
+    given = list(weights)
+    value, d = getattr(F, name)(z, t, weights=given, **options)
+    assert given == weights
+    rows = [specification.loss_and_gradient(loss, z[i:i + 1].astype(np.float64), exact(t[i:i + 1]))
+            for i in range(6)]
+    expected = float(weighted_exactly([Fraction(row) for row, _ in rows], weights))
+    eps = float(np.finfo(dtype).eps)
+    assert value == pytest.approx(expected, rel=500 * eps, abs=1e-300)
+    total, tiny = sum(Fraction(w) for w in weights), float(np.finfo(dtype).tiny)
+    for i, (_, gradient) in enumerate(rows):
+        share = float(Fraction(weights[i]) / total)
+        assert_allclose(d[i], gradient[0] * share, rtol=1000 * eps, atol=100 * (eps * share + tiny))
+        if weights[i] == 0:
+            assert_array_equal(d[i], 0)
+
+
+@pytest.mark.parametrize("weights", EXTREME_WEIGHTS.values(), ids=EXTREME_WEIGHTS)
+def test_a_row_that_hardly_counts_is_not_skipped(weights, backend, dtype):
+    """NaN in a row of any weight but 0 shows."""
+    z = np.zeros((6, 3), dtype)
+    for row, weight in enumerate(weights):
+        spoilt = z.copy()
+        spoilt[row] = NAN
+        for outputs in (spoilt, np.repeat(spoilt, 9, axis=1)):
+            value, d = F.softmax_cross_entropy(outputs, [0, 1, 2, 0, 1, 2], weights=weights)
+            assert np.isnan(value) == np.isnan(d[row]).any() == (weight > 0)
+
+
+@pytest.mark.parametrize("weights", EXTREME_WEIGHTS.values(), ids=EXTREME_WEIGHTS)
+def test_extreme_weights_of_a_model(weights, backend, dtype, rng):
+    """evaluate, gradients and training: what they are with ordinary weights of the same ratios."""
+    X, y = rng.standard_normal((6, 4)).astype(dtype), [0, 1, 2, 0, 1, 2]
+    largest = max(map(Fraction, weights))
+    ordinary = [float(max(Fraction(w) / largest, Fraction(1, 2**900) if w else 0)) for w in weights]
+    tolerances = {"rtol": 1e-3, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-9, "atol": 1e-11}
+    results = []
+    for w in (weights, ordinary):
+        model = MLP([4, 5, 3], dtype=dtype, seed=0)
+        result = [model.evaluate(X, y, sample_weight=w)["loss"]]
+        loss, gradients = model.loss_and_gradients(X, y, sample_weight=w)
+        history = model.fit(X, y, epochs=2, batch_size=2, optimizer=SGD(0.1), sample_weight=w, shuffle=False,
+                            progress=False, validation_data=(X, y, w))
+        results.append([*result, loss, *gradients.weights, history.loss, history.val_loss, *model.weights,
+                        *model.biases])
+        assert np.isfinite(history.loss).all() and all(np.isfinite(p).all() for p in model.weights)
+    for one, other in zip(*results, strict=True):
+        assert_allclose(one, other, **tolerances)
+
+
+@pytest.mark.parametrize("sample_weight, class_weight", [
+    ([1e200] * 3, {0: 1e200, 1: 1.0, 2: 1.0}), ([1e-200] * 3, {0: 1e-200, 1: 1.0, 2: 1.0})])
+def test_products_of_weights_that_no_float_holds(sample_weight, class_weight):
+    message = "^class_weight: expected a product .* got 1e.200 times 1e.200 in row 0"
+    with pytest.raises(ValueError, match=message):
+        losses.targets_and_weights(LOSSES[0], "y", [0, 1, 2], 3, 3, np.dtype("float32"), sample_weight,
+                                   class_weight)
+
+
 # Cross-entropy ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("classes", [2, 10, 16, 17, 40])
@@ -584,14 +674,81 @@ def test_targets_of_a_function(name, backend):
         y = np.asarray(y)
         y = y.astype(np.float32) if y.dtype == float and y.ndim == 2 else y
         before = y.copy()
-        if y.dtype.kind in "iu" and y.ndim == 2 and name != "multiclass_hinge":
-            continue                # functions do not convert integers: there is another error for that
         if error is TypeError or "shape" in message or "rows" in message or y.ndim != 2:
             message, error = "", (TypeError, ValueError)
         with pytest.raises(error, match=rf"(?s)^targets\b.*{message}"):
             function(z, y)
         assert_array_equal(y, before)
     assert_array_equal(z, 0)
+
+
+def integer_targets(name):
+    """Tables and labels of integers and booleans that mean the same as floats, (targets, what they mean)."""
+    eye = np.eye(3)
+    labels = np.array([0, 2, 1])
+    return {
+        "cross_entropy": [*((eye[::-1].astype(kind), eye[::-1]) for kind in "?bBhHiIlLqQ"),
+                          (labels[:, None], labels), (labels[:, None].astype("u1"), labels)],
+        "multiclass_hinge": [(labels[:, None], labels), (labels[:, None].astype("i1"), labels)],
+        "kl_divergence": [(eye.astype(kind), eye) for kind in "?bBhHiIlLqQ"],
+        "poisson": [(np.array([[0, 1, 7]] * 3, kind), np.array([[0.0, 1, 7]] * 3)) for kind in "bBhHiIlLqQ"],
+        "binary_cross_entropy": [(eye.astype(kind), eye) for kind in "?bBhHiIlLqQ"],
+        "hinge": [((2 * eye - 1).astype(kind), 2 * eye - 1) for kind in "bhilq"],
+        "squared_hinge": [((2 * eye - 1).astype(kind), 2 * eye - 1) for kind in "bhilq"],
+    }.get(name, [((3 * eye).astype(kind), 3 * eye) for kind in "bBhHiIlLqQ"] + [(eye > 0, eye)])
+
+
+@pytest.mark.parametrize("name", losses.BY_NAME)
+def test_integer_targets_of_functions_and_of_models(name, backend, dtype, rng):
+    """The array functions take the integers that `fit` takes, for the same."""
+    function = getattr(F, "softmax_cross_entropy" if name == "cross_entropy" else name)
+    X = rng.standard_normal((3, 4)).astype(dtype)
+    model = MLP([4, 3], loss=name, dtype=dtype, seed=0)
+    z = model.forward(X)
+    for t, meant in integer_targets(name):
+        expected, gradient = function(z, meant.astype(dtype) if meant.ndim == 2 else meant)
+        before = t.copy()
+        for given in (t, t.tolist(), np.asfortranarray(t), t.astype(t.dtype.newbyteorder())):
+            value, d = function(z, given)
+            assert value == pytest.approx(expected, rel=1e-6) and d.dtype == dtype
+            assert_allclose(d, gradient, **tolerance(dtype))
+            assert model.evaluate(X, given)["loss"] == pytest.approx(value, rel=1e-5, abs=1e-6)
+        out = np.empty_like(z)
+        assert function(z, t, weights=[1, 0, 2], out=out)[1] is out
+        assert_array_equal(t, before)
+
+
+def test_a_column_of_labels_with_ignored_ones(backend, dtype, rng):
+    z, labels = rng.standard_normal((5, 3)).astype(dtype), np.array([0, -1, 2, 1, -1])
+    expected, gradient = F.softmax_cross_entropy(z, labels, ignore_index=-1)
+    value, d = F.softmax_cross_entropy(z, labels[:, None], ignore_index=-1)
+    assert value == expected
+    assert_array_equal(d, gradient)
+
+
+@pytest.mark.parametrize("name, t, message", [
+    ("softmax_cross_entropy", [[1, 1, 0]], "sum to 1.*got 2 in row 0"),
+    ("softmax_cross_entropy", [[0, 0, 0]], "sum to 1.*got 0 in row 0"),
+    ("softmax_cross_entropy", [[2, -1, 0]], "got -1.0 in row 0, column 1"),
+    ("softmax_cross_entropy", [[True, True, False]], "sum to 1.*got 2"),
+    ("kl_divergence", [[0, 2, 0]], "sum to 1.*got 2 in row 0"),
+    ("binary_cross_entropy", [[0, 2, 1]], "labels 0 or 1.*got 2.0 at"),
+    ("hinge", [[0, 1, 1]], "labels -1 or .1.*got 0.0 at"),
+    ("squared_hinge", [[True, True, False]], "labels -1 or .1.*got 0.0 at"),
+    ("poisson", [[0, -1, 1]], "counts.*got -1.0 at"),
+])
+def test_integers_that_are_no_targets(name, t, message, backend, dtype):
+    with pytest.raises(ValueError, match=f"^targets: .*{message}"):
+        getattr(F, name)(np.zeros((1, 3), dtype), np.array(t))
+
+
+def test_integers_that_the_dtype_does_not_hold(backend, dtype):
+    first = 2 ** np.finfo(dtype).nmant * 2 + 1
+    for t in (np.array([[0, 1], [first, 0]]), np.array([[0, 1], [first, 0]], np.uint64)):
+        message = rf"^targets: expected integers that {dtype} holds, got {first} at \[1, 0\]"
+        with pytest.raises(ValueError, match=message):
+            F.mean_squared_error(np.zeros((2, 2), dtype), t)
+    F.mean_squared_error(np.zeros((2, 2), dtype), np.array([[0, 1], [first - 1, 0]]))
 
 
 def test_the_place_of_a_bad_target_is_that_of_all(backend):
@@ -607,6 +764,48 @@ def test_the_place_of_a_bad_target_is_that_of_all(backend):
         MLP([1, 2]).evaluate(np.zeros((10_000, 1)), rows)
 
 
+# Targets that change -------------------------------------------------------------------------------------
+
+def change_targets_while_losses_run(seconds):
+    """Another thread writes labels that are no classes; what is read beyond an array kills the process."""
+    sys.setswitchinterval(1e-5)
+    labels, done = np.zeros(20_000, np.intp), threading.Event()
+
+    def write():
+        while not done.is_set():
+            for label in (2**40, 0, -(2**40), 0):
+                labels[:] = label
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    outputs = {classes: np.zeros((len(labels), classes), kind) for classes in (10, 40) for kind in "fd"}
+    model, counts = MLP([40, 40]), {True: 0, False: 0}
+    stop = time.monotonic() + seconds
+    while time.monotonic() < stop:
+        for z in outputs.values():
+            for call in (F.softmax_cross_entropy, F.multiclass_hinge, model.evaluate):
+                try:
+                    call(z.astype(np.float32) if call == model.evaluate else z, labels)
+                    counts[True] += 1
+                except (ValueError, IndexError, RuntimeError):      # before the check; after it
+                    counts[False] += 1
+                if call == F.multiclass_hinge and z.shape[1] == 10:
+                    break
+    done.set()
+    thread.join()
+    print("done", counts[True] > 0)
+
+
+@pytest.mark.parametrize("backend", backends.NAMES)
+def test_labels_that_another_thread_changes(backend):
+    code = (f"import fastmlp, test_losses as t; fastmlp.set_backend({backend!r}); "
+            "t.change_targets_while_losses_run(0.7)")
+    result = subprocess.run([sys.executable, "-X", "faulthandler", "-c", code], cwd=os.path.dirname(__file__),
+                            capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "done True\n"
+
+
 # Weights at the door ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("wrong, error, message", [
@@ -617,7 +816,7 @@ def test_the_place_of_a_bad_target_is_that_of_all(backend):
     ([1, NAN, 1], ValueError, "got nan in row 1"),
     ([1, 1, INF], ValueError, "got inf in row 2"),
     ([0, 0, 0], ValueError, "all 0"),
-    ([1e308, 1e308, 1e308], ValueError, "finite sum"),
+    ([1e308, 0, 5e-324], ValueError, "nearer to each other, got weights from 4.94.*e-324 to 1e.308"),
     (["1", "1", "1"], TypeError, "numbers"),
     ([1j, 1, 1], TypeError, "complex"),
     ([None, 1, 1], TypeError, "object"),

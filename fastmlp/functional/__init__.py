@@ -4,9 +4,9 @@
 
 Every function takes float32 or float64 arrays, all of one dtype, with any strides, read-only or not, and
 returns new arrays of that dtype, or writes into `out` and returns it. Anything `np.asarray` turns into such
-an array will do; integers are never converted in silence. Arguments that do not fit raise TypeError (type
-or dtype) or ValueError (shape, range, overlap, read-only `out`), with nothing changed. NaN and infinities
-follow the formulas, without warnings.
+an array will do; integers are converted as the targets of a loss, and nowhere else. Arguments that do not
+fit raise TypeError (type or dtype) or ValueError (shape, range, overlap, read-only `out`), with nothing
+changed. NaN and infinities follow the formulas, without warnings.
 
 `out` may have any strides and must not share memory with the inputs; element-wise functions and those along
 the last axis may work in place (`relu(x, out=x)`).

@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def first_chance(careful: Function) -> Function:
     """Try the compiled function of the same name; `careful` is for what it declines."""
-    name = careful.__name__
+    name, parameters = careful.__name__, signature(careful)
     override = backends.override.get
     last: tuple[Any, Any] = None, None      # a backend and its function, if compiled: saves 100 ns a call
 
@@ -30,7 +30,14 @@ def first_chance(careful: Function) -> Function:
             compiled = getattr(backend, name) if backend.COMPILED else None
             last = backend, compiled
         if compiled is not None:            # without keywords a call is cheaper
-            result = compiled(*args, **kwargs) if kwargs else compiled(*args)
+            try:
+                result = compiled(*args, **kwargs) if kwargs else compiled(*args)
+            except TypeError:
+                try:
+                    parameters.bind(*args, **kwargs)
+                except TypeError as mismatch:       # names the caller's function, and not the compiled one
+                    raise TypeError(f"{name}(): {mismatch}") from None
+                raise
             if result is not NotImplemented:
                 return result
         return careful(*args, **kwargs)
@@ -49,28 +56,28 @@ def first_chance(careful: Function) -> Function:
                 return result
         return careful(x, out=out)
 
-    unary = list(signature(careful).parameters) == ["x", "out"]
+    unary = list(parameters.parameters) == ["x", "out"]
     return call_unary if unary else call  # type: ignore[return-value]
 
 
-def run(name: str, inputs: tuple[Array, ...], *options: Any, before: tuple[Any, ...] = (),
-        out: Any = None) -> Any:
-    """The backend's function on checked arguments: `before`, inputs, options. `out` (None, an array, a tuple
-    of arrays) is filled.
+def run(name: str, inputs: tuple[Array | None, ...], *options: Any, before: tuple[Any, ...] = (),
+        out: Any = None, **keywords: Any) -> Any:
+    """The backend's function on checked arguments: `before`, inputs (None for one left out), options,
+    keywords. `out` (None, an array, a tuple of arrays with None for one that is not wanted) is filled.
 
     A compiled backend gets plain copies of the inputs, and temporaries for results, where they are not plain.
     """
     backend = backends.active()
     function = getattr(backend, name)
     if not backend.COMPILED:
-        return function(*before, *inputs, *options, out=out)
-    inputs = tuple(plain(array) for array in inputs)
+        return function(*before, *inputs, *options, out=out, **keywords)
+    inputs = tuple(None if array is None else plain(array) for array in inputs)
     if out is None:
-        return done(name, function(*before, *inputs, *options))
+        return done(name, function(*before, *inputs, *options, **keywords))
     outs = out if isinstance(out, tuple) else (out,)
-    targets = tuple(_target(array, inputs) for array in outs)
+    targets = tuple(None if array is None else _target(array, inputs) for array in outs)
     into = targets if isinstance(out, tuple) else targets[0]
-    result = done(name, function(*before, *inputs, *options, out=into))
+    result = done(name, function(*before, *inputs, *options, out=into, **keywords))
     for array, target in zip(outs, targets, strict=True):
         if target is not array:
             array[...] = target
@@ -86,24 +93,26 @@ def plain(array: Array) -> Array:
     return array if is_plain(array) else np.array(array, array.dtype.newbyteorder("="), order="C")
 
 
-def _target(out: Array, inputs: tuple[Array, ...]) -> Array:
+def _target(out: Array, inputs: tuple[Array | None, ...]) -> Array:
     """`out` itself, or a temporary where the kernel cannot write there at once."""
-    if is_plain(out) and not any(checks.overlap(out, array) for array in inputs):
+    if is_plain(out) and not any(checks.overlap(out, array) for array in inputs if array is not None):
         return out
     return np.empty(out.shape, out.dtype.newbyteorder("="))
 
 
 def done(name: str, result: Any) -> Any:
     if result is NotImplemented:
-        raise AssertionError(f"{name}: the backend declined checked arguments")
+        raise RuntimeError(f"{name}: the kernel declined arguments that were validated; another thread must "
+                           "not write to them meanwhile")
     return result
 
 
 def unary(name: str, x: ArrayLike, *options: Any, out: Array | None) -> Array:
-    x = checks.floating("x", x)
+    given = checks.as_array("x", x)
+    x = checks.floating("x", given)
     if "softmax" in name:
         checks.has_rows("x", x)
-    checks.output("out", out, x.shape, x.dtype, {"x": x}, may_replace=("x",))
+    checks.output("out", out, x.shape, x.dtype, {"x": given}, may_replace=("x",))
     result = run(name, (x,), *options, out=out)
     return result if out is None else out
 
@@ -112,10 +121,11 @@ def unary_backward(
     name: str, dy: ArrayLike, y: ArrayLike, *options: Any, out: Array | None, given: str = "y"
 ) -> Array:
     """`given` is what the derivative is computed from, under its public name: "y" or "x"."""
-    dy, y = checks.operands(**{"dy": dy, given: y})
+    arrays = {"dy": checks.as_array("dy", dy), given: checks.as_array(given, y)}
+    dy, y = checks.operands(**arrays)
     if "softmax" in name:
         checks.has_rows("dy", dy)
-    checks.same_shape(**{"dy": dy, given: y})
-    checks.output("out", out, dy.shape, dy.dtype, {"dy": dy, given: y}, may_replace=("dy", given))
+    checks.same_shape(**arrays)
+    checks.output("out", out, dy.shape, dy.dtype, arrays, may_replace=("dy", given))
     result = run(name, (dy, y), *options, out=out)
     return result if out is None else out

@@ -59,7 +59,7 @@ def log(x: ArrayLike, *, out: Array | None = None) -> Array:
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """y = max(x, 0), for every element of an array of any shape.
 
-    relu(NaN) = NaN, relu(-inf) = 0. `out` may be x. See `fastmlp.activations.ReLU`.
+    relu(NaN) = NaN, relu(-inf) = 0, relu(-0.0) = -0.0. `out` may be x. See `fastmlp.activations.ReLU`.
 
     Raises TypeError and ValueError as `exp` does.
 
@@ -75,7 +75,8 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """dx = dy where y > 0, else 0; y is the output of `relu` (its input does as well).
 
-    dy and y have one shape, any. `out` may be dy or y.
+    dx is 0 where y is NaN, and where y is 0 whatever dy is. dy and y have one shape, any. `out` may be dy
+    or y.
 
     Raises TypeError for dtypes other than float32 or float64, or two different ones; ValueError for two
     shapes, and for an `out` of another shape, read-only, or overlapping an input in part.

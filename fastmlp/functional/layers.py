@@ -18,14 +18,15 @@ AnyActivation = str | Activation | type[Activation]
 def dense_forward(
     x: ArrayLike,
     w: ArrayLike,
-    b: ArrayLike,
+    b: ArrayLike | None = None,
     activation: AnyActivation = "identity",
     *,
     out: Array | None = None,
 ) -> Array:
     """y = act(x w + b), a fully-connected layer.
 
-    Shapes: x (n, inputs), w (inputs, outputs), b (outputs,) -> y (n, outputs). n = 0 gives an empty result.
+    Shapes: x (n, inputs), w (inputs, outputs), b (outputs,) or (1, outputs) -> y (n, outputs). Without b,
+    y = act(x w). n = 0 gives an empty result.
     `activation` is a name ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus",
     "gelu", "gelu_tanh", "silu") or an object of `fastmlp.activations`. `out` must not share memory with x, w
     or b.
@@ -41,12 +42,18 @@ def dense_forward(
     >>> dense_forward(x, w, np.array([0.5, 0.5]), "relu")
     array([[3.5, 0. ]])
     """
-    x, w, b = checks.operands(x=x, w=w, b=b)
+    given = {"x": checks.as_array("x", x), "w": checks.as_array("w", w)}
+    if b is not None:
+        given["b"] = checks.as_array("b", b)
+    x, w, *bias = checks.operands(**given)
     checks.shape("x", x, ("rows", "inputs"))
     checks.shape("w", w, (x.shape[1], "outputs"), "to fit the columns of x")
-    checks.shape("b", b, (w.shape[1],), "to fit the columns of w")
+    if bias and bias[0].shape != (1, w.shape[1]):
+        checks.shape("b", bias[0], (w.shape[1],), "to fit the columns of w")
+    checks.addressable("x", x.shape, x.dtype)
     function = resolve(activation)
-    checks.output("out", out, (x.shape[0], w.shape[1]), x.dtype, {"x": x, "w": w, "b": b})
+    checks.output("out", out, (x.shape[0], w.shape[1]), x.dtype, given)
+    b = bias[0].reshape(-1) if bias else None
     result = run("dense_forward", (x, w, b), function, out=out)
     return result if out is None else out
 
@@ -56,24 +63,28 @@ def dense_backward(
     dy: ArrayLike,
     x: ArrayLike,
     w: ArrayLike,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     activation: AnyActivation = "identity",
     *,
-    out: tuple[Array, Array, Array] | None = None,
-) -> tuple[Array, Array, Array]:
+    out: tuple[Array | None, Array, Array] | None = None,
+    need_dx: bool = True,
+) -> tuple[Array | None, Array, Array]:
     """dz = act'(z) dy;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
 
-    The way back through `dense_forward`: from the gradient dy of the loss with respect to its output y to
-    those with respect to x, w and b. act'(z) is computed from y. For "gelu", "gelu_tanh" and "silu" that
-    cannot be: for them, keep z = dense_forward(x, w, b) and y = gelu(z), and go back in two steps,
-    dense_backward(gelu_backward(dy, z), x, w, z) with the identity.
+    The backward pass of `dense_forward`: from the gradient dy of the loss with respect to its output y to
+    those with respect to x, w and b. act'(z) is computed from y; "identity" needs none. For "gelu",
+    "gelu_tanh" and "silu" that cannot be: for them, keep z = dense_forward(x, w, b) and y = gelu(z), and go
+    back in two steps, dense_backward(gelu_backward(dy, z), x, w) with the identity.
 
     Shapes: dy and y (n, outputs), x (n, inputs), w (inputs, outputs) -> dx (n, inputs), dw (inputs, outputs),
     db (outputs,). `out` is the tuple (dx, dw, db), apart from the inputs and from each other. The gradients
     are sums over the batch, not means: the mean is in the dy that a loss returns.
 
+    A first layer needs no dx, which is half the work: with `need_dx=False`, or None in its place in `out`, it
+    is not computed, and None is returned in its place.
+
     Raises TypeError and ValueError as `dense_forward` does, and ValueError for an activation whose derivative
-    needs z.
+    needs z, and where y is needed and missing.
 
     Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating
     errors", Nature 323, 1986.
@@ -88,29 +99,46 @@ def dense_backward(
            [2., 0.]])
     >>> db
     array([1., 0.])
+    >>> dense_backward(np.ones((1, 2)), x, w, need_dx=False)[0] is None
+    True
     """
-    dy, x, w, y = checks.operands(dy=dy, x=x, w=w, y=y)
+    given = {"dy": checks.as_array("dy", dy), "x": checks.as_array("x", x), "w": checks.as_array("w", w)}
+    if y is not None:
+        given["y"] = checks.as_array("y", y)
+    dy, x, w, *outputs_given = checks.operands(**given)
     checks.shape("dy", dy, ("rows", "outputs"))
     rows, outputs = dy.shape
     checks.shape("x", x, (rows, "inputs"), "to fit the rows of dy")
     checks.shape("w", w, (x.shape[1], outputs), "to fit the columns of x and of dy")
-    checks.shape("y", y, dy.shape, "like dy")
+    if outputs_given:
+        checks.shape("y", outputs_given[0], dy.shape, "like dy")
     function = resolve(activation)
     if not function.from_output:
         name = function.name
         raise ValueError(
             f"activation: expected one whose derivative follows from y, got {name!r}; apply "
             f"dense_backward with 'identity' to {name}_backward(dy, z), where z = x w + b")
-    inputs = {"dy": dy, "x": x, "w": w, "y": y}
+    if y is None and function.name != "identity":
+        raise ValueError(f"y: expected the output of dense_forward, of shape {dy.shape}, from which the "
+                         f"derivative of {function.name!r} is computed, got None")
+    if not isinstance(need_dx, (bool, np.bool_)):
+        raise TypeError(f"need_dx: expected True or False, got {need_dx!r}")
+    for name, array in (("dy", dy), ("x", x)):
+        checks.addressable(name, array.shape, array.dtype)
     if out is not None:
         if not isinstance(out, (tuple, list)) or len(out) != 3:
             raise TypeError(f"out: expected a tuple of three arrays (dx, dw, db), got {type(out).__name__}")
         shapes = {"dx": x.shape, "dw": w.shape, "db": (outputs,)}
-        for (name, sizes), array in zip(shapes.items(), out, strict=True):
-            checks.writeable(f"out ({name})", array)
-            checks.output(f"out ({name})", array, sizes, x.dtype, inputs)
-        checks.apart(**{f"out ({name})": array for name, array in zip(shapes, out, strict=True)})
-    if out is not None:
+        results = {f"out ({name})": array for name, array in zip(shapes, out, strict=True)}
+        if out[0] is None:
+            del results["out (dx)"]
+        elif not need_dx:
+            raise ValueError("out (dx): expected None where need_dx is False, got an array")
+        for (name, array), sizes in zip(results.items(), list(shapes.values())[-len(results):], strict=True):
+            checks.writeable(name, array)
+            checks.output(name, array, sizes, x.dtype, given)
+        checks.apart(**results)
         out = out[0], out[1], out[2]
-    result = run("dense_backward", (dy, x, w, y), function, out=out)
+    y = outputs_given[0] if outputs_given else None
+    result = run("dense_backward", (dy, x, w, y), function, out=out, need_dx=bool(need_dx))
     return result if out is None else out

@@ -2,6 +2,10 @@
 
 All take `weights` (n,), what every row counts in the mean; None for all alike. A row of weight 0 counts for
 nothing, whatever it holds.
+
+Targets may be integers or booleans where these say the same: a table (n, C) with one 1 in every row, labels 0
+and 1, -1 and +1, counts, values. They are converted to the dtype of the outputs, which changes none of them:
+ValueError for integers that it does not hold. Floats of another dtype are not converted.
 """
 from __future__ import annotations
 
@@ -29,11 +33,11 @@ def softmax_cross_entropy(
     """loss = -sum_i w_i sum_j t_ij ln softmax(z_i)_j / sum_i w_i, in nats;  dz = w (softmax(z) - t) / sum w.
 
     The mean over the n rows of a batch, and its gradient. Shapes: logits z (n, C); targets either class
-    indices (n,) of an integer dtype, from 0 to C - 1, or rows of probabilities (n, C) of the dtype of the
-    logits -> (loss, dlogits (n, C)). Stable for logits of any size; a class of probability 0 costs 0 even
-    where its logit is -inf. `label_smoothing` s, from 0 to 1, replaces t by (1 - s) t + s / C. Rows whose
-    class index is `ignore_index` count for nothing. `weights` (n,) of any real dtype, 1 by default. `out`
-    receives dlogits and may be the logits.
+    indices (n,) or (n, 1) of an integer dtype, from 0 to C - 1, or rows of probabilities (n, C) of the dtype
+    of the logits, or of integers or booleans (one-hot) -> (loss, dlogits (n, C)). Stable for logits of any
+    size; a class of probability 0 costs 0 even where its logit is -inf. `label_smoothing` s, from 0 to 1,
+    replaces t by (1 - s) t + s / C. Rows whose class index is `ignore_index` count for nothing. `weights`
+    (n,) of any real dtype, 1 by default. `out` receives dlogits and may be the logits.
 
     Raises TypeError for a wrong dtype; ValueError for an empty batch, shapes that do not fit, labels out of
     range, targets that are NaN or negative, or rows of them that do not sum to 1 (within 1e-3 in float32,
@@ -50,13 +54,15 @@ def softmax_cross_entropy(
     array([[-0.5,  0.5]])
     """
     loss = losses.CrossEntropy(label_smoothing, ignore_index)
-    logits = _logits(logits)
+    given = _given("logits", logits, targets)
+    logits = _logits(given["logits"])
     counted = None
-    targets = checks.as_array("targets", targets)
-    if targets.ndim == 1:
+    targets = checks.column_of_labels(given["targets"], len(logits))
+    if targets.ndim == 1:           # a copy, so that nobody else writes to what is validated
+        targets = targets.copy()
         targets, counted = loss.split(targets)
     targets = checks.class_targets("targets", targets, logits)
-    return _run(loss, "logits", logits, targets, weights, out, counted)
+    return _run(loss, given, logits, targets, weights, out, counted)
 
 
 @first_chance
@@ -81,11 +87,12 @@ def kl_divergence(
     >>> dlogits
     array([[-0.25,  0.25]])
     """
-    logits = _logits(logits)
-    targets = checks.operands(logits=logits, targets=targets)[1]
+    given = _given("logits", logits, targets)
+    logits = _logits(given["logits"])
+    targets = checks.target_values("targets", given["targets"], logits)
     checks.same_shape(logits=logits, targets=targets)
     checks.targets("targets", targets, "distributions")
-    return _run(losses.KLDivergence(), "logits", logits, targets, weights, out)
+    return _run(losses.KLDivergence(), given, logits, targets, weights, out)
 
 
 @first_chance
@@ -96,8 +103,9 @@ def multiclass_hinge(
     dz_ik = w_i / sum w at the first such k, -w_i / sum w at t_i, 0 elsewhere, where l_i > 0.
 
     The mean of what is missing to a margin of 1 between the right class and the best of the others, and its
-    gradient. Shapes: scores z (n, C), class indices t (n,) of an integer dtype -> (loss, dlogits (n, C)).
-    `weights` (n,) of any real dtype, 1 by default. `out` receives dlogits and may be the logits.
+    gradient. Shapes: scores z (n, C), class indices t (n,) or (n, 1) of an integer dtype ->
+    (loss, dlogits (n, C)). `weights` (n,) of any real dtype, 1 by default. `out` receives dlogits and may be
+    the logits.
 
     Raises TypeError and ValueError as `softmax_cross_entropy` does.
 
@@ -107,9 +115,11 @@ def multiclass_hinge(
     >>> multiclass_hinge(np.array([[2.0, 1.5, 0.0]]), np.array([0]))
     (0.5, array([[-1.,  1.,  0.]]))
     """
-    logits = _logits(logits)
+    given = _given("logits", logits, targets)
+    logits = _logits(given["logits"])
+    targets = checks.column_of_labels(given["targets"], len(logits)).copy()
     targets = checks.labels("targets", targets, *logits.shape)
-    return _run(losses.MultiClassHinge(), "logits", logits, targets, weights, out)
+    return _run(losses.MultiClassHinge(), given, logits, targets, weights, out)
 
 
 # Element by element ------------------------------------------------------------------------------------
@@ -245,39 +255,49 @@ def squared_hinge(
     return _elements(losses.SquaredHinge(), "logits", logits, targets, weights, out)
 
 
+def _given(name: str, outputs: ArrayLike, targets: ArrayLike) -> dict[str, Array]:
+    """The arrays as they came, before any conversion: what `out` must not share memory with."""
+    return {name: checks.as_array(name, outputs), "targets": checks.as_array("targets", targets)}
+
+
 def _logits(logits: ArrayLike) -> Array:
     array = checks.floating("logits", logits)
     checks.shape("logits", array, ("rows", "classes"))
     checks.not_empty("logits", array)
+    checks.addressable("logits", array.shape, array.dtype)
     return array
 
 
 def _elements(loss: losses.Loss, name: str, outputs: ArrayLike, targets: ArrayLike, weights: Any,
               out: Array | None) -> tuple[float, Array]:
-    outputs, targets = checks.operands(**{name: outputs, "targets": targets})
+    given = _given(name, outputs, targets)
+    outputs = checks.floating(name, given[name])
+    targets = checks.target_values("targets", given["targets"], outputs)
     checks.same_shape(**{name: outputs, "targets": targets})
     checks.not_empty(name, outputs)
+    checks.addressable(name, outputs.shape, outputs.dtype)
     checks.targets("targets", targets, loss.targets)
     if isinstance(loss, losses.BinaryCrossEntropy) and isinstance(loss.pos_weight, tuple):
         if outputs.ndim != 2:
             raise ValueError(f"pos_weight: expected one number for {name} of shape {outputs.shape}, got "
                              f"{len(loss.pos_weight)}")
         loss.pos_weights(outputs.shape[1], outputs.dtype)
-    return _run(loss, name, outputs, targets, weights, out)
+    return _run(loss, given, outputs, targets, weights, out)
 
 
-def _run(loss: losses.Loss, name: str, outputs: Array, targets: Array, weights: Any, out: Array | None,
-         counted: Array | None = None) -> tuple[float, Array]:
-    """The backend's loss and gradient, of checked outputs and targets."""
-    inputs = {name: outputs, "targets": targets}
+def _run(loss: losses.Loss, given: dict[str, Array], outputs: Array, targets: Array, weights: Any,
+         out: Array | None, counted: Array | None = None) -> tuple[float, Array]:
+    """The backend's loss and gradient, of checked outputs and targets; `given`: see `_given`."""
+    name = next(iter(given))
     if weights is not None:
         checks.has_rows(name, outputs)
-        weights = inputs["weights"] = checks.sample_weights("weights", weights, len(outputs))
+        given["weights"] = checks.as_array("weights", weights)
+        weights = checks.sample_weights("weights", given["weights"], len(outputs))
     if counted is not None:
         weights = counted.astype(np.float64) if weights is None else np.where(counted, weights, 0.0)
         if not weights.any():
             raise ValueError("targets: expected a row that counts, got only ignored ones and weights of 0")
-    checks.output("out", out, outputs.shape, outputs.dtype, inputs, (name,))
+    checks.output("out", out, outputs.shape, outputs.dtype, given, (name,))
     arrays = (outputs, targets) if weights is None else (outputs, targets, weights)
     value, gradient = run("loss_and_gradient", arrays, before=(loss,), out=out)
     return value, gradient if out is None else out

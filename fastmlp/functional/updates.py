@@ -169,12 +169,13 @@ def _update(name: str, param: Array, grad: ArrayLike, slots: dict[str, Array], *
     checks.writeable("param", param)
     for slot, array in slots.items():
         checks.writeable(slot, array)
-    arrays = dict(zip(["param", "grad", *slots], checks.operands(param=param, grad=grad, **slots)))
-    checks.same_shape(**arrays)
-    checks.apart(**arrays)
-    originals = {**arrays, "param": param, **slots}     # of another byte order, they are not what was checked
+    originals = {"param": param, "grad": checks.as_array("grad", grad), **slots}
+    arrays = dict(zip(originals, checks.operands(**originals), strict=True))
+    checks.same_shape(**originals)
+    checks.apart(**originals)
     backend = backends.active()
-    used = {key: plain(array) for key, array in originals.items()} if backend.COMPILED else originals
+    used = {key: plain(array) for key, array in originals.items()} if backend.COMPILED else {
+        **originals, "grad": arrays["grad"]}
     done(name, getattr(backend, name)(**used, **numbers))
     for key in ("param", *slots):
         if used[key] is not originals[key]:

@@ -21,11 +21,11 @@ cdef enum Activation:
 
 
 cdef inline vec relu(vec z, vec zero) noexcept nogil:
-    return vmax(zero, z)        # NaN stays NaN
+    return vmax(zero, z)        # z itself where it is not below 0: NaN and -0 stay what they are
 
 
 cdef inline vec relu_backward(vec dy, vec y, vec zero) noexcept nogil:
-    return vfrom_bits(vless(zero, y) & vbits(dy))
+    return vfrom_bits(vless(zero, y) & vbits(dy))       # 0 where y is NaN, and whatever dy is where y is 0
 
 
 cdef enum:
@@ -112,7 +112,7 @@ cdef inline vec activation_backward(int kind, vec alpha, vec dy, vec y) noexcept
     elif kind == ACT_SELU:
         return dy * vselect(vless(vset1(0), y), vset1(SELU_SCALE), y + vset1(SELU_FLOOR))
     elif kind == ACT_SOFTPLUS:
-        return -(dy * vexpm1_nonpositive(-y))
+        return dy * (vset1(0) - vexpm1_nonpositive(-y))         # 0 - 0, for -0 would give the result another sign
     elif ACT_GATED <= kind <= ACT_SILU:
         gated(kind, y, &slope)
         return dy * slope

@@ -34,9 +34,10 @@ cdef struct Table:
 
 
 cdef bint describe(Table* t, Py_buffer* view) except -1:
-    """The table behind a buffer of one or two dimensions; False for a dtype that is not one of the above."""
+    """The table behind a buffer of one or two dimensions; False for a dtype that is not one of the above, and for
+    elements whose addresses are no multiples of their size."""
     cdef char code = view.format[0] if view.format != NULL else c'B'
-    cdef int k = 0
+    cdef int k = 0, i
     if view.format != NULL and code in b"@=<" and view.format[1]:
         code = view.format[1] if code != c'<' or sys.byteorder == "little" else c'?'
     if not 1 <= view.ndim <= 2:
@@ -48,6 +49,11 @@ cdef bint describe(Table* t, Py_buffer* view) except -1:
     t.column = view.strides[1] if view.ndim == 2 else view.itemsize
     while (1 << k) < view.itemsize:
         k += 1
+    if <size_t>view.buf % view.itemsize:
+        return False
+    for i in range(view.ndim):
+        if view.shape[i] > 1 and view.strides[i] % view.itemsize:
+            return False
     if code in b"efd":
         t.kind = KIND_FLOAT + k
     elif code in b"bhilq":

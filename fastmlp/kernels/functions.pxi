@@ -1,8 +1,14 @@
 # What Python calls: every array function on plain arrays, as memoryviews. Outputs first, then inputs.
 #
-# They return False, with nothing written, where shapes do not fit or an output shares memory with an
-# input; a wrong dtype, a non-contiguous or read-only array is refused by the memoryview itself.
-# fastmlp/backends/cython.py declines the call then, and fastmlp/functional.py says what is wrong.
+# They return False, with nothing written, where shapes do not fit, an output shares memory with an input, or
+# an address is no multiple of the element's size, which a memoryview does not check; a wrong dtype, a
+# non-contiguous or read-only array is refused by the memoryview itself. fastmlp/backends/cython declines
+# the call then, and fastmlp/functional says what is wrong, or copies.
+
+cdef inline bint aligned(const real* p) noexcept nogil:
+    """NULL too, which stands for an array that is not there."""
+    return <size_t>p % sizeof(real) == 0
+
 
 cdef inline bint apart(const real* a, Py_ssize_t n, const real* b, Py_ssize_t m) noexcept nogil:
     return a + n <= b or b + m <= a
@@ -13,20 +19,24 @@ cdef inline bint same_or_apart(const real* a, const real* b, Py_ssize_t n) noexc
 
 
 from cpython.buffer cimport PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE
+from libc.math cimport ldexp
 
 
 # Dense layers --------------------------------------------------------------------------------------
 
 cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,
                       int activation, real alpha) noexcept nogil:
-    """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,).  1; 0 where y overlaps an input, -1 without memory."""
+    """y = f(x w + b);  y (m, n), x (m, k), w (k, n), b (n,) or NULL: 0.  1; 0 where y overlaps an input or an array is
+    not aligned, -1 without memory."""
     cdef void* scratch = NULL
     cdef Py_ssize_t a_size = 0, b_size = 0, packed_size = 0, edge_size = 0
     cdef fp_mode callers
     cdef Product p
     if m == 0 or n == 0:
         return 1
-    if not (apart(y, m * n, x, m * k) and apart(y, m * n, w, k * n) and apart(y, m * n, b, n)):
+    if not (aligned(y) and aligned(x) and aligned(w) and aligned(b)):
+        return 0
+    if not (apart(y, m * n, x, m * k) and apart(y, m * n, w, k * n) and apart(y, m * n, b, n if b != NULL else 0)):
         return 0
     p.m = m
     p.n = n
@@ -74,16 +84,16 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
 
 def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, const real[::1] b,
                   int activation, real alpha):
-    """y = f(x w + b);  y (rows, n), x (rows, k), w (k, n), b (n,)"""
+    """y = f(x w + b);  y (rows, n), x (rows, k), w (k, n), b (n,) or None: 0"""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
     cdef int done
-    if w.shape[0] != k or b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
+    if w.shape[0] != k or b is not None and b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         return False
     if m == 0 or n == 0:
         return True
     with nogil:
-        done = dense_layer(&y[0, 0], &x[0, 0] if k else NULL, &w[0, 0] if k else NULL, &b[0], m, k, n,
-                           activation, alpha)
+        done = dense_layer(&y[0, 0], &x[0, 0] if k else NULL, &w[0, 0] if k else NULL,
+                           &b[0] if b is not None else NULL, m, k, n, activation, alpha)
     if done < 0:
         raise MemoryError
     return done == 1
@@ -115,7 +125,8 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
                                Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, int activation, real alpha,
                                real* scratch) noexcept nogil:
     """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T (m, k),  dw = x^T dz (k, n),  db (n,) = sum of dz over the
-    rows.  False where an output overlaps an input or another output."""
+    rows.  False where an output overlaps an input or another output.  dx may be NULL: not wanted; y too, of the
+    identity."""
     cdef Product p
     cdef Gradient g
     cdef Optimizer store
@@ -126,20 +137,25 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
     cdef real* w_t = z_p + (m | 1) * panels(n)
     cdef real* x_block = w_t + n * panels(k)
     cdef real* rest = x_block + (m | 1) * min(panels(k), <Py_ssize_t>MG)
+    cdef Py_ssize_t dx_size = m * k if dx != NULL else 0
     cdef fp_mode callers
+    if y == NULL:
+        y = dy                  # its place; the identity reads none
     inputs[0], inputs[1], inputs[2], inputs[3] = dy, x, w, y
     sizes[0], sizes[1], sizes[2], sizes[3] = m * n, m * k, k * n, m * n
+    if not (aligned(dx) and aligned(dw) and aligned(db)):
+        return False
     for i in range(4):
-        if not (apart(dx, m * k, inputs[i], sizes[i]) and apart(dw, k * n, inputs[i], sizes[i])
+        if not (aligned(inputs[i]) and apart(dx, dx_size, inputs[i], sizes[i]) and apart(dw, k * n, inputs[i], sizes[i])
                 and apart(db, n, inputs[i], sizes[i])):
             return False
-    if not (apart(dx, m * k, dw, k * n) and apart(db, n, dx, m * k) and apart(db, n, dw, k * n)):
+    if not (apart(dx, dx_size, dw, k * n) and apart(db, n, dx, dx_size) and apart(db, n, dw, k * n)):
         return False
     callers = enter_kernel_mode()
     p.c = dx
     g.g = dw
     backward_to_panels(z_p, row, dy, y, m, n, activation, alpha)
-    if m and k:
+    if dx_size:
         for j from 0 <= j < k by NR:
             pack_panel(w_t + j * n, w + j * n, n, True, n, min(k - j, <Py_ssize_t>NR))
         p.m = m
@@ -187,17 +203,21 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
                    const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
-    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows."""
+    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
+    dx may be None: not wanted; y too, of the identity."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
     cdef bint done
-    if (w.shape[0] != k or dy.shape[0] != m or dy.shape[1] != n or y.shape[0] != m or y.shape[1] != n
-            or dx.shape[0] != m or dx.shape[1] != k or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n
+    if y is None and activation != ACT_IDENTITY or y is not None and (y.shape[0] != m or y.shape[1] != n):
+        return False
+    if (w.shape[0] != k or dy.shape[0] != m or dy.shape[1] != n
+            or dx is not None and (dx.shape[0] != m or dx.shape[1] != k) or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n
             or scratch.shape[0] < dense_backward_scratch(m, k, n)):
         return False
     with nogil:
-        done = dense_layer_backward(&dx[0, 0] if m * k else NULL, &dw[0, 0] if k * n else NULL, &db[0] if n else NULL,
+        done = dense_layer_backward(&dx[0, 0] if dx is not None and m * k else NULL, &dw[0, 0] if k * n else NULL, &db[0] if n else NULL,
                                     &dy[0, 0] if m * n else NULL, &x[0, 0] if m * k else NULL,
-                                    &w[0, 0] if k * n else NULL, &y[0, 0] if m * n else NULL,
+                                    &w[0, 0] if k * n else NULL,
+                                    &y[0, 0] if y is not None and m * n else NULL,
                                     m, k, n, activation, alpha, &scratch[0])
     return done
 
@@ -210,7 +230,7 @@ def map_forward(real[::1] y, const real[::1] x, int kind, real alpha):
     if y.shape[0] != n:
         return False
     if n:
-        if not same_or_apart(&y[0], &x[0], n):
+        if not (aligned(&y[0]) and aligned(&x[0]) and same_or_apart(&y[0], &x[0], n)):
             return False
         with nogil:
             map_array(kind, &y[0], &x[0], n, alpha)
@@ -223,6 +243,8 @@ def map_derivative(real[::1] dx, const real[::1] dy, const real[::1] y, int kind
     if y.shape[0] != n or dx.shape[0] != n:
         return False
     if n:
+        if not (aligned(&dx[0]) and aligned(&dy[0]) and aligned(&y[0])):
+            return False
         if not (same_or_apart(&dx[0], &dy[0], n) and same_or_apart(&dx[0], &y[0], n)):
             return False
         with nogil:
@@ -247,7 +269,7 @@ def softmax(real[:, ::1] y, const real[:, ::1] x, bint logarithm):
     if y.shape[0] != m or y.shape[1] != n:
         return False
     if m and n:
-        if not same_or_apart(&y[0, 0], &x[0, 0], m * n):
+        if not (aligned(&y[0, 0]) and aligned(&x[0, 0]) and same_or_apart(&y[0, 0], &x[0, 0], m * n)):
             return False
         with nogil:
             softmax_rows(&y[0, 0], &x[0, 0], m, n, logarithm)
@@ -260,6 +282,8 @@ def softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, const real[:, ::1] 
     if y.shape[0] != m or y.shape[1] != n or dx.shape[0] != m or dx.shape[1] != n:
         return False
     if m and n:
+        if not (aligned(&dx[0, 0]) and aligned(&dy[0, 0]) and aligned(&y[0, 0])):
+            return False
         if not (same_or_apart(&dx[0, 0], &dy[0, 0], m * n) and same_or_apart(&dx[0, 0], &y[0, 0], m * n)):
             return False
         with nogil:
@@ -269,6 +293,10 @@ def softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, const real[:, ::1] 
                 else:
                     softmax_backward_row(&dx[i, 0], &dy[i, 0], &y[i, 0], n)
     return True
+
+
+cdef enum:
+    MOST_WEIGHT_EXPONENT = 1000     # of 2, of a sum of weights: its inverse is a normal number
 
 
 def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels,
@@ -294,29 +322,33 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
         if loss != LOSS_CROSS_ENTROPY and loss != LOSS_MULTICLASS_HINGE or labels.shape[0] != m:
             return None
         targets.labels = &labels[0]
+        if <size_t>targets.labels % sizeof(Py_ssize_t):
+            return None
     else:
         if loss == LOSS_MULTICLASS_HINGE or rows.shape[0] != m or rows.shape[1] != n:
             return None
         targets.rows = &rows[0, 0]
-        if not apart(&d[0, 0], m * n, targets.rows, m * n):
+        if not (aligned(targets.rows) and apart(&d[0, 0], m * n, targets.rows, m * n)):
             return None
-    if not apart(&d[0, 0], m * n, &z[0, 0], m * n) or not targets_fit(loss, &targets, m, n):
+    if not (aligned(&d[0, 0]) and aligned(&z[0, 0]) and apart(&d[0, 0], m * n, &z[0, 0], m * n)):
+        return None
+    if not targets_fit(loss, &targets, m, n):
         return None
     if pos_weight is not None:
-        if pos_weight.shape[0] != n:
+        if pos_weight.shape[0] != n or not aligned(&pos_weight[0]):
             return None
         rule.pos_weight = &pos_weight[0]
     if weights is not None:
         if weights.shape[0] != m:
             return None
         w = &weights[0]
-        if not apart(&d[0, 0], m * n, <const real*>w, m * <Py_ssize_t>(sizeof(double) // sizeof(real))):
+        if <size_t>w % sizeof(double) or not apart(&d[0, 0], m * n, <const real*>w, m * <Py_ssize_t>(sizeof(double) // sizeof(real))):
             return None
         for i in range(m):
             if not 0 <= w[i] < INFINITY:
                 return None
             total_weight += w[i]
-        if not 0 < total_weight < INFINITY:
+        if not ldexp(1, -MOST_WEIGHT_EXPONENT) <= total_weight <= ldexp(1, MOST_WEIGHT_EXPONENT):
             return None
     else:
         total_weight = m
@@ -336,6 +368,32 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
 
 # Updates -------------------------------------------------------------------------------------------
 
+cdef bint update_once(Optimizer* o, real* param, const real* grad, real* first, real* second, Py_ssize_t n) noexcept nogil:
+    """One step of n parameters, in place. False, with nothing written, where a slot of the rule is NULL, or any two
+    of the arrays share memory."""
+    cdef real* slots[MOST_SLOTS]
+    cdef fp_mode callers
+    cdef int i, j
+    slots[0], slots[1] = first, second
+    if not (aligned(param) and aligned(grad) and apart(param, n, grad, n)):
+        return False
+    for i in range(MOST_SLOTS):
+        if slots[i] == NULL:
+            if i < slots_of(o.rule):
+                return False
+            continue
+        if not (aligned(slots[i]) and apart(slots[i], n, param, n) and apart(slots[i], n, grad, n)):
+            return False
+        for j in range(i):
+            if not apart(slots[i], n, slots[j], n):
+                return False
+        o.slot[i] = slots[i] - param
+    callers = enter_kernel_mode()           # what fades by a factor each step would end in subnormal numbers
+    update(o, param, n, grad, n, 1, n)
+    leave_kernel_mode(callers)
+    return True
+
+
 def update_arrays(real[::1] param, const real[::1] grad, real[::1] first, real[::1] second,
                   rates, settings, bint is_bias):
     """One step of param with the gradient grad; first and second are the rule's slots, or None. rates is a row of
@@ -343,33 +401,20 @@ def update_arrays(real[::1] param, const real[::1] grad, real[::1] first, real[:
     cdef Py_ssize_t n = param.shape[0]
     cdef double numbers[RATES]
     cdef Optimizer o
-    cdef real* slots[MOST_SLOTS]
-    cdef int i, j
-    if grad.shape[0] != n:
+    cdef bint done
+    if grad.shape[0] != n or first is not None and first.shape[0] != n or second is not None and second.shape[0] != n:
         return False
     set_rule(&o, settings, is_bias)
     numbers[:] = [rates[0], rates[1], rates[2]]
     set_rates(&o, numbers)
-    if slots_of(o.rule) > 0 and (first is None or first.shape[0] != n):
-        return False
-    if slots_of(o.rule) > 1 and (second is None or second.shape[0] != n):
+    if slots_of(o.rule) > 0 and first is None or slots_of(o.rule) > 1 and second is None:
         return False
     if n == 0:
         return True
-    slots[0] = &first[0] if slots_of(o.rule) > 0 else NULL
-    slots[1] = &second[0] if slots_of(o.rule) > 1 else NULL
-    if not apart(&param[0], n, &grad[0], n):
-        return False
-    for i in range(slots_of(o.rule)):
-        if not (apart(&param[0], n, slots[i], n) and apart(&grad[0], n, slots[i], n)):
-            return False
-        for j in range(i):
-            if not apart(slots[i], n, slots[j], n):
-                return False
-        o.slot[i] = slots[i] - &param[0]
     with nogil:
-        update(&o, &param[0], n, &grad[0], n, 1, n)
-    return True
+        done = update_once(&o, &param[0], &grad[0], &first[0] if first is not None else NULL,
+                           &second[0] if second is not None else NULL, n)
+    return done
 
 
 # Short ways in -------------------------------------------------------------------------------------
@@ -389,17 +434,17 @@ cdef enum:
     SMALL = 4096        # elements up to which letting other threads run costs more than it can give
     SMALL_SCRATCH = 16384       # elements that the system gives at once; more are kept from call to call, by Python
 
-cdef object ndarray = None, float_dtype = None, empty = None, resolve = None, sibling = None
+cdef object ndarray = None, float_dtype = None, empty = None, resolve = None, rates_of_adam = None, sibling = None
 cdef dict codes = {}
 
 
-def introduce(array_type, dtype, new_array, activation_of, activation_codes, other_dtype):
+def introduce(array_type, dtype, new_array, activation_of, activation_codes, adam_rates, other_dtype):
     """What the functions below use of Python: np.ndarray, its dtype of reals, np.empty(shape, dtype), the
-    activation meant by an argument, {name: (code, alpha)} of the usual ones, and the module to try after
-    this one, or None."""
-    global ndarray, float_dtype, empty, resolve, codes, sibling
+    activation meant by an argument, {name: (code, alpha)} of the usual ones, adam_rates of fastmlp/optimizers.py,
+    and the module to try after this one, or None."""
+    global ndarray, float_dtype, empty, resolve, codes, rates_of_adam, sibling
     ndarray, float_dtype, empty, resolve = array_type, dtype, new_array, activation_of
-    codes, sibling = activation_codes, other_dtype
+    codes, rates_of_adam, sibling = activation_codes, adam_rates, other_dtype
 
 
 cdef inline bint look(Py_buffer* view, object array, int flags):
@@ -544,6 +589,11 @@ def array_log_softmax(x, *, out=None):
     return short_rows(x, True, out)
 
 
+cdef inline bint is_row(const Py_buffer* view, Py_ssize_t n) noexcept:
+    """(n,), or the same as (1, n)"""
+    return (view.ndim == 1 or view.ndim == 2 and view.shape[0] == 1) and view.shape[view.ndim - 1] == n
+
+
 cdef inline object code_and_alpha(object activation):
     known = codes.get(activation) if type(activation) is str else None
     if known is None:
@@ -552,11 +602,12 @@ cdef inline object code_and_alpha(object activation):
     return known
 
 
-def array_dense_forward(x, w, b, activation="identity", *, out=None):
-    cdef Py_buffer view[4]          # x, w, b, out: the first `held` of them are ours to release
+def array_dense_forward(x, w, b=None, activation="identity", *, out=None):
+    cdef Py_buffer view[4]          # x, w, out, b: the first `held` of them are ours to release
     cdef int held = 0, code, done
     cdef double alpha
     cdef Py_ssize_t m, k, n
+    cdef const real* bias = NULL
     try:
         if not look(&view[0], x, TO_READ):
             return NotImplemented if sibling is None else sibling.array_dense_forward(x, w, b, activation, out=out)
@@ -564,25 +615,29 @@ def array_dense_forward(x, w, b, activation="identity", *, out=None):
         if not look(&view[1], w, TO_READ):
             return NotImplemented
         held = 2
-        if not look(&view[2], b, TO_READ):
-            return NotImplemented
-        held = 3
-        if view[0].ndim != 2 or view[1].ndim != 2 or view[2].ndim != 1:
+        if view[0].ndim != 2 or view[1].ndim != 2:
             return NotImplemented
         m, k, n = view[0].shape[0], view[0].shape[1], view[1].shape[1]
-        if view[1].shape[0] != k or view[2].shape[0] != n:
+        if view[1].shape[0] != k:
             return NotImplemented
         code, alpha = code_and_alpha(activation)
         if out is None:
             out = empty((m, n), x.dtype)
-        if not look(&view[3], out, TO_WRITE):
+        if not look(&view[2], out, TO_WRITE):
             return NotImplemented
-        held = 4
-        if view[3].ndim != 2 or view[3].shape[0] != m or view[3].shape[1] != n:
+        held = 3
+        if view[2].ndim != 2 or view[2].shape[0] != m or view[2].shape[1] != n:
             return NotImplemented
+        if b is not None:
+            if not look(&view[3], b, TO_READ):
+                return NotImplemented
+            held = 4
+            if not is_row(&view[3], n):
+                return NotImplemented
+            bias = <const real*>view[3].buf
         with nogil:
-            done = dense_layer(<real*>view[3].buf, <const real*>view[0].buf, <const real*>view[1].buf,
-                         <const real*>view[2].buf, m, k, n, code, <real>alpha)
+            done = dense_layer(<real*>view[2].buf, <const real*>view[0].buf, <const real*>view[1].buf, bias, m, k, n,
+                               code, <real>alpha)
         if done < 0:
             raise MemoryError
         return out if done else NotImplemented
@@ -594,16 +649,20 @@ def array_dense_forward(x, w, b, activation="identity", *, out=None):
             PyBuffer_Release(&view[held])
 
 
-def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
-    cdef Py_buffer view[7]          # dy, x, w, y, dx, dw, db: the first `held` of them are ours to release
+def array_dense_backward(dy, x, w, y=None, activation="identity", *, out=None, need_dx=True):
+    cdef Py_buffer view[7]          # dy, x, w, dw, db, y, dx: the first `held` of them are ours to release
     cdef int held = 0, code
     cdef double alpha
     cdef Py_ssize_t m, k, n
+    cdef const real* outputs = NULL
+    cdef real* d_inputs = NULL
     cdef bint done
     cdef void* scratch = NULL
     try:
         if not look(&view[0], dy, TO_READ):
-            return NotImplemented if sibling is None else sibling.array_dense_backward(dy, x, w, y, activation, out=out)
+            if sibling is None:
+                return NotImplemented
+            return sibling.array_dense_backward(dy, x, w, y, activation, out=out, need_dx=need_dx)
         held = 1
         if not look(&view[1], x, TO_READ):
             return NotImplemented
@@ -611,10 +670,7 @@ def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
         if not look(&view[2], w, TO_READ):
             return NotImplemented
         held = 3
-        if not look(&view[3], y, TO_READ):
-            return NotImplemented
-        held = 4
-        if view[0].ndim != 2 or view[1].ndim != 2 or view[2].ndim != 2 or not same_shape(&view[0], &view[3]):
+        if view[0].ndim != 2 or view[1].ndim != 2 or view[2].ndim != 2:
             return NotImplemented
         m, k, n = view[1].shape[0], view[1].shape[1], view[2].shape[1]
         if view[2].shape[0] != k or view[0].shape[0] != m or view[0].shape[1] != n:
@@ -622,28 +678,42 @@ def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
         code, alpha = code_and_alpha(activation)
         if ACT_GATED <= code <= ACT_SILU or dense_backward_scratch(m, k, n) > SMALL_SCRATCH:
             return NotImplemented
+        if y is None and code != ACT_IDENTITY or type(need_dx) is not bool:
+            return NotImplemented
         if out is None:
-            out = empty((m, k), float_dtype), empty((k, n), float_dtype), empty(n, float_dtype)
+            out = empty((m, k), float_dtype) if need_dx else None, empty((k, n), float_dtype), empty(n, float_dtype)
         dx, dw, db = out
-        if not look(&view[4], dx, TO_WRITE):
+        if dx is not None and not need_dx:
+            return NotImplemented
+        if not look(&view[3], dw, TO_WRITE):
+            return NotImplemented
+        held = 4
+        if not look(&view[4], db, TO_WRITE):
             return NotImplemented
         held = 5
-        if not look(&view[5], dw, TO_WRITE):
+        if not same_shape(&view[3], &view[2]) or view[4].ndim != 1 or view[4].shape[0] != n:
             return NotImplemented
-        held = 6
-        if not look(&view[6], db, TO_WRITE):
-            return NotImplemented
-        held = 7
-        if (not same_shape(&view[4], &view[1]) or not same_shape(&view[5], &view[2])
-                or view[6].ndim != 1 or view[6].shape[0] != n):
-            return NotImplemented
+        if y is not None:
+            if not look(&view[held], y, TO_READ):
+                return NotImplemented
+            held += 1
+            if not same_shape(&view[held - 1], &view[0]):
+                return NotImplemented
+            outputs = <const real*>view[held - 1].buf
+        if dx is not None:
+            if not look(&view[held], dx, TO_WRITE):
+                return NotImplemented
+            held += 1
+            if not same_shape(&view[held - 1], &view[1]):
+                return NotImplemented
+            d_inputs = <real*>view[held - 1].buf
         scratch = malloc(dense_backward_scratch(m, k, n) * sizeof(real))
         if scratch == NULL:
             return NotImplemented
         with nogil:
-            done = dense_layer_backward(<real*>view[4].buf, <real*>view[5].buf, <real*>view[6].buf,
-                                        <const real*>view[0].buf, <const real*>view[1].buf, <const real*>view[2].buf,
-                                        <const real*>view[3].buf, m, k, n, code, <real>alpha, <real*>scratch)
+            done = dense_layer_backward(d_inputs, <real*>view[3].buf, <real*>view[4].buf, <const real*>view[0].buf,
+                                        <const real*>view[1].buf, <const real*>view[2].buf, outputs, m, k, n, code,
+                                        <real>alpha, <real*>scratch)
         return (dx, dw, db) if done else NotImplemented
     except (TypeError, ValueError):     # no such activation; no three arrays
         return NotImplemented
@@ -652,3 +722,155 @@ def array_dense_backward(dy, x, w, y, activation="identity", *, out=None):
         while held:
             held -= 1
             PyBuffer_Release(&view[held])
+
+
+# Update rules: as above, None after a step, in place. A step of few parameters takes less time than it takes to
+# make an array, so no number becomes an object on the way.
+
+cdef bint number(object value, double* x):
+    """A float or an int as it is; False for anything else, and for what float64 does not hold."""
+    if isinstance(value, float):        # np.float64 too
+        x[0] = <double>value
+        return True
+    if type(value) is not int:
+        return False
+    try:
+        x[0] = <double>value
+    except OverflowError:
+        return False
+    return True
+
+
+cdef inline bint not_negative(object value, double* x):
+    return number(value, x) and 0 <= x[0] < INFINITY
+
+
+cdef inline bint below_one(object value, double* x):
+    return number(value, x) and 0 <= x[0] < 1
+
+
+cdef inline bint as_eps(object value, double* x):
+    return number(value, x) and SMALLEST_EPS <= x[0] < INFINITY
+
+
+cdef double SMALLEST_EPS = 1e-37        # as in fastmlp/optimizers.py
+
+
+cdef object short_update(Optimizer* o, object param, object grad, object first, object second):
+    """One step by the rule, with nothing changed where it is declined; `first` and `second` may be None."""
+    cdef Py_buffer view[4]          # the first `held` of them are ours to release
+    cdef real* slots[MOST_SLOTS]
+    cdef int held = 0, i
+    cdef Py_ssize_t n
+    cdef bint done
+    try:
+        if not look(&view[0], param, TO_WRITE):
+            return NotImplemented
+        held = 1
+        if not look(&view[1], grad, TO_READ):
+            return NotImplemented
+        held = 2
+        if not same_shape(&view[0], &view[1]):
+            return NotImplemented
+        for i in range(MOST_SLOTS):
+            slot = second if i else first
+            slots[i] = NULL
+            if slot is None:
+                continue
+            if not look(&view[held], slot, TO_WRITE):
+                return NotImplemented
+            held += 1
+            if not same_shape(&view[0], &view[held - 1]):
+                return NotImplemented
+            slots[i] = <real*>view[held - 1].buf
+        n = view[0].len // <Py_ssize_t>sizeof(real)
+        if n <= SMALL:
+            done = update_once(o, <real*>view[0].buf, <const real*>view[1].buf, slots[0], slots[1], n)
+        else:
+            with nogil:
+                done = update_once(o, <real*>view[0].buf, <const real*>view[1].buf, slots[0], slots[1], n)
+        return None if done else NotImplemented
+    finally:
+        while held:
+            held -= 1
+            PyBuffer_Release(&view[held])
+
+
+cdef bint is_other_dtype(object param):
+    """Not of this module's dtype, but maybe of its sibling's."""
+    cdef Py_buffer view
+    if sibling is None or type(param) is ndarray and param.dtype is float_dtype:
+        return False
+    if not look(&view, param, TO_READ):
+        return True
+    PyBuffer_Release(&view)
+    return False
+
+
+def array_sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=False, weight_decay=0.0):
+    cdef Optimizer o
+    cdef double rate, beta, decay
+    if is_other_dtype(param):
+        return sibling.array_sgd_update(param, grad, lr, momentum, velocity, nesterov, weight_decay)
+    if not (not_negative(lr, &rate) and below_one(momentum, &beta) and not_negative(weight_decay, &decay)):
+        return NotImplemented
+    begin(&o, RULE_SGD if beta == 0 else RULE_NESTEROV if nesterov else RULE_MOMENTUM)
+    o.lr = <real>rate
+    o.beta1 = <real>beta
+    o.weight_decay = <real>decay
+    return short_update(&o, param, grad, velocity, None)
+
+
+def array_adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
+    cdef Optimizer o
+    cdef double rate, least, decay
+    if is_other_dtype(param):
+        return sibling.array_adagrad_update(param, grad, lr, squares, eps, weight_decay)
+    if not (not_negative(lr, &rate) and as_eps(eps, &least) and not_negative(weight_decay, &decay)):
+        return NotImplemented
+    begin(&o, RULE_ADAGRAD)
+    o.lr = <real>rate
+    o.eps = <real>least
+    o.weight_decay = <real>decay
+    return short_update(&o, param, grad, squares, None)
+
+
+def array_rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_decay=0.0):
+    cdef Optimizer o
+    cdef double rate, beta, least, decay
+    if is_other_dtype(param):
+        return sibling.array_rmsprop_update(param, grad, lr, squares, rho, eps, weight_decay)
+    if not (not_negative(lr, &rate) and below_one(rho, &beta) and as_eps(eps, &least)
+            and not_negative(weight_decay, &decay)):
+        return NotImplemented
+    begin(&o, RULE_RMSPROP)
+    o.lr = <real>rate
+    o.beta2 = <real>beta
+    o.rest2 = <real>(1 - beta)
+    o.eps = <real>least
+    o.weight_decay = <real>decay
+    return short_update(&o, param, grad, squares, None)
+
+
+def array_adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, beta2=0.999, eps=1e-8,
+                      weight_decay=0.0, decoupled=False):
+    cdef Optimizer o
+    cdef double rate, first, second, least, decay, numbers[RATES]
+    if is_other_dtype(param):
+        return sibling.array_adam_update(param, grad, lr, first_moment, second_moment, step, beta1, beta2, eps,
+                                         weight_decay, decoupled)
+    if not (not_negative(lr, &rate) and below_one(beta1, &first) and below_one(beta2, &second) and as_eps(eps, &least)
+            and not_negative(weight_decay, &decay) and type(step) is int and step >= 1):
+        return NotImplemented
+    begin(&o, RULE_ADAM)
+    o.decoupled = bool(decoupled)
+    o.beta1 = <real>first
+    o.rest1 = <real>(1 - first)
+    o.beta2 = <real>second
+    o.rest2 = <real>(1 - second)
+    o.eps = <real>least
+    o.weight_decay = 0 if o.decoupled else <real>decay
+    rates = rates_of_adam(rate, first, second, step, rate * decay if o.decoupled else 0.0)
+    numbers[:] = [rates[0], rates[1], rates[2]]
+    set_rates(&o, numbers)
+    return short_update(&o, param, grad, first_moment, second_moment)

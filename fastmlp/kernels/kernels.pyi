@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 # C-contiguous arrays of the module's dtype; functions return False, with nothing written, where shapes do
-# not fit or an output shares memory with an input.
+# not fit, an array is not aligned, or an output shares memory with an input.
 Reals = NDArray[Any]
 
 class KernelModule(Protocol):
@@ -15,16 +15,18 @@ class KernelModule(Protocol):
     Engine: Any     # engine.pxi describes it
 
     @staticmethod
-    def dense_forward(y: Reals, x: Reals, w: Reals, b: Reals, activation: int, alpha: float) -> bool: ...
+    def dense_forward(
+        y: Reals, x: Reals, w: Reals, b: Reals | None, activation: int, alpha: float
+    ) -> bool: ...
     @staticmethod
     def dense_backward(
-        dx: Reals,
+        dx: Reals | None,
         dw: Reals,
         db: Reals,
         dy: Reals,
         x: Reals,
         w: Reals,
-        y: Reals,
+        y: Reals | None,
         activation: int,
         alpha: float,
         scratch: Reals,
@@ -69,6 +71,7 @@ class KernelModule(Protocol):
         new_array: Any,
         activation_of: Any,
         activation_codes: dict[str, tuple[int, float]],
+        adam_rates: Any,
         other_dtype: KernelModule | None,
     ) -> None: ...
     @staticmethod
@@ -99,11 +102,56 @@ class KernelModule(Protocol):
     def array_log_softmax(x: Any, *, out: Any = None) -> Any: ...
     @staticmethod
     def array_dense_forward(
-        x: Any, w: Any, b: Any, activation: Any = "identity", *, out: Any = None
+        x: Any, w: Any, b: Any = None, activation: Any = "identity", *, out: Any = None
     ) -> Any: ...
     @staticmethod
     def array_dense_backward(
-        dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None
+        dy: Any,
+        x: Any,
+        w: Any,
+        y: Any = None,
+        activation: Any = "identity",
+        *,
+        out: Any = None,
+        need_dx: Any = True,
+    ) -> Any: ...
+    @staticmethod
+    def array_sgd_update(
+        param: Any,
+        grad: Any,
+        lr: Any,
+        momentum: Any = 0.0,
+        velocity: Any = None,
+        nesterov: Any = False,
+        weight_decay: Any = 0.0,
+    ) -> Any: ...
+    @staticmethod
+    def array_adagrad_update(
+        param: Any, grad: Any, lr: Any, squares: Any, eps: Any = 1e-10, weight_decay: Any = 0.0
+    ) -> Any: ...
+    @staticmethod
+    def array_rmsprop_update(
+        param: Any,
+        grad: Any,
+        lr: Any,
+        squares: Any,
+        rho: Any = 0.99,
+        eps: Any = 1e-8,
+        weight_decay: Any = 0.0,
+    ) -> Any: ...
+    @staticmethod
+    def array_adam_update(
+        param: Any,
+        grad: Any,
+        lr: Any,
+        first_moment: Any,
+        second_moment: Any,
+        step: Any,
+        beta1: Any = 0.9,
+        beta2: Any = 0.999,
+        eps: Any = 1e-8,
+        weight_decay: Any = 0.0,
+        decoupled: Any = False,
     ) -> Any: ...
 
     # Yardsticks.

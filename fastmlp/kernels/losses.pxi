@@ -22,6 +22,12 @@ cdef enum:
 
 cdef double ROW_SUM_TOLERANCE = 1e-3 if sizeof(real) == 4 else 1e-6      # as in fastmlp/checks.py
 
+cdef extern from *:
+    """
+    static inline Py_ssize_t read_once(const Py_ssize_t* p) { return *(const volatile Py_ssize_t*)p; }
+    """
+    Py_ssize_t read_once(const Py_ssize_t* p) noexcept nogil
+
 cdef struct LossRule:
     int code
     real parameter              # label smoothing of cross-entropy, delta of Huber
@@ -31,6 +37,19 @@ cdef struct Targets:
     const Py_ssize_t* labels    # (rows,) class indices, or NULL
     const real* rows            # (rows, n) values
     Py_ssize_t row
+
+
+cdef inline Py_ssize_t label_at(const Targets* t, Py_ssize_t i, Py_ssize_t n) noexcept nogil:
+    """The label of row i. Labels were validated, but another thread may write to them since: what is used as an index
+    is read once, and 0 where it is none."""
+    cdef Py_ssize_t label = read_once(t.labels + i)
+    return label if 0 <= label < n else 0
+
+
+cdef inline real share_of(double weight, double scale) noexcept nogil:
+    """weight * scale, and of a weight above 0 never 0, which would mean that the row counts for nothing."""
+    cdef real share = <real>(weight * scale)
+    return SMALLEST_NORMAL if weight > 0 and not share >= SMALLEST_NORMAL else share
 
 
 # What targets must be --------------------------------------------------------------------------------
@@ -340,7 +359,7 @@ cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const rea
     for i from r0 <= i < r1 by step:
         rows = min(r1 - i, step)
         for j in range(step):
-            factors[j] = 0 if j >= rows else <real>scale if weights == NULL else <real>(weights[i + j] * scale)
+            factors[j] = 0 if j >= rows else <real>scale if weights == NULL else share_of(weights[i + j], scale)
         t = targets.rows + i * targets.row if targets.labels == NULL else NULL
         if few and elements:
             element_few(kind, rule, d + i * row, z + i * row, row, t, targets.row, losses + i, rows, n, factors)
@@ -354,9 +373,10 @@ cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const rea
         elif elements:
             losses[i] = element_row(kind, rule, d + i * row, z + i * row, t, n, factors[0])
         elif kind == LOSS_MULTICLASS_HINGE:
-            losses[i] = multiclass_hinge_row(d + i * row, z + i * row, targets.labels[i], n, factors[0])
+            losses[i] = multiclass_hinge_row(d + i * row, z + i * row, label_at(targets, i, n), n, factors[0])
         elif kind == LOSS_CROSS_ENTROPY and targets.labels != NULL:
-            losses[i] = cross_entropy_row(d + i * row, z + i * row, targets.labels[i], n, rule.parameter, factors[0])
+            losses[i] = cross_entropy_row(d + i * row, z + i * row, label_at(targets, i, n), n, rule.parameter,
+                                          factors[0])
         else:
             losses[i] = distribution_row(kind == LOSS_KL_DIVERGENCE, d + i * row, z + i * row, t, n,
                                          rule.parameter, factors[0])

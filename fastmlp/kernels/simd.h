@@ -253,7 +253,8 @@ FASTMLP_INLINE vec vabs(vec a) { return vfrom_bits(vbits(a) & vset1_int(~SIGN_BI
 /* a >= 0 with the sign of b. */
 FASTMLP_INLINE vec vwith_sign(vec a, vec b) { return vfrom_bits(vbits(a) | (vbits(b) & vset1_int(SIGN_BIT))); }
 
-/* The smaller, the larger of both; NaN if b is NaN. */
+/* a < b ? a : b and a > b ? a : b, to the bit: b where either is NaN, and where both are zeros. What x86 has for it is
+ * that; NEON's own minimum and maximum are something else for NaN and zeros. */
 #if defined(FASTMLP_ISA_avx512) && defined(FASTMLP_REAL_f32)
 FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)_mm512_min_ps((__m512)a, (__m512)b); }
 FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm512_max_ps((__m512)a, (__m512)b); }
@@ -267,11 +268,19 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm256_max_ps((__m256)a, (__
 FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)_mm256_min_pd((__m256d)a, (__m256d)b); }
 FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)_mm256_max_pd((__m256d)a, (__m256d)b); }
 #elif defined(FASTMLP_ISA_neon) && defined(FASTMLP_REAL_f32)
-FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)vminq_f32((float32x4_t)a, (float32x4_t)b); }
-FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)vmaxq_f32((float32x4_t)a, (float32x4_t)b); }
+FASTMLP_INLINE vec vmin(vec a, vec b) {
+    return (vec)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+FASTMLP_INLINE vec vmax(vec a, vec b) {
+    return (vec)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
 #elif defined(FASTMLP_ISA_neon)
-FASTMLP_INLINE vec vmin(vec a, vec b) { return (vec)vminq_f64((float64x2_t)a, (float64x2_t)b); }
-FASTMLP_INLINE vec vmax(vec a, vec b) { return (vec)vmaxq_f64((float64x2_t)a, (float64x2_t)b); }
+FASTMLP_INLINE vec vmin(vec a, vec b) {
+    return (vec)vbslq_f64(vcltq_f64((float64x2_t)a, (float64x2_t)b), (float64x2_t)a, (float64x2_t)b);
+}
+FASTMLP_INLINE vec vmax(vec a, vec b) {
+    return (vec)vbslq_f64(vcgtq_f64((float64x2_t)a, (float64x2_t)b), (float64x2_t)a, (float64x2_t)b);
+}
 #else
 FASTMLP_INLINE vec vmin(vec a, vec b) { return vselect(vless(a, b), a, b); }
 FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }

@@ -8,13 +8,14 @@ import numpy as np
 
 from fastmlp.activations import BY_NAME, resolve
 from fastmlp.kernels import module
+from fastmlp.optimizers import adam_rates
 
 Array = np.ndarray
 KERNELS = {"f": module("float32"), "d": module("float64")}
 SHORT = KERNELS["f"]        # short ways in, written in C: float32 first, then float64
 _CODES = {name: (cls.code, cls().alpha) for name, cls in BY_NAME.items()}
-KERNELS["f"].introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, KERNELS["d"])
-KERNELS["d"].introduce(np.ndarray, np.dtype("float64"), np.empty, resolve, _CODES, None)
+KERNELS["f"].introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, KERNELS["d"])
+KERNELS["d"].introduce(np.ndarray, np.dtype("float64"), np.empty, resolve, _CODES, adam_rates, None)
 DECLINE = (TypeError, ValueError, AttributeError, KeyError, IndexError, BufferError, OverflowError)
 
 

@@ -30,20 +30,25 @@ class Scratch(threading.local):
 _scratch = Scratch()
 
 
-def dense_backward(dy: Any, x: Any, w: Any, y: Any, activation: Any = "identity", *, out: Any = None) -> Any:
-    short = SHORT.array_dense_backward(dy, x, w, y, activation, out=out)
+def dense_backward(dy: Any, x: Any, w: Any, y: Any = None, activation: Any = "identity", *, out: Any = None,
+                   need_dx: Any = True) -> Any:
+    short = SHORT.array_dense_backward(dy, x, w, y, activation, out=out, need_dx=need_dx)
     if short is not NotImplemented:
         return short
     try:
         f = resolve(activation)
-        if not f.from_output:
+        if not f.from_output or type(need_dx) is not bool:
             return NotImplemented
         if out is None:
-            out = np.empty(x.shape, x.dtype), np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
+            dx = np.empty(x.shape, x.dtype) if need_dx else None
+            out = dx, np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
         dx, dw, db = out
+        if dx is not None and not need_dx:
+            return NotImplemented
+        optional = [array for array in (y, dx) if array is not None]
         kernels = KERNELS[x.dtype.char]
         scratch = _scratch.of(x.dtype, kernels.dense_backward_scratch(*x.shape, w.shape[1]))
-        if plain(dy, x, w, y, dx, dw, db) and kernels.dense_backward(
+        if plain(dy, x, w, dw, db, *optional) and kernels.dense_backward(
                 dx, dw, db, dy, x, w, y, f.code, f.alpha, scratch):
             return dx, dw, db
     except DECLINE:

@@ -1,5 +1,10 @@
 """Functions element by element and along the last axis; derivatives are in terms of the output y, those of
-GELU and SiLU in terms of the input x."""
+GELU and SiLU in terms of the input x.
+
+NaN stays NaN, forward and backward, with one exception: where y is NaN the derivative of ReLU is 0, as
+everywhere that y is not above 0. A zero has the sign that the formula gives it, on every processor: ReLU, and
+the others that are x or nearly so around 0, keep -0.
+"""
 from __future__ import annotations
 
 import math
@@ -22,6 +27,8 @@ def log(x, *, out=None):
 
 @quiet
 def relu(x, *, out=None):
+    if (x == 0).any():              # which of two zeros is the larger one depends on the processor
+        return assign(out, np.where(x < 0, x.dtype.type(0), x))
     return np.maximum(x, 0, out=or_new(out, x.shape, x.dtype))
 
 
@@ -72,17 +79,17 @@ def elu_backward(dy, y, alpha=1.0, *, out=None):
     return assign(out, np.where(y > 0, dy, dy * (y + y.dtype.type(alpha))))
 
 
-SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+SELU_SCALE, SELU_FLOOR = 1.0507009873554805, 1.7580993408473768     # s and s a
 
 
 @quiet
 def selu(x, *, out=None):
-    return assign(out, np.where(x > 0, SELU_SCALE * x, SELU_SCALE * SELU_ALPHA * np.expm1(x)))
+    return assign(out, np.where(x > 0, SELU_SCALE * x, SELU_FLOOR * np.expm1(x)))
 
 
 @quiet
 def selu_backward(dy, y, *, out=None):
-    return np.multiply(dy, np.where(y > 0, y.dtype.type(SELU_SCALE), y + SELU_SCALE * SELU_ALPHA),
+    return np.multiply(dy, np.where(y > 0, y.dtype.type(SELU_SCALE), y + SELU_FLOOR),
                        out=or_new(out, dy.shape, dy.dtype))
 
 
@@ -133,7 +140,7 @@ def gated(x, distribution, out):
 def gated_slope(x, distribution):
     a = np.minimum(np.abs(x), x.dtype.type(_FAR))
     below, density = distribution(a)
-    slope = below - a * density
+    slope = -(a * density - below)              # far below 0 it is -0: it comes from there
     return np.where(x < 0, slope, 1 - slope)
 
 

@@ -12,7 +12,7 @@ from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import Optimizer
 
 from ._common import quiet, sum_rows
-from .activations import activate, slope
+from .activations import activate, derivative, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
@@ -104,7 +104,7 @@ class Engine:
         x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
         if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
             targets = targets.astype(dtype, copy=False)
-        inputs, slopes, normalised = [], [], []         # of every layer, for the backward pass
+        inputs, outputs, normalised = [], [], []        # of every layer, for the backward pass
         for i, layer in enumerate(self._layers):
             inputs.append(x)
             z = x @ parameters.weights[i]
@@ -118,14 +118,18 @@ class Engine:
                 z, x_hat = normalise(z, mean, variance, layer.batch_norm.epsilon, parameters.scales[i],
                                      parameters.biases[i])
                 normalised.append((x_hat, variance))
-            slopes.append(slope(z, layer.activation))
+            kept = slope(z, layer.activation) if layer.keeps_slope else None
             x = activate(z, layer.activation)
             if layer.dropout:
                 mask = dropout_mask(layer.dropout, self.seed, self.global_step, i, *x.shape, dtype)
-                x, slopes[i] = x * mask, slopes[i] * mask
+                x, kept = x * mask, kept * mask
+            outputs.append(x if kept is None else kept)
         loss, d = loss_and_gradient(self._loss, x, targets, weights) if len(x) else (0.0, x)
         for i in reversed(range(len(self._layers))):
-            d = d * slopes[i]
+            if self._layers[i].keeps_slope:
+                d = d * outputs[i]
+            else:
+                d = derivative(d, outputs[i], self._layers[i].activation)
             if normalised[i] is None:
                 gradients.biases[i][...] = sum_rows(d)
             else:

@@ -10,19 +10,22 @@ from .activations import activate, derivative
 
 
 @quiet
-def dense_forward(x, w, b, activation="identity", *, out=None):
+def dense_forward(x, w, b=None, activation="identity", *, out=None):
     """y = act(x w + b)"""
     y = np.matmul(x, w, out=or_new(out, (x.shape[0], w.shape[1]), x.dtype))
-    y += b
+    if b is not None:
+        y += b
     return activate(y, resolve(activation))
 
 
 @quiet
-def dense_backward(dy, x, w, y, activation="identity", *, out=None):
+def dense_backward(dy, x, w, y=None, activation="identity", *, out=None, need_dx=True):
     """dz = act'(z) dy;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows"""
-    dx, dw, db = out or (np.empty(a, x.dtype) for a in (x.shape, w.shape, w.shape[1:]))
+    dx, dw, db = out or (np.empty(x.shape, x.dtype) if need_dx else None, np.empty(w.shape, x.dtype),
+                         np.empty(w.shape[1:], x.dtype))
     dz = derivative(dy, y, resolve(activation))
-    np.matmul(dz, w.T, out=dx)
+    if dx is not None:
+        np.matmul(dz, w.T, out=dx)
     np.matmul(x.T, dz, out=dw)
     np.sum(dz, axis=0, out=db)
     return dx, dw, db

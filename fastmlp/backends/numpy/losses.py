@@ -36,10 +36,13 @@ def loss_and_gradient(loss, outputs, targets, weights=None, *, out=None):
         gradient /= outputs.size // n
     if weights is None:
         return float(values.mean()), np.divide(gradient, n, out=or_new(out, outputs.shape, outputs.dtype))
+    counts = weights > 0
     share = weights / (weights.sum() or 1)      # a batch of weights 0 has loss 0
-    column = share.astype(outputs.dtype).reshape(n, *(1,) * (outputs.ndim - 1))
+    smallest = np.finfo(outputs.dtype).smallest_normal          # a row that counts has a share, however small
+    column = np.where(counts, np.maximum(share.astype(outputs.dtype), smallest), outputs.dtype.type(0))
+    column = column.reshape(n, *(1,) * (outputs.ndim - 1))
     gradient = np.where(column != 0, gradient * column, column)     # weight 0 is 0, whatever the row holds
-    return float(np.where(weights != 0, values * share, 0).sum()), assign(out, gradient)
+    return float(np.where(counts, values * share, 0).sum()), assign(out, gradient)
 
 
 # Of classes: the losses of the rows (n,), and their gradients (n, C) -----------------------------------
