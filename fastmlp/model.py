@@ -45,6 +45,20 @@ class Gradients(Guarded):
         self.__dict__.update(weights=parameters.weights, biases=parameters.biases, scales=parameters.scales)
 
 
+def _current(name: str) -> Any:
+    """A property: arrays of a model, as they are between two runs of the engine, too."""
+    def get(self: MLP) -> Arrays:
+        if "_engine" in self.__dict__:
+            self._engine.write_back()
+        arrays: Arrays = self.__dict__[name]
+        return arrays
+
+    def store(self: MLP, arrays: Arrays) -> None:
+        self.__dict__[name] = arrays
+
+    return property(get, store)
+
+
 class MLP(Guarded):
     """A multi-layer perceptron: y_0 = x, y_i = f_i(y_{i-1} w_i + b_i), and a loss on the last y.
 
@@ -159,6 +173,8 @@ class MLP(Guarded):
                 f"dtype={self.dtype.name!r}{more})")
 
     # Attributes and copies ---------------------------------------------------------------------------
+
+    weights, biases, scales, running_means, running_variances = map(_current, state.KINDS)
 
     def _idle(self, name: str) -> None:
         """Raises RuntimeError where an assignment would meet a training step."""
@@ -423,6 +439,7 @@ class MLP(Guarded):
                                 f"{type(validation_data).__name__}")
             Xv, yv, weights_v = validation_data = (*validation_data, None)[:3]
             self._samples("validation_data X", Xv, "validation_data y", yv, weights_v, None)
+        self._check_statistics(weights, len(X), batch_size)
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
         with self._lock.take(runs=False):
@@ -450,6 +467,7 @@ class MLP(Guarded):
         """
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
+        self._check_statistics(weights, len(X), len(X))
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._lock.take():
             optimizer._begin(self)
@@ -482,6 +500,7 @@ class MLP(Guarded):
         (0.0, 0.0)
         """
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
+        self._check_statistics(weights, len(X), len(X))
         gradients = self._parameters.like()
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._lock.take():
@@ -533,6 +552,15 @@ class MLP(Guarded):
         checks.has_samples(name_X, X)
         return X, *losses.targets_and_weights(
             self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight, class_weight)
+
+    def _check_statistics(self, weights: Array | None, rows: int, batch_size: int) -> None:
+        """Raises ValueError where batch normalisation would see nothing but batches of a single row."""
+        if any(self.batch_norm):
+            counted = rows if weights is None else int(np.count_nonzero(weights))
+            if min(counted, batch_size) == 1:
+                what = "batch_size: expected at least 2" if counted > 1 else "X: expected at least 2 rows"
+                raise ValueError(f"{what} with batch normalisation, got 1: the variance over a single row is "
+                                 "0, whatever it holds")
 
     def _metrics(self, names: Any) -> dict[str, Callable[[Array, Array], float]]:
         """Functions by name; what fits the loss, if none are given."""

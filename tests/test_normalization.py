@@ -4,6 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from conftest import assert_gradients
+from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp
 from fastmlp import MLP, SGD, BatchNorm, backends
@@ -95,13 +96,6 @@ def test_a_row_alone_or_among_others(dtype, rng):
     np.testing.assert_array_equal(model.forward(X[3:10]), together[3:10])
 
 
-def test_a_batch_of_one_row(backend, rng):
-    X, y = data(rng, n=1)
-    model = MLP([9, 8, 3], batch_norm=True, seed=0)
-    assert np.isfinite(model.train_step(X, y, SGD(0.1)))
-    assert all(np.isfinite(w).all() for w in model.weights)
-
-
 def test_it_learns_where_signals_are_badly_scaled(backend, rng):
     """Inputs a thousand times too large: normalisation makes nothing of it."""
     X, y = data(rng, n=200)
@@ -123,3 +117,42 @@ def test_bad_settings(value, error, words):
 def test_bad_numbers(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         BatchNorm(**options)
+
+
+# Batches of a single row ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("n", [129, 257])
+def test_a_last_batch_of_one_row_leaves_the_statistics_alone(n, backend, dtype, rng):
+    X, y = rng.standard_normal((n, 6)), rng.integers(0, 2, n)
+    one, two = (MLP([6, 16, 2], batch_norm=True, dtype=dtype, seed=0) for _ in range(2))
+    one.fit(X, y, epochs=1, batch_size=128, optimizer=SGD(0.0), shuffle=False, progress=False)
+    two.fit(X[:n - 1], y[:n - 1], epochs=1, batch_size=128, optimizer=SGD(0.0), shuffle=False, progress=False)
+    assert_array_equal(one.running_means[0], two.running_means[0])
+    assert_array_equal(one.running_variances[0], two.running_variances[0])
+
+
+def test_the_running_variance_is_the_unbiased_one(backend, dtype, rng):
+    X = rng.standard_normal((5, 3)).astype(dtype)
+    model = MLP([3, 8, 2], batch_norm=BatchNorm(momentum=1.0), dtype=dtype, seed=0)
+    model.train_step(X, np.zeros(5, int), SGD(0.0))
+    z = X.astype(float) @ model.weights[0]
+    assert_allclose(model.running_variances[0], z.var(axis=0, ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("call", [
+    lambda model, X, y: model.fit(X, y, batch_size=1, progress=False),
+    lambda model, X, y: model.fit(X[:1], y[:1], progress=False),
+    lambda model, X, y: model.fit(X, y, sample_weight=[0, 0, 3, 0], progress=False),
+    lambda model, X, y: model.train_step(X[:1], y[:1], SGD(0.1)),
+    lambda model, X, y: model.train_step(X, y, SGD(0.1), sample_weight=[0, 0, 3, 0]),
+    lambda model, X, y: model.loss_and_gradients(X[:1], y[:1]),
+], ids=["batch_size", "one row", "one that counts", "step", "step that counts", "gradients"])
+def test_nothing_but_batches_of_one_row(call, backend, rng):
+    X, y = rng.standard_normal((4, 3)), np.array([0, 1, 0, 1])
+    model = MLP([3, 8, 2], batch_norm=True, seed=0)
+    before = [w.copy() for w in (*model.weights, model.running_variances[0])]
+    with pytest.raises(ValueError, match="expected at least 2.* with batch normalisation"):
+        call(model, X, y)
+    for was, now in zip(before, (*model.weights, model.running_variances[0])):
+        assert_array_equal(was, now)
+    model.predict(X[:1])

@@ -255,12 +255,14 @@ def map_derivative(real[::1] dx, const real[::1] dy, const real[::1] y, int kind
 # Along rows ----------------------------------------------------------------------------------------
 
 cdef void softmax_rows(real* y, const real* x, Py_ssize_t m, Py_ssize_t n, bint logarithm) noexcept nogil:
+    cdef fp_mode callers = enter_kernel_mode()
     cdef Py_ssize_t i
     for i in range(m):
         if logarithm:
             log_softmax_row(y + i * n, x + i * n, n)
         else:
             softmax_row(y + i * n, x + i * n, n)
+    leave_kernel_mode(callers)
 
 
 def softmax(real[:, ::1] y, const real[:, ::1] x, bint logarithm):
@@ -308,6 +310,7 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
     cdef Targets targets
     cdef LossRule rule
     cdef real losses[64]
+    cdef fp_mode callers
     cdef const double* w = NULL
     cdef double total = 0, total_weight = 0
     if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n or (rows is None) == (labels is None):
@@ -353,6 +356,7 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
     else:
         total_weight = m
     with nogil:
+        callers = enter_kernel_mode()
         for i from 0 <= i < m by 64:
             loss_rows(&rule, &d[i, 0], &z[i, 0], n, &targets, losses, 0, min(64, m - i), n, w, 1 / total_weight)
             for j in range(min(64, m - i)):
@@ -363,6 +367,7 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
                 targets.labels += 64
             else:
                 targets.rows += 64 * n
+        leave_kernel_mode(callers)
     return total / total_weight
 
 
