@@ -29,6 +29,8 @@ def loss_and_gradient(loss, outputs, targets, weights=None, *, out=None):
         return value, assign(out, gradient)
     n = len(outputs) if outputs.ndim else 1
     if loss.name in _OF_CLASSES:
+        if targets.ndim == 1:       # a copy: NumPy does not survive another thread that writes to its indices
+            targets = targets.copy()
         values, gradient = _OF_CLASSES[loss.name](loss, outputs, targets)
     else:
         values, gradient = _OF_ELEMENTS[loss.name](loss, outputs, targets)
