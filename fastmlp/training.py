@@ -27,7 +27,7 @@ Totals = tuple[float, float]    # losses, each times its weight, and weights of 
 
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
 STORE_SECONDS = 1.0             # how long it may keep the weights to itself within an epoch
-CONVERTED_ROWS = 1024           # rows of a dtype that the engine does not read, converted at a time
+CONVERTED_ROWS = 512            # rows of a dtype that the engine does not read, converted at a time
 
 
 class History(dict[str, "list[float]"]):
@@ -154,8 +154,8 @@ class Training:
             if readable:
                 totals = train(self.model, samples, step, stop, self.optimizer, totals, store)
             else:
-                part = self._part(step * batch_size, seen)
-                totals = train(self.model, part, 0, stop - step, self.optimizer, totals, store)
+                totals = train(self.model, self._part(step * batch_size, seen), 0, stop - step,
+                               self.optimizer, totals, store)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
