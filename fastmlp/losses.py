@@ -65,6 +65,11 @@ class Loss:
         """The number that the kernels need beside the code."""
         return 0.0
 
+    @property
+    def takes_all_labels(self) -> bool:
+        """Whether every class index counts: none is to be ignored."""
+        return True
+
     def pos_weights(self, outputs: int, dtype: Any) -> Array | None:
         """What a positive label weighs, for each of the outputs; None for 1."""
         return None
@@ -172,6 +177,10 @@ class CrossEntropy(Loss):
     @property
     def parameter(self) -> float:
         return self.label_smoothing
+
+    @property
+    def takes_all_labels(self) -> bool:
+        return self.ignore_index is None
 
     def check_targets(self, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any]
                       ) -> tuple[Array, Array | None]:

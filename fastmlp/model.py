@@ -548,6 +548,8 @@ class MLP(Guarded):
     def _samples(self, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike, sample_weight: Any,
                  class_weight: Any) -> tuple[Array, Array, Array | None]:
         """X, targets and weights as the engine takes them; raises for what does not fit."""
+        if sample_weight is None and class_weight is None and self._engine.takes(X, y):
+            return X, y, None       # type: ignore[return-value]
         X = checks.table(name_X, X, self.layers[0])
         checks.has_samples(name_X, X)
         return X, *losses.targets_and_weights(

@@ -24,7 +24,6 @@ class Layer:
         return self.dropout > 0 or not self.activation.from_output
 
 
-@dataclass(frozen=True)
 class Samples:
     """What a run trains on; it has been checked.
 
@@ -36,11 +35,14 @@ class Samples:
     batch_size  samples of a step; the last one may have fewer
     """
 
-    x: Any
-    targets: Any
-    weights: Any = None
-    order: Any = None
-    batch_size: int = 1
+    __slots__ = ("batch_size", "order", "targets", "weights", "x")
+
+    def __init__(self, x: Any, targets: Any, weights: Any = None, order: Any = None, batch_size: int = 1) -> None:
+        self.x = x
+        self.targets = targets
+        self.weights = weights
+        self.order = order
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         return len(self.x) if self.order is None else len(self.order)

@@ -81,6 +81,7 @@ class State:
     step: int
     slots: dict[str, Parameters]
     schedule: dict[str, float] | None = None
+    rates: Any = None           # what an engine has prepared of `Optimizer.rates`, for itself
 
     def copy(self) -> State:
         return State(self.step, {name: slot.copy() for name, slot in self.slots.items()},
@@ -115,6 +116,7 @@ class Optimizer(Guarded):
 
     slots: ClassVar[tuple[str, ...]] = ()
     full_batch: ClassVar[bool] = False      # takes no steps, but minimises (LBFGS)
+    version: int                            # of the settings: another number after every assignment
     decoupled: ClassVar[bool] = False       # weight decay acts on the weights and not on the gradient
     beta1 = beta2 = 0.0
     eps = 1.0
@@ -148,6 +150,10 @@ class Optimizer(Guarded):
         self.clip_norm: float | None = clip_norm
         self.decay_biases: bool = decay_biases
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self.__dict__["version"] = self.__dict__.get("version", 0) + 1
+
     def _new_rate(self, lr: Any) -> Rate:
         lr = lr if callable(lr) else checks.number("lr", lr, low=0.0)
         if lr is not getattr(self, "lr", None):
@@ -173,13 +179,13 @@ class Optimizer(Guarded):
         """Of a step; not with LBFGS."""
         raise TypeError(f"optimizer: {type(self).__name__} has no rule for a minibatch")
 
-    def _rule(self) -> Settings:
+    def rule(self) -> Settings:
         """All that does not change from step to step."""
         return Settings(self._formula(), self.beta1, self.beta2, self.eps, self.weight_decay, self.l1,
                         math.inf if self.clip_value is None else self.clip_value, self.decoupled,
                         self.decay_biases)
 
-    def _state(self, parameters: Parameters) -> State:
+    def state_of(self, parameters: Parameters) -> State:
         """The state of these parameters, live; zeros at first."""
         state = self._states.get(parameters.identity)
         if state is None:
@@ -244,6 +250,11 @@ class Optimizer(Guarded):
         if isinstance(self.lr, Schedule):
             self.lr.observe(value)
 
+    @property
+    def rates_are_fixed(self) -> bool:
+        """Whether the rates of all steps are known: no state and no function of the user's decides them."""
+        return not callable(self.lr) or isinstance(self.lr, Schedule) and self.lr.fixed
+
     # State, read and written -------------------------------------------------------------------------
 
     def get_state(self, model: MLP) -> dict[str, Array]:
@@ -257,7 +268,7 @@ class Optimizer(Guarded):
         >>> list(SGD(0.1, momentum=0.9).get_state(MLP([4, 3])))
         ['step', 'velocity.weights.0', 'velocity.biases.0']
         """
-        state = self._state(model._parameters)
+        state = self.state_of(model._parameters)
         result: dict[str, Array] = {"step": np.array(state.step)}
         for slot, arrays in state.slots.items():
             for name, array in _named(arrays):
@@ -280,7 +291,7 @@ class Optimizer(Guarded):
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected a dict of arrays, got {type(state).__name__}")
-        own = self._state(model._parameters)
+        own = self.state_of(model._parameters)
         wanted = {f"{slot}.{name}": (slot, array) for slot, arrays in own.slots.items()
                   for name, array in _named(arrays)}
         of_schedule = dict(self.lr.get_state()) if isinstance(self.lr, Schedule) else {}
@@ -438,7 +449,7 @@ class SGD(Optimizer):
 
     def velocity(self, parameters: Parameters) -> Parameters | None:
         """The velocity of these parameters, live; None without momentum."""
-        return self._state(parameters).slots.get("velocity")
+        return self.state_of(parameters).slots.get("velocity")
 
 
 def _eps(optimizer: Optimizer, value: Any) -> float:
@@ -734,7 +745,7 @@ class LBFGS(Optimizer):
         arrays, slopes = dict(_named(trial)), dict(_named(gradients))
         decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
                                         or self.decay_biases else 0.0) for name, array in arrays.items()])
-        state = self._state(parameters)
+        state = self.state_of(parameters)
         last = math.nan
         finite = True
         losses: list[float] = []

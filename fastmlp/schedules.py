@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ReferenceType, ref
 
 import numpy as np
@@ -45,6 +45,8 @@ class Schedule:
     A schedule with state may be shared: it goes on where it was with each optimizer and model, one after
     another; a training that would use it while it serves another raises RuntimeError.
     """
+
+    fixed: ClassVar[bool] = False       # whether rates depend on the step alone, and on no code of the user's
 
     def __call__(self, step: int) -> float:
         return float(self.values(checks.integer("step", step, low=0), 1)[0])
@@ -162,6 +164,7 @@ class Constant(Schedule):
     0.1
     """
 
+    fixed = True
     lr: float
 
     def __post_init__(self) -> None:
@@ -190,6 +193,7 @@ class Step(Schedule):
     [1.0, 0.5, 0.5, 0.5, 0.25]
     """
 
+    fixed = True
     lr: float
     every: int | Sequence[int]
     factor: float = 0.1
@@ -227,6 +231,7 @@ class Exponential(Schedule):
     0.5
     """
 
+    fixed = True
     lr: float
     factor: float
     steps: int = 1
@@ -256,6 +261,7 @@ class InverseScaling(Schedule):
     [1.0, 0.5, 0.1]
     """
 
+    fixed = True
     lr: float
     power: float = 0.5
 
@@ -288,6 +294,7 @@ class Cosine(Schedule):
     array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146, 1.   ])
     """
 
+    fixed = True
     lr: float
     steps: int
     low: float = 0.0
@@ -339,6 +346,7 @@ class OneCycle(Schedule):
     [0.04, 1.0, 0.0]
     """
 
+    fixed = True
     lr: float
     steps: int
     warm_up: float = 0.3
@@ -378,6 +386,10 @@ class WarmUp(Schedule):
 
     steps: int
     then: float | Schedule | Callable[[int], float]
+
+    @property
+    def fixed(self) -> bool:  # type: ignore[override]
+        return not callable(self.then) or isinstance(self.then, Schedule) and self.then.fixed
 
     def __post_init__(self) -> None:
         _integer(self, "steps", low=0)

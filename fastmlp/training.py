@@ -25,6 +25,7 @@ Array = NDArray[Any]
 Callback = Callable[["MLP", int, "dict[str, float]"], Any]
 Totals = tuple[float, float]    # losses, each times its weight, and weights of the samples seen
 
+SLOWEST = 1e9                   # operations a second that any machine makes: how the first run is measured
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
 STORE_SECONDS = 1.0             # how long it may keep the weights to itself within an epoch
 CONVERTED_ROWS = 512            # rows of a dtype that the engine does not read, converted at a time
@@ -65,6 +66,8 @@ class Training:
         self.callbacks = callbacks
         self.metrics = metrics
         self.history = History(loss=[], samples_per_second=[])
+        weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
+        self._operations = 6 * weights * samples.batch_size         # of a step, about
 
     def run(self, epochs: int, progress: bool) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
@@ -141,7 +144,8 @@ class Training:
         n, batch_size = len(samples), samples.batch_size
         steps = -(-n // batch_size)
         readable = checks.is_readable(samples.x)
-        totals, step, run, most, seconds = (0.0, 0.0), 0, 1, steps, 0.0
+        totals, step, most, seconds = (0.0, 0.0), 0, steps, 0.0
+        run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
         stored = time.perf_counter()
         if not readable:
             most = max(1, CONVERTED_ROWS // batch_size)

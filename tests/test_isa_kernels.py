@@ -179,7 +179,7 @@ def test_unaligned_arrays_are_declined(module, rng):
         (module.loss_of_rows,
          [square, square, one_hot, None, weights, BINARY_CROSS_ENTROPY, 0.0, vector], ()),
         (module.update_arrays, [vector, vector, vector, vector],
-         (optimizer.rates(2, 1)[0], optimizer._rule(), False)),
+         (optimizer.rates(2, 1)[0], optimizer.rule(), False)),
     ]
     for function, arrays, rest in calls:
         arrays = [a.copy() if isinstance(a, np.ndarray) else a for a in arrays]
@@ -423,7 +423,7 @@ def update(module, optimizer, param, grad, slots):
     """The third step of an optimizer on one array of weights."""
     first, second = [*slots, None, None][:2]
     rates = optimizer.rates(2, 1)[0]
-    return module.update_arrays(param, grad, first, second, rates, optimizer._rule(), False)
+    return module.update_arrays(param, grad, first, second, rates, optimizer.rule(), False)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=repr)

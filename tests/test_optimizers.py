@@ -100,7 +100,7 @@ def step(where, optimizer, param, grad, slots, rates, is_bias=False):
         return
     two = (*(slot.reshape(-1) for slot in slots.values()), None, None)[:2]
     assert kernels.load(where, param.dtype.name).update_arrays(
-        param.reshape(-1), grad.reshape(-1), *two, tuple(rates), optimizer._rule(), is_bias)
+        param.reshape(-1), grad.reshape(-1), *two, tuple(rates), optimizer.rule(), is_bias)
 
 
 def tolerance(dtype):
@@ -159,7 +159,7 @@ def test_same_bits_on_every_isa(rule, settings, dtype, rng):
             for i in range(0, 203, length):                     # in pieces: lanes do not know of each other
                 part = slice(i, i + length)
                 two = (*(slot[part] for slot in slots), None, None)[:2]
-                assert module.update_arrays(param[part], grad[part], *two, tuple(rates), optimizer._rule(),
+                assert module.update_arrays(param[part], grad[part], *two, tuple(rates), optimizer.rule(),
                                             False)
         results.append(np.concatenate([param, *slots]).tobytes())
     assert len(set(results)) == 1
@@ -172,7 +172,7 @@ def test_kernel_refuses(isa, dtype):
     buffer = np.arange(40, dtype=dtype)
     before, rates = buffer.copy(), (0.1, 1.0, 0.0)
     a, b, c, d, close = buffer[:8], buffer[8:16], buffer[16:24], buffer[24:32], buffer[4:12]
-    adam, momentum = Adam()._rule(), SGD(0.1, momentum=0.9)._rule()
+    adam, momentum = Adam().rule(), SGD(0.1, momentum=0.9).rule()
     for arrays in [(a, b[:7], c, d), (a, b, c[:7], d), (a, b, c, d[:7]), (a, b, c, None), (a, b, None, d),
                    (a, close, c, d), (a, b, close, d), (a, b, c, close), (a, b, c, c), (a, b, c, b),
                    (a, a, c, d)]:
@@ -306,7 +306,7 @@ def test_norm_scale(dtype):
 
 def some_state(optimizer, model, rng, step=7):
     """Numbers that could have been left by training."""
-    state = optimizer._state(model._parameters)
+    state = optimizer.state_of(model._parameters)
     state.step = step
     for parameters in state.slots.values():
         for array in (*parameters.weights, *parameters.biases):
@@ -331,7 +331,7 @@ def test_state_round_trip(rule, dtype, rng, tmp_path):
     for name in saved:
         assert again[name].dtype == saved[name].dtype
         assert_array_equal(again[name], saved[name])
-    assert other._state(two._parameters).step == 7
+    assert other.state_of(two._parameters).step == 7
     for name, array in saved.items():                           # copies: neither side is aliased
         array[...] = 0
         assert name == "step" or optimizer.get_state(one)[name].all()
@@ -444,7 +444,7 @@ def test_training_follows_the_formula(rule, settings, backend, rng):
         model.train_step(X, y, optimizer)
     for (kind, i), hand in hands.items():
         assert_allclose(getattr(model, kind)[i], hand.p, rtol=1e-9, atol=1e-11)
-        slots = optimizer._state(model._parameters).slots.values()
+        slots = optimizer.state_of(model._parameters).slots.values()
         for slot, expected in zip(slots, hand.slots(), strict=True):
             assert_allclose(getattr(slot, kind)[i], expected, rtol=1e-8, atol=1e-11)
     assert optimizer.get_state(model)["step"] == 6
@@ -466,7 +466,7 @@ def test_backends_agree(rule, settings, dtype, rng):
         pads = model._parameters.buffer.copy()
         size = sum(np.count_nonzero(a) for a in (*model.weights, *model.biases))
         assert np.count_nonzero(pads) == size                   # nothing but parameters
-        for slot in optimizer._state(model._parameters).slots.values():
+        for slot in optimizer.state_of(model._parameters).slots.values():
             assert np.count_nonzero(slot.buffer) == sum(map(np.count_nonzero, (*slot.weights, *slot.biases)))
     for one, two in zip(models[0].weights, models[1].weights, strict=True):
         assert_allclose(one, two, rtol=1e-2, atol=2e-3 if dtype == np.float32 else 1e-9)
@@ -559,7 +559,7 @@ def test_codes_are_those_of_the_kernels():
     """The stored gradient, by its number: what the engine asks for gradients with."""
     assert [int(formula) for formula in Formula] == list(range(7))
     assert tuple(Settings()) == (0, 0.0, 0.0, 1.0, 0.0, 0.0, math.inf, False, False)
-    assert {optimizer._rule().formula for optimizer in RULES.values()} == set(Formula) - {Formula.GRADIENT}
+    assert {optimizer.rule().formula for optimizer in RULES.values()} == set(Formula) - {Formula.GRADIENT}
 
 
 # L-BFGS ---------------------------------------------------------------------------------------------------
@@ -645,7 +645,7 @@ def test_lbfgs_max_iter(rng):
 
 def test_lbfgs_takes_no_steps():
     with pytest.raises(TypeError, match="LBFGS"):
-        LBFGS()._rule()
+        LBFGS().rule()
     assert LBFGS.full_batch and not Optimizer.full_batch
 
 

@@ -1,7 +1,5 @@
 # The engine: what Python holds of a network, and its calls.
 
-from os import getpid
-
 from cpython.object cimport PyObject
 from libc.math cimport frexp, ldexp, sqrt
 from libc.stdlib cimport calloc, free, malloc
@@ -11,6 +9,7 @@ from fastmlp.kernels cimport _team
 
 cdef extern from "memory.h" nogil:
     void prefer_large_pages(void* start, size_t bytes)
+    long process_id()
 
 cdef extern from "fpmode.h" nogil:
     ctypedef int fp_mode
@@ -81,7 +80,70 @@ cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil
 
 
 cdef bint same_objects(tuple a, tuple b):
-    return a is not None and b is not None and len(a) == len(b) and all([one is two for one, two in zip(a, b)])
+    cdef int i
+    if b is None or len(a) != len(b):
+        return False
+    for i in range(len(a)):
+        if a[i] is not b[i]:
+            return False
+    return True
+
+
+cdef inline bint takes_labels(int loss) noexcept nogil:
+    return loss == LOSS_CROSS_ENTROPY or loss == LOSS_MULTICLASS_HINGE
+
+
+cdef inline bint takes_rows(int loss) noexcept nogil:
+    return loss != LOSS_MULTICLASS_HINGE
+
+
+cdef bint is_of_indices(const Py_buffer* view):
+    """A vector of intp, as Python gives its format; contiguous."""
+    return (view.ndim == 1 and view.itemsize == sizeof(Py_ssize_t) and view.format != NULL
+            and view.format[0] in b"lq" and view.format[1] == 0
+            and (view.shape[0] <= 1 or view.strides == NULL or view.strides[0] == sizeof(Py_ssize_t)))
+
+
+cdef const void* indices_of(const Py_buffer* view) except NULL:
+    if not is_of_indices(view):
+        raise TypeError("expected a contiguous vector of intp")
+    return view.buf
+
+
+cdef bint is_of_reals(const Py_buffer* view):
+    return view.format != NULL and view.format[0] == (c"f" if sizeof(real) == 4 else c"d") and view.format[1] == 0
+
+
+cdef class UpdateRule:
+    """An update rule as the kernels take it: fastmlp.optimizers.Settings, and the largest norm of all gradients, 0 for
+    any."""
+    cdef Optimizer weights
+    cdef Optimizer biases
+    cdef double clip_norm
+
+    def __cinit__(self, settings, double clip_norm):
+        set_rule(&self.weights, settings, False)
+        set_rule(&self.biases, settings, True)
+        self.clip_norm = clip_norm
+
+
+cdef class Rates:
+    """Rows of Optimizer.rates, (count, RATES), of steps from `first` on."""
+    cdef const double[:, :] rows
+    cdef readonly Py_ssize_t first
+    cdef readonly Py_ssize_t last
+    cdef Py_ssize_t row                 # from a step to the next: 0 where all are alike
+
+    def __cinit__(self, const double[:, :] rows, Py_ssize_t first):
+        self.rows = rows
+        self.first = first
+        self.last = first + rows.shape[0]
+        self.row = rows.strides[0] // <Py_ssize_t>sizeof(double)
+
+    cdef const double* at(self, Py_ssize_t step, Py_ssize_t count) except NULL:
+        if not self.first <= step <= self.last - count:
+            raise ValueError(f"rates: expected those of {count} steps from {step} on, got {self.first} to {self.last}")
+        return &self.rows[step - self.first, 0]
 
 
 cdef class Engine:
@@ -94,6 +156,7 @@ cdef class Engine:
     offsets         where weights, biases and scales of every layer begin (scales: -1 without normalisation)
     statistics      flat buffer of running means and variances
     places          where they begin there, for every layer with normalisation
+    loss            (code, parameter, pos_weight (outputs,) or None)
     """
     cdef Layer* layers
     cdef int depth
@@ -112,12 +175,18 @@ cdef class Engine:
     cdef real* base                             # the parameters
     cdef object parameters
     cdef object statistics
+    cdef LossRule loss
+    cdef object pos_weight
 
-    def __cinit__(self, sizes, layers, real[::1] parameters, offsets, real[::1] statistics, places):
+    def __cinit__(self, sizes, layers, real[::1] parameters, offsets, real[::1] statistics, places, loss):
         cdef Layer* layer
         cdef Py_ssize_t end = 0
         cdef int l
+        cdef const real[::1] pos_weight
         self.depth = len(sizes) - 1
+        self.loss.code, self.loss.parameter, pos_weight = loss
+        self.pos_weight = pos_weight
+        self.loss.pos_weight = &pos_weight[0] if pos_weight is not None else NULL
         self.global_step = 0
         self.parameters = parameters
         self.statistics = statistics
@@ -241,96 +310,133 @@ cdef class Engine:
             self.scratch_threads = threads
         return to_line(self.scratch)
 
-    def train(self, x, const Py_ssize_t[::1] labels, rows, const double[::1] weights, const Py_ssize_t[::1] order,
-              Py_ssize_t batch_size, Py_ssize_t first, Py_ssize_t last, loss, settings, const double[:, :] rates,
-              double clip_norm, real[::1] gradients, state, uint64_t seed, uint64_t count, totals, int threads,
-              bint store=True):
-        """Steps first..last - 1 over the samples of x in `order` (None: as they come), batch_size at a time.
+    def takes(self, x, y):
+        """Whether x and y are a batch as it is: x a table of the right width, y labels (n,) as intp or rows
+        (n, outputs) of the network's dtype that the loss takes. False also for what only needs to be converted."""
+        cdef Py_buffer view_x, view_y
+        cdef Table table
+        cdef Targets targets
+        cdef Py_ssize_t outputs = self.layers[self.depth - 1].n_out
+        cdef bint of_labels, fits = False
+        if type(x) is not ndarray or type(y) is not ndarray or self.loss.code < 0:
+            return False
+        if get_buffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT) != 0:
+            PyErr_Clear()
+            return False
+        if get_buffer(y, &view_y, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) != 0:
+            PyErr_Clear()
+            PyBuffer_Release(&view_x)
+            return False
+        of_labels = view_y.ndim == 1
+        if (view_x.ndim == 2 and describe(&table, &view_x) and table.columns == self.layers[0].n_in and table.rows > 0
+                and view_y.shape[0] == table.rows and <size_t>view_y.buf % view_y.itemsize == 0):
+            targets.labels = NULL
+            targets.rows = NULL
+            targets.row = outputs
+            if of_labels:
+                fits = takes_labels(self.loss.code) and is_of_indices(&view_y)
+                targets.labels = <const Py_ssize_t*>view_y.buf
+            elif view_y.ndim == 2:
+                fits = takes_rows(self.loss.code) and view_y.shape[1] == outputs and is_of_reals(&view_y)
+                targets.rows = <const real*>view_y.buf
+            with nogil:
+                fits = fits and targets_fit(self.loss.code, &targets, table.rows, outputs)
+        PyBuffer_Release(&view_x)
+        PyBuffer_Release(&view_y)
+        return fits
 
-        x (n, inputs) and rows (n, outputs) are tables of any numeric dtype; one of `labels` (n,) and `rows`
-        is None, both for a loss of the caller's own. weights (n,) of the samples, or None.
-        loss            (code, parameter, pos_weight (outputs,) or None, function or None): the function takes
-                        the logits (rows, padded outputs), the first sample's place and the number of rows,
-                        writes the gradient over the logits and gives the mean loss; what it raises is its
-                        attribute `error` afterwards, and ends the run
-        settings        of the optimizer, fastmlp.optimizers.Settings
-        rates           (steps, RATES), see Optimizer.rates; None for gradients alone, without any update
-        clip_norm       largest norm of all gradients; 0 for no limit
-        gradients       buffer for them, laid out like the parameters, without rates or with clip_norm; else None
+    def train(self, samples, UpdateRule rule not None, Rates rates, state, Py_ssize_t first, Py_ssize_t last, uint64_t seed,
+              totals, int threads, bint store=True, function=None, real[::1] gradients=None):
+        """Steps first..last - 1 over samples, fastmlp.network.Samples, which have been checked; what another thread
+        may have changed since is checked again.
+
+        rates           of steps from state.step on; None for gradients alone, without any update
         state           fastmlp.optimizers.State, whose buffers are laid out like the parameters; or None
-        seed, count     of dropout, and the number of steps before this run
+        seed            of dropout
         totals          (losses, weights) summed so far
         store           parameters and state to the caller's arrays after the run; otherwise they stay in the
                         workspace, for the next run to go on with, until `write_back`
+        function        a loss of the caller's own: it takes the logits (rows, padded outputs), the first sample's
+                        place and the number of rows, writes the gradient over the logits and gives the mean loss;
+                        what it raises is its attribute `error` afterwards, and ends the run
+        gradients       buffer for them, laid out like the parameters, without rates or for a limit on their norm
 
         Returns `totals` plus the losses and weights of all samples seen. The steps that were made are counted
-        in global_step and state.step, also where the caller's loss ended the run. Arguments have been
-        checked; what another thread may have changed since is checked again."""
+        in global_step and state.step, also where the caller's loss ended the run."""
         cdef Run run
-        cdef Py_buffer view_x, view_rows
-        cdef const real[::1] pos_weight
-        cdef real[::1] buffer
-        cdef bint claimed = False, views = False
+        cdef Py_buffer views[4]                     # x, y, weights, order: the first `held` are ours to release
+        cdef int held = 0, i
+        cdef bint claimed = False
         cdef tuple buffers = () if state is None else tuple([slot.buffer for slot in state.slots.values()])
-        cdef int i
-        if self.training == getpid() or (self.training and self.trainer == PyThread_get_thread_ident()
-                                         and _team.claims_of_thread()):     # its loss has forked, and this is the child
+        cdef real[::1] buffer
+        cdef Py_ssize_t outputs = self.layers[self.depth - 1].n_out, batch_size = samples.batch_size
+        cdef bint known = same_objects(buffers, self.last_state)
+        if self.training == process_id() or (self.training and self.trainer == PyThread_get_thread_ident()
+                                             and _team.claims_of_thread()):     # its loss has forked, and this is the child
             raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
                                else "the model is being trained: its loss cannot train it, too")
-        if self.kept and (rates is None or not same_objects(buffers, self.last_state)):
+        if self.kept and (rates is None or not known):
             self.write_back()
         memset(&run, 0, sizeof(Run))
+        run.weight_rule = rule.weights
+        run.bias_rule = rule.biases
+        run.clip_norm = rule.clip_norm
         self.plan_workspace(self.ensure_workspace(batch_size, len(buffers)), batch_size, len(buffers), &run, True)
         run.layers = self.layers
         run.depth = self.depth
-        run.loss.code, run.loss.parameter, pos_weight, function = loss
-        run.loss.pos_weight = &pos_weight[0] if pos_weight is not None else NULL
+        run.loss = self.loss
         run.loss_function = <PyObject*>function if function is not None else NULL
         run.batch_size = batch_size
         run.first = first
         run.last = last
         run.wrong = -1
-        run.process = getpid()
+        run.process = process_id()
         run.load = self.kept != run.process
         run.store = store
-        run.weights = &weights[0] if weights is not None else NULL
-        run.order = &order[0] if order is not None else NULL
         run.seed = seed
-        run.count = count
-        set_rule(&run.weight_rule, settings, False)
-        set_rule(&run.bias_rule, settings, True)
+        run.count = self.global_step
         run.parameters = self.base
         run.slots = len(buffers)
         for i in range(run.slots):
-            buffer = buffers[i]
-            run.state[i] = &buffer[0]
+            if known:
+                run.state[i] = self.last.state[i]
+            else:
+                buffer = buffers[i]
+                run.state[i] = &buffer[0]
         run.gradients = &gradients[0] if gradients is not None else NULL
-        run.rates = &rates[0, 0] if rates is not None else NULL
-        run.rates_row = rates.strides[0] // <Py_ssize_t>sizeof(double) if rates is not None else 0
-        run.clip_norm = clip_norm
+        if rates is not None:
+            run.rates = rates.at(state.step, last - first)
+            run.rates_row = rates.row
         run.loss_sum, run.weight_sum = totals
         run.threads = 1
-        PyObject_GetBuffer(x, &view_x, PyBUF_STRIDES | PyBUF_FORMAT)
         self.trainer = PyThread_get_thread_ident()
         self.training = run.process
         try:
-            if rows is not None:
-                PyObject_GetBuffer(rows, &view_rows, PyBUF_STRIDES | PyBUF_FORMAT)
-                views = True
-                if not describe(&run.target_rows, &view_rows):
-                    raise TypeError(f"y: cannot convert {rows.dtype}")
-            if not describe(&run.table, &view_x):
-                raise TypeError(f"X: cannot convert {x.dtype}")
-            run.n = run.table.rows if order is None else order.shape[0]
+            PyObject_GetBuffer(samples.x, &views[0], PyBUF_STRIDES | PyBUF_FORMAT)
+            held = 1
+            if not describe(&run.table, &views[0]):
+                raise TypeError(f"X: cannot convert {samples.x.dtype}")
+            PyObject_GetBuffer(samples.targets, &views[1], PyBUF_STRIDES | PyBUF_FORMAT)
+            held = 2
+            if function is None and views[1].ndim == 1:
+                run.targets.labels = <const Py_ssize_t*>indices_of(&views[1])
+            elif function is None and not describe(&run.target_rows, &views[1]):
+                raise TypeError(f"y: cannot convert {samples.targets.dtype}")
+            if samples.weights is not None:
+                PyObject_GetBuffer(samples.weights, &views[2], PyBUF_C_CONTIGUOUS)
+                held = 3
+                run.weights = <const double*>views[2].buf
+            if samples.order is not None:
+                PyObject_GetBuffer(samples.order, &views[held], PyBUF_STRIDES | PyBUF_FORMAT)
+                held += 1
+                run.order = <const Py_ssize_t*>indices_of(&views[held - 1])
+            run.n = run.table.rows if run.order == NULL else views[held - 1].shape[0]
             if (run.table.columns != self.layers[0].n_in or run.n > run.table.rows or first < 0
                     or (last - 1) * batch_size >= run.n
-                    or labels is not None and labels.shape[0] != run.table.rows
-                    or weights is not None and weights.shape[0] != run.table.rows
-                    or views and (run.target_rows.rows != run.table.rows
-                                  or run.target_rows.columns != self.layers[self.depth - 1].n_out)):
+                    or function is None and views[1].shape[0] != run.table.rows
+                    or function is None and run.targets.labels == NULL and run.target_rows.columns != outputs
+                    or run.weights != NULL and views[2].len != run.table.rows * <Py_ssize_t>sizeof(double)):
                 raise ValueError("X, y: their shapes changed while they were trained on")
-            if labels is not None:
-                run.targets.labels = &labels[0]
             run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, threads))
             claimed = True
             run.scratch = self.ensure_scratch(run.threads)
@@ -342,21 +448,21 @@ cdef class Engine:
             if rates is not None:
                 self.global_step = self.global_step + run.done
                 state.step = state.step + run.done
+            if run.wrong >= 0:
+                raise ValueError(f"y: expected class indices from 0 to {outputs - 1}, got {samples.targets[run.wrong]} in "
+                                 f"row {run.wrong}: it was changed while it was trained on")
         finally:
             if claimed:
                 _team.release(run.threads)
             self.training = 0
-            if views:
-                PyBuffer_Release(&view_rows)
-            PyBuffer_Release(&view_x)
-        if run.wrong >= 0:
-            raise ValueError(f"y: expected class indices from 0 to {self.layers[self.depth - 1].n_out - 1}, got "
-                             f"{labels[run.wrong]} in row {run.wrong}: it was changed while it was trained on")
+            while held:
+                held -= 1
+                PyBuffer_Release(&views[held])
         return run.loss_sum, run.weight_sum
 
     cpdef write_back(self):
         """To the caller's arrays, parameters and state that the last run left in the workspace."""
-        if self.kept and self.kept == getpid() and self.training != self.kept:
+        if self.kept and self.kept == process_id() and self.training != self.kept:
             self.last.threads = 1
             store_share(&self.last, 0)
             self.kept = 0

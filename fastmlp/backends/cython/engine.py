@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fastmlp.optimizers import Optimizer, Settings, State
 
 from ._kernels import KERNELS, Array
 
-_STORE = Settings()         # the rule that stores gradients
+PREPARED = 64               # steps whose rates are computed at once, and kept
 
 
 class Engine:
@@ -23,16 +23,20 @@ class Engine:
                  seed: int) -> None:
         self._parameters = parameters
         self._loss = loss
-        self._loss_rule = loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)
         self.seed = seed
         self._gradients: Parameters | None = None       # where a limit on their norm stores them
+        self._kernels = KERNELS[parameters.dtype.char]
         specifications = [
             (f.activation.code, f.activation.alpha, f.dropout, f.keeps_slope,
              f.batch_norm.momentum if f.batch_norm else 0.0, f.batch_norm.epsilon if f.batch_norm else 0.0)
             for f in layers]
-        self._engine = KERNELS[parameters.dtype.char].Engine(
+        self._engine = self._kernels.Engine(
             parameters.sizes, specifications, parameters.buffer, parameters.offsets, statistics.buffer,
-            statistics.places)
+            statistics.places,
+            (loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)))
+        self._store = self._kernels.UpdateRule(Settings(), 0.0)       # the rule that stores gradients
+        self._rule: tuple[Any, int, Any] = None, 0, None        # optimizer, its version, and its rule
+        self.takes = self._engine.takes if loss.takes_all_labels else _never
         self.workspace_nbytes = self._engine.workspace_nbytes
         self.forward = self._engine.forward
         self.write_back = self._engine.write_back
@@ -48,37 +52,58 @@ class Engine:
 
     def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
               totals: tuple[float, float], threads: int, store: bool = True) -> tuple[float, float]:
-        if callable(optimizer.lr):              # code of the caller's own may look at the model, or change it
-            self.write_back()
-        rates = optimizer.rates(optimizer._state(self._parameters).step, last - first)
-        state = optimizer._state(self._parameters)
-        clip_norm = optimizer.clip_norm or 0.0
-        if clip_norm and self._gradients is None:
-            self._gradients = self._parameters.like()
-        gradients = self._gradients.buffer if clip_norm and self._gradients else None
-        return self._run(samples, first, last, optimizer._rule(), rates, clip_norm, gradients, state, totals,
-                         threads, store)
+        state = optimizer.state_of(self._parameters)
+        rates = state.rates
+        if rates is None or rates.version != optimizer.version or not (
+                rates.block.first <= state.step <= rates.block.last - (last - first)):
+            rates = self._new_rates(optimizer, state, last - first)
+            state = optimizer.state_of(self._parameters)        # which a function of the rate may have changed
+        known, version, rule = self._rule
+        if known is not optimizer or version != optimizer.version:
+            rule = self._kernels.UpdateRule(optimizer.rule(), optimizer.clip_norm or 0.0)
+            self._rule = optimizer, optimizer.version, rule
+        gradients = None
+        if optimizer.clip_norm:
+            if self._gradients is None:
+                self._gradients = self._parameters.like()
+            gradients = self._gradients.buffer
+        return self._run(samples, rule, rates.block, state, first, last, totals, threads, store, gradients)
 
     def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
-        loss, weight = self._run(samples, 0, 1, _STORE, None, 0.0, gradients.buffer, None, (0.0, 0.0),
-                                 threads)
+        loss, weight = self._run(samples, self._store, None, None, 0, 1, (0.0, 0.0), threads, True,
+                                 gradients.buffer)
         return loss / weight if weight else 0.0
 
-    def _run(self, samples: Samples, first: int, last: int, rule: Settings, rates: Any, clip_norm: float,
-             gradients: Any, state: State | None, totals: tuple[float, float], threads: int,
-             store: bool = True) -> Any:
-        labels, rows, own = None, samples.targets, None
-        if isinstance(self._loss, CallableLoss):
-            rows, own = None, OwnLoss(self._loss, samples, self._parameters.sizes[-1])
-        elif rows.ndim == 1:
-            labels, rows = rows, None
-        totals = self._engine.train(
-            samples.x, labels, rows, samples.weights, samples.order, samples.batch_size, first, last,
-            (*self._loss_rule, own), rule, rates, clip_norm, gradients, state, self.seed, self.global_step,
-            totals, threads, store)
-        if own is not None and own.error is not None:
+    def _new_rates(self, optimizer: Optimizer, state: State, steps: int) -> Prepared:
+        """Those of the steps to come, and of some more where nothing of the user's computes them."""
+        fixed = optimizer.rates_are_fixed
+        rows = optimizer.rates(state.step, max(steps, PREPARED) if fixed else steps)
+        prepared = Prepared(optimizer.version, self._kernels.Rates(rows, state.step))
+        state.rates = prepared if fixed else None
+        return prepared
+
+    def _run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
+             totals: tuple[float, float], threads: int, store: bool, gradients: Any) -> Any:
+        if self._loss.code >= 0:
+            return self._engine.train(samples, rule, rates, state, first, last, self.seed, totals, threads, store,
+                                      None, gradients)
+        own = OwnLoss(self._loss, samples, self._parameters.sizes[-1])
+        totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals, threads, store,
+                                    own, gradients)
+        if own.error is not None:
             raise own.error
         return totals
+
+
+class Prepared(NamedTuple):
+    """Rates of some steps to come, of one version of an optimizer's settings."""
+
+    version: int
+    block: Any
+
+
+def _never(x: Any, y: Any) -> bool:
+    return False
 
 
 class OwnLoss:

@@ -36,6 +36,10 @@ class Engine:
         self.seed = seed
         self.global_step = 0
 
+    def takes(self, x: Any, y: Any) -> bool:
+        """Whether a batch needs neither validation nor conversion; an engine that cannot say answers False."""
+        return False
+
     def workspace_nbytes(self, batch_size: int, slots: int, threads: int = 1) -> int:
         """Bytes of one step's arrays: activations, deltas and gradients, roughly."""
         itemsize = self._parameters.dtype.itemsize
@@ -75,8 +79,8 @@ class Engine:
         gradients = parameters.like()
         for step in range(first, last):
             loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
-            rates = optimizer.rates(optimizer._state(parameters).step, 1)[0]
-            state = optimizer._state(parameters)
+            rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
+            state = optimizer.state_of(parameters)
             totals = totals[0] + loss * weight, totals[1] + weight
             scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
             for kind in ("weights", "biases", "scales"):

@@ -41,7 +41,7 @@ def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0))
     is_bias     penalties are for weights, unless the optimizer says otherwise
     scale       two factors of the gradient, see `norm_scale`
     """
-    _step(optimizer._rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
+    _step(optimizer.rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
 
 
 def norm_scale(limit, gradients):

@@ -1,0 +1,100 @@
+"""What a call costs beside its arithmetic: small networks, few rows, one thread.
+
+    python bench/small.py [--torch]
+
+Every figure is the least of many turns, in microseconds; `kernels` is the time of the same work in a run so
+long that the calls around it vanish.
+"""
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import fastmlp
+from fastmlp import MLP, SGD, Adam
+
+LAYERS = [20, 32, 2]
+ROWS = 32
+
+
+def least(call: Callable[[], object], seconds: float = 0.5) -> float:
+    """Microseconds of a call: the least of turns of about 2 ms."""
+    call()
+    started = time.perf_counter()
+    call()
+    number = max(1, int(0.002 / max(time.perf_counter() - started, 1e-9)))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        started = time.perf_counter()
+        for _ in range(number):
+            call()
+        best = min(best, (time.perf_counter() - started) / number)
+    return best * 1e6
+
+
+def of_kernels(make: Callable[[], object], rows: int) -> float:
+    """A step of the engine in one long run."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((rows * 2000, LAYERS[0])).astype("f4"), rng.integers(0, 2, rows * 2000)
+    model, optimizer = MLP(LAYERS, seed=0), make()
+    return min(least(lambda: model.fit(X, y, epochs=1, batch_size=rows, optimizer=optimizer, shuffle=False,
+                                       progress=False), 0.3) / 2000 for _ in range(3))
+
+
+def measured() -> dict[str, float]:
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((500, LAYERS[0])).astype("f4"), rng.integers(0, 2, 500)
+    few, labels, row = X[:ROWS].copy(), y[:ROWS].copy(), X[:1].copy()
+    results = {}
+    for name, make in (("SGD", lambda: SGD(1e-3)), ("Adam", lambda: Adam(1e-3))):
+        model, optimizer = MLP(LAYERS, seed=0), make()
+        results[f"kernels, a step of {ROWS}, {name}"] = of_kernels(make, ROWS)
+        results[f"train_step, {ROWS} rows, {name}"] = least(lambda: model.train_step(few, labels, optimizer))
+        results[f"fit, 500 rows by 50, 10 epochs, a step, {name}"] = least(
+            lambda: model.fit(X, y, epochs=10, batch_size=50, optimizer=optimizer, progress=False)) / 100
+        results[f"fit, 1 epoch of 1 step, {name}"] = least(
+            lambda: model.fit(few, labels, epochs=1, batch_size=ROWS, optimizer=optimizer, progress=False))
+    model = MLP(LAYERS, seed=0)
+    results[f"MLP({LAYERS})"] = least(lambda: MLP(LAYERS, seed=0))
+    results["predict, 1 row"] = least(lambda: model.predict(row))
+    results["forward, 1 row"] = least(lambda: model.forward(row))
+    results[f"evaluate, {ROWS} rows"] = least(lambda: model.evaluate(few, labels))
+    return results
+
+
+def of_torch() -> dict[str, float]:
+    import torch
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    X = torch.tensor(rng.standard_normal((ROWS, LAYERS[0])).astype("f4"))
+    y = torch.tensor(rng.integers(0, 2, ROWS))
+    results = {}
+    for name, make in (("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam)):
+        model = torch.nn.Sequential(torch.nn.Linear(20, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+        optimizer, loss = make(model.parameters(), lr=1e-3), torch.nn.CrossEntropyLoss()
+
+        def step(model=model, optimizer=optimizer, loss=loss):
+            optimizer.zero_grad()
+            loss(model(X), y).backward()
+            optimizer.step()
+
+        results[f"PyTorch, a step of {ROWS}, {name}"] = least(step)
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--torch", action="store_true", help="PyTorch's step of the same network, too")
+    options = parser.parse_args()
+    fastmlp.set_num_threads(1)
+    print(f"fastmlp {fastmlp.__version__}, NumPy {np.__version__}, {fastmlp.active_isa()}")
+    for name, microseconds in {**measured(), **(of_torch() if options.torch else {})}.items():
+        print(f"{name:<46} {microseconds:9.2f} us")
+
+
+if __name__ == "__main__":
+    main()
