@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -51,12 +52,14 @@ def measured() -> dict[str, float]:
     results = {}
     for name, make in (("SGD", lambda: SGD(1e-3)), ("Adam", lambda: Adam(1e-3))):
         model, optimizer = MLP(LAYERS, seed=0), make()
+
+        def fit(X, y, epochs, batch, model=model, optimizer=optimizer):
+            model.fit(X, y, epochs=epochs, batch_size=batch, optimizer=optimizer, progress=False)
+
         results[f"kernels, a step of {ROWS}, {name}"] = of_kernels(make, ROWS)
-        results[f"train_step, {ROWS} rows, {name}"] = least(lambda: model.train_step(few, labels, optimizer))
-        results[f"fit, 500 rows by 50, 10 epochs, a step, {name}"] = least(
-            lambda: model.fit(X, y, epochs=10, batch_size=50, optimizer=optimizer, progress=False)) / 100
-        results[f"fit, 1 epoch of 1 step, {name}"] = least(
-            lambda: model.fit(few, labels, epochs=1, batch_size=ROWS, optimizer=optimizer, progress=False))
+        results[f"train_step, {ROWS} rows, {name}"] = least(partial(model.train_step, few, labels, optimizer))
+        results[f"fit, 500 rows by 50, 10 epochs, a step, {name}"] = least(partial(fit, X, y, 10, 50)) / 100
+        results[f"fit, 1 epoch of 1 step, {name}"] = least(partial(fit, few, labels, 1, ROWS))
     model = MLP(LAYERS, seed=0)
     results[f"MLP({LAYERS})"] = least(lambda: MLP(LAYERS, seed=0))
     results["predict, 1 row"] = least(lambda: model.predict(row))

@@ -37,7 +37,8 @@ class Samples:
 
     __slots__ = ("batch_size", "order", "targets", "weights", "x")
 
-    def __init__(self, x: Any, targets: Any, weights: Any = None, order: Any = None, batch_size: int = 1) -> None:
+    def __init__(self, x: Any, targets: Any, weights: Any = None, order: Any = None,
+                 batch_size: int = 1) -> None:
         self.x = x
         self.targets = targets
         self.weights = weights

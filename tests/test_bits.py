@@ -318,6 +318,7 @@ def test_an_interrupted_epoch_leaves_the_last_step(runs, dtype, rng, monkeypatch
         return done[-1]
 
     monkeypatch.setattr(training, "train", interrupted)
+    monkeypatch.setattr(training, "SLOWEST", 1.0)           # an epoch of many runs
     with pytest.raises(KeyboardInterrupt):
         one.fit(X, y, batch_size=4, optimizer=ours, shuffle=False, progress=False)
     assert 0 < one._steps < 250

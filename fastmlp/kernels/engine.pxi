@@ -11,6 +11,9 @@ cdef extern from "memory.h" nogil:
     void prefer_large_pages(void* start, size_t bytes)
     long process_id()
 
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
 cdef extern from "fpmode.h" nogil:
     ctypedef int fp_mode
     fp_mode enter_kernel_mode()
@@ -128,7 +131,7 @@ cdef class UpdateRule:
 
 
 cdef class Rates:
-    """Rows of Optimizer.rates, (count, RATES), of steps from `first` on."""
+    """Rows of Optimizer.rates, (count, RATES), of steps from `first` on; where all are one row, of any step."""
     cdef const double[:, :] rows
     cdef readonly Py_ssize_t first
     cdef readonly Py_ssize_t last
@@ -139,11 +142,13 @@ cdef class Rates:
         self.first = first
         self.last = first + rows.shape[0]
         self.row = rows.strides[0] // <Py_ssize_t>sizeof(double)
+        if self.row == 0:
+            self.first, self.last = 0, PY_SSIZE_T_MAX
 
     cdef const double* at(self, Py_ssize_t step, Py_ssize_t count) except NULL:
         if not self.first <= step <= self.last - count:
             raise ValueError(f"rates: expected those of {count} steps from {step} on, got {self.first} to {self.last}")
-        return &self.rows[step - self.first, 0]
+        return &self.rows[step - self.first if self.row else 0, 0]
 
 
 cdef class Engine:

@@ -57,7 +57,7 @@ class Engine:
         if rates is None or rates.version != optimizer.version or not (
                 rates.block.first <= state.step <= rates.block.last - (last - first)):
             rates = self._new_rates(optimizer, state, last - first)
-            state = optimizer.state_of(self._parameters)        # which a function of the rate may have changed
+            state = optimizer.state_of(self._parameters)    # which a function of the rate may have changed
         known, version, rule = self._rule
         if known is not optimizer or version != optimizer.version:
             rule = self._kernels.UpdateRule(optimizer.rule(), optimizer.clip_norm or 0.0)
@@ -84,13 +84,12 @@ class Engine:
 
     def _run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
              totals: tuple[float, float], threads: int, store: bool, gradients: Any) -> Any:
-        if self._loss.code >= 0:
-            return self._engine.train(samples, rule, rates, state, first, last, self.seed, totals, threads, store,
-                                      None, gradients)
-        own = OwnLoss(self._loss, samples, self._parameters.sizes[-1])
-        totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals, threads, store,
-                                    own, gradients)
-        if own.error is not None:
+        own = None
+        if isinstance(self._loss, CallableLoss):
+            own = OwnLoss(self._loss, samples, self._parameters.sizes[-1])
+        totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals, threads,
+                                    store, own, gradients)
+        if own is not None and own.error is not None:
             raise own.error
         return totals
 

@@ -37,7 +37,7 @@ class Engine:
         self.global_step = 0
 
     def takes(self, x: Any, y: Any) -> bool:
-        """Whether a batch needs neither validation nor conversion; an engine that cannot say answers False."""
+        """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""
         return False
 
     def workspace_nbytes(self, batch_size: int, slots: int, threads: int = 1) -> int:
