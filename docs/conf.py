@@ -22,6 +22,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
+smartquotes = False             # a prime, as in f'(z), is no quotation mark
 
 # Docstrings: names in single backquotes become links where there is something to link to.
 default_role = "name"
@@ -44,6 +45,7 @@ html_static_path = ["_static"]
 html_css_files = ["fastmlp.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("benchmarks", "kernels", "extending", "glossary")}    # no pages below
 html_theme_options = {
     "show_prev_next": True,
     "show_toc_level": 2,
