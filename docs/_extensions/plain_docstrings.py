@@ -8,6 +8,7 @@ its role `name`: a link where the documentation has such an object, else code.
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 from docutils import nodes
@@ -15,6 +16,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.roles import XRefRole
 
+PUBLIC = ("activations", "losses", "optimizers", "schedules")       # modules whose bases are documented
 QUOTED = re.compile(r"(``.+?``|:[\w:]+:`[^`]+`|`[^`]+`_{0,2}|\[\w+\]_)")
 EMPHASIS = re.compile(r"(?<![\w*])(\*\*?)(?=\w)[\w ]*?\w\1(?![\w*])")
 SETTING = re.compile(r"([\w, ]+?) {2,}(\S.*)")
@@ -113,10 +115,18 @@ def missing(app: Sphinx, env: Any, node: addnodes.pending_xref, contnode: nodes.
     return contnode if node.get("fastmlp_may_be_missing") else None
 
 
+def public_bases(app: Sphinx, name: str, obj: Any, options: Any, bases: list[Any]) -> None:
+    """Bases that are internal to the package are left out: the reference has no page to link to."""
+    modules = [sys.modules[f"fastmlp.{module}"] for module in PUBLIC]
+    bases[:] = [base for base in bases if not getattr(base, "__module__", "").startswith("fastmlp.")
+                or any(base.__name__ in module.__all__ for module in modules
+                       if module.__name__ == base.__module__)]
+
+
 def without_object(app: Sphinx, doctree: nodes.document) -> None:
     """That a class has no base of interest need not be said."""
     for paragraph in list(doctree.findall(nodes.paragraph)):
-        if paragraph.astext() == "Bases: object":
+        if paragraph.astext().strip() in ("Bases: object", "Bases:"):
             paragraph.parent.remove(paragraph)
 
 
@@ -128,5 +138,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_role("name", Name())
     app.connect("autodoc-process-docstring", process, priority=400)      # numpydoc's has 500
     app.connect("missing-reference", missing)
+    app.connect("autodoc-process-bases", public_bases)
     app.connect("doctree-read", without_object)
     return {"version": "1", "parallel_read_safe": True}
