@@ -17,8 +17,7 @@ def train(model, optimizer, epochs):
 
 
 whole, optimizer = MLP([2, 32, 2], dropout=0.1, seed=0), SGD(lr=0.1, momentum=0.9)
-train(whole, optimizer, epochs=10)
-train(whole, optimizer, epochs=20)
+train(whole, optimizer, epochs=30)
 
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder, "net.safetensors")
@@ -32,4 +31,4 @@ with tempfile.TemporaryDirectory() as folder:
     train(resumed, optimizer, epochs=20)
 
 same = all((a == b).all() for a, b in zip(whole.weights, resumed.weights, strict=True))
-print(f"the same bits as without the file: {same}")
+print(f"the same bits as 30 epochs in one go: {same}")
