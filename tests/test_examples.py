@@ -48,9 +48,9 @@ def test_example_runs(name, tmp_path):
     if name in REQUIRES and not find_spec(REQUIRES[name]):
         pytest.skip(f"needs {REQUIRES[name]}")
     path = os.pathsep.join(p for p in (str(PACKAGE), os.environ.get("PYTHONPATH")) if p)
+    environment = {**os.environ, "PYTHONPATH": path, "FASTMLP_BACKEND": ""}     # some compare bits
     result = subprocess.run([sys.executable, "-W", "error", EXAMPLES / f"{name}.py"], cwd=tmp_path,
-                            capture_output=True, text=True, timeout=300,
-                            env={**os.environ, "PYTHONPATH": path})
+                            capture_output=True, text=True, timeout=300, env=environment)
     assert result.returncode == 0, result.stderr
     pattern, good_enough = EXPECTED[name]
     found = re.search(pattern, result.stdout)
