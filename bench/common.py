@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -220,8 +220,22 @@ def machine() -> Record:
         "python": platform.python_version(),
         "numpy": installed_version("numpy"),
         "fastmlp": installed_version("fastmlp"),
+        "commit": commit(),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M"),
     }
+
+
+@lru_cache(1)
+def commit() -> str:
+    """Of the tree that is measured, with a + where it has changes."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head, changes = (subprocess.run([*git, *arguments], capture_output=True, text=True, check=True).stdout
+                         for arguments in (("rev-parse", "--short", "HEAD"),
+                                           ("status", "--porcelain", "--untracked-files=no")))
+    except (OSError, subprocess.CalledProcessError):        # no git, or no clone
+        return "?"
+    return head.strip() + ("+" if changes else "")
 
 
 def _cpu() -> str:
@@ -239,7 +253,6 @@ def installed_version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:        # run from a source tree
         return str(getattr(sys.modules.get(package) or __import__(package), "__version__", "?"))
-
 
 
 def openblas() -> str:

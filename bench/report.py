@@ -1,25 +1,31 @@
-"""Saved results -> a plot per table and tables.md in bench/results, and the README's table.
+"""Saved records -> a section of docs/benchmarks.md, its picture, and the table of the README.
 
-    python bench/report.py [--pytest FILE] [--readme README.md]
+    python bench/report.py "AMD EPYC (Zen 5)" [--records bench/results] [--readme]
 
-Tables without results are left out. The README's part is between the lines
-<!-- benchmarks:begin --> and <!-- benchmarks:end -->.
+The name is the title of the section: what /proc/cpuinfo says may not name the processor. A section of that
+name is replaced, a new one is put first. Only records of the machine that was measured last are taken, and
+tables without records are left out. With --readme the README shows this processor too.
 """
 from __future__ import annotations
 
-import json
+import re
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import plots
 from common import INFERENCE, TRAINING, Record, Row
-from saved import RESULTS, by_row, day, pick, results, row_name, save, threads_text, values
+from saved import RESULTS, by_row, day, pick, results, row_name, threads_text, values
 
-FILES = ("roofline", "peers", "options", "functions", "mnist", "pytest")
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
 MAIN_ROW = Row((784, 256, 128, 10), 128)
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
+SECTIONS = "% sections: written by bench/report.py\n"
+README_MARKS = "<!-- benchmarks:begin -->\n", "<!-- benchmarks:end -->\n"
 
+
+# Tables ------------------------------------------------------------------------------------------------
 
 def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
     header = list(header)
@@ -31,122 +37,185 @@ def microseconds(us: float) -> str:
     return f"{us:.2f}" if us < 10 else f"{us:.1f}" if us < 100 else f"{us:,.0f}"
 
 
-def library_table(records: list[Record], rows: list[Row]) -> str:
-    """Rows of the table against libraries: microseconds and share of the peak; the fastest in bold."""
-    libraries = {library: by_row(pick(records, library=library)) for library in values(records, "library")}
+def time_and_share(record: Record) -> str:
+    share = f" ({record['share']:.0%})" if record["share"] >= 0.005 else ""
+    return microseconds(record["us"]) + share
 
-    def cell(name: str, library: str) -> str:
-        record = libraries[library].get(name)
-        if record is None:
+
+def crossed(corner: str, rows: list[str], columns: dict[str, dict[str, Record]],
+            cell: Callable[[Record], str], bold_fastest: bool = False) -> str:
+    """Rows against columns, each a dict from row to record; what is missing is a dash."""
+    present = [row for row in rows if any(row in column for column in columns.values())]
+    best = {row: min(column[row]["us"] for column in columns.values() if row in column) for row in present}
+
+    def text(row: str, column: dict[str, Record]) -> str:
+        if row not in column:
             return "-"
-        share = f" ({record['share']:.0%})" if record["share"] >= 0.005 else ""
-        text = microseconds(record["us"]) + share
-        best = min(table[name]["us"] for table in libraries.values() if name in table)
-        return f"**{text}**" if record["us"] == best else text
+        bold = bold_fastest and column[row]["us"] == best[row]
+        return f"**{cell(column[row])}**" if bold else cell(column[row])
 
-    present = [row.name for row in rows if any(row.name in table for table in libraries.values())]
-    return markdown(["layers, batch", *libraries],
-                    [[name, *(cell(name, library) for library in libraries)] for name in present])
+    return markdown([corner, *columns], [[row, *(text(row, column) for column in columns.values())]
+                                         for row in present])
 
 
-def readme_part(peers: list[Record]) -> str:
-    ours = pick(peers, library="fastmlp")
-    if not ours:
-        return ""
-    versions = ", ".join(f"{record['library']} {record['version']}" for record in by_library(peers).values()
-                         if record["library"] != "fastmlp")
-    threads = values(ours, "threads")
-    peaks = ", ".join(f"{max(values(pick(ours, threads=n), 'peak')):.0f} GFLOP/s with {threads_text(n)}"
-                      for n in threads)
-    text = (f"Microseconds and, in brackets, the share of the FMA peak measured in the same run ({peaks}); "
-            f"float32, {ours[0]['cpu']}, {ours[0]['isa']}, {day(ours)}; {versions}.\n\n")
-    if (RESULTS / "training.png").exists():
-        text += "![training steps as shares of the peak](bench/results/training.png)\n\n"
-    for what, table, rows in (("A training step", "training", TRAINING),
-                              ("A forward pass", "inference", INFERENCE)):
-        for n in threads:
-            records = pick(peers, table=table, threads=n)
-            if records:
-                text += f"{what}, {threads_text(n)}:\n\n{library_table(records, rows)}\n"
-    return text
+def library_table(records: list[Record], rows: list[Row]) -> str:
+    """Rows against libraries: microseconds and share of the peak; the fastest in bold."""
+    libraries = {library: by_row(pick(records, library=library)) for library in values(records, "library")}
+    return crossed("layers, batch", [row.name for row in rows], libraries, time_and_share, bold_fastest=True)
 
 
-def options_part(records: list[Record]) -> str:
-    """What every option costs at one row, one thread."""
+def options_table(records: list[Record]) -> str:
+    """What every option costs at one row with one thread."""
     here = pick(records, threads=1, layers=list(MAIN_ROW.layers), batch=MAIN_ROW.batch)
     ours, peers = ({record["variant"]: record for record in pick(here, library=library)}
                    for library in ("fastmlp", "PyTorch"))
-    if not ours:
+    return markdown(["", "fastmlp", "ratio", "PyTorch"], [
+        [name.replace("both", "dropout and batch_norm"), microseconds(record["us"]),
+         f"{record['of_plain']:.2f}", microseconds(peers[name]["us"]) if name in peers else "-"]
+        for name, record in ours.items()])
+
+
+def isa_table(records: list[Record]) -> str:
+    """Training steps with every instruction set, dtype and number of threads: shares of the peak of each."""
+    columns = {f"{isa}, {dtype}, {n}": by_row(pick(records, isa=isa, dtype=dtype, threads=n))
+               for isa in values(records, "isa") for dtype in values(records, "dtype")
+               for n in values(records, "threads")}
+    columns = {name: column for name, column in columns.items() if column}
+    rows = [row.name for row in TRAINING]
+    return crossed("layers, batch", rows, columns, lambda record: f"{record['share']:.0%}")
+
+
+def functions_table(records: list[Record]) -> str:
+    """Calls against those of NumPy: microseconds, and how many times as fast."""
+    def about(record: Record) -> str:
+        return f"`{record['function']}` {' x '.join(map(str, record['shape']))}"
+
+    def cell(record: Record) -> str:
+        share = f", {record['share']:.0%}" if "share" in record else ""
+        return f"{microseconds(record['us'])} ({record['ratio']:.2g}x{share})"
+
+    columns = {f"{isa}, {dtype}": {about(record): record for record in pick(records, isa=isa, dtype=dtype)}
+               for isa in values(records, "isa") for dtype in values(records, "dtype")}
+    return crossed("function, shape", list(dict.fromkeys(map(about, records))), columns, cell)
+
+
+def mnist_table(records: list[Record]) -> str:
+    return markdown(["library, threads", "seconds", "epochs", "test accuracy", "peak memory, MB"], [
+        [f"{record['library']}, {record['threads']}", f"{record['seconds']:.2f}", str(record["epochs"]),
+         f"{record['accuracies'][-1]:.2%}", f"{record['peak_rss_mb']:.0f}"] for record in records])
+
+
+# The section -------------------------------------------------------------------------------------------
+
+def provenance(records: list[Record], command: str) -> str:
+    """Where the figures of a table come from."""
+    versions = {record["library"].removesuffix(" jit").removesuffix(" scan"): record["version"]
+                for record in records if "version" in record}
+    with_version = "".join(f", {library} {version}" for library, version in versions.items()
+                           if library not in ("fastmlp", "NumPy backend"))
+    fastmlp, commit, python, numpy = (" and ".join(values(records, key)) or "unknown"
+                                      for key in ("fastmlp", "commit", "python", "numpy"))
+    return (f"`{command}`: fastmlp {fastmlp} (commit {commit}), Python {python}, NumPy {numpy}"
+            f"{with_version}; {day(records)}.\n\n")
+
+
+def library_tables(peers: list[Record], heading: str, what: str, table: str, rows: list[Row]) -> str:
+    here = pick(peers, table=table)
+    if not here:
         return ""
-    lines = [[name, microseconds(record["us"]), f"{record['of_plain']:.2f}",
-              microseconds(peers[name]["us"]) if name in peers else "-"] for name, record in ours.items()]
-    return (f"A step of {MAIN_ROW.name} with other settings, 1 thread, {day(here)}: microseconds, the ratio "
-            "to the plain step (ReLU, cross-entropy, SGD), and PyTorch in the same process:\n\n"
-            + markdown(["", "fastmlp", "ratio", "PyTorch"], lines) + "\n")
-
-
-def by_library(records: list[Record]) -> dict[str, Record]:
-    return {record["library"]: record for record in records}
-
-
-def full_tables(saved: dict[str, list[Record]]) -> str:
-    """Every saved line, with machine, threads, instruction set and peak."""
-    text = "# All results\n"
-    shown = ("us", "gflops", "share", "ratio", "of_plain", "numpy_us", "over_arithmetic_us", "stream_us",
-             "seconds", "epochs", "peak_rss_mb", "imports_mb", "allowed_mb", "peak")
-    about = ("library", "function", "variant", "isa", "dtype", "threads")
-    for name, records in saved.items():
-        for table in values(records, "table"):
-            here = pick(records, table=table)
-            keys = [key for key in about if any(key in record for record in here)]
-            figures = [key for key in shown if any(key in record for record in here)]
-            text += f"\n## {name}: {table}\n\nOn {here[0]['cpu']}, {day(here)}\n\n"
-            text += markdown(["row", *keys, *figures], [
-                [row_name(record) if "layers" in record else "x".join(map(str, record.get("shape", ()))),
-                 *(str(record.get(key, "")) for key in keys),
-                 *(figure(key, record[key]) if key in record else "" for key in figures)] for record in here])
+    text = f"### {heading}\n\n{provenance(here, f'python bench/peers.py --tables {table}')}"
+    for n in values(here, "threads"):
+        records = pick(here, threads=n)
+        isa, peak = pick(records, library="fastmlp")[0]["isa"], max(values(records, "peak"))
+        text += (f"{what}, float32, {threads_text(n)}, {isa}: microseconds and the share of a peak of "
+                 f"{peak:.0f} GFLOP/s.\n\n"
+                 f"{library_table(records, rows)}\n")
     return text
 
 
-def figure(key: str, value: float) -> str:
-    return f"{value:.1%}" if key == "share" else str(value) if isinstance(value, int) else f"{value:.4g}"
+def section(title: str, picture: str, saved: dict[str, list[Record]]) -> str:
+    """All tables of one processor, each under what it took to measure it."""
+    peers = saved["peers"]
+    cpu, processors = peers[0]["cpu"], peers[0]["processors"]
+    text = (f"## {title}\n\n{processors} processors, `{cpu}` in /proc/cpuinfo.\n\n"
+            f"![training steps as shares of the peak, {title}]({picture})\n\n")
+    text += library_tables(peers, "Training", "A training step", "training", TRAINING)
+    text += library_tables(peers, "Inference", "A forward pass", "inference", INFERENCE)
+    roofline = pick(saved["roofline"], table="training")
+    if roofline:
+        text += (f"### Instruction sets and dtypes\n\n{provenance(roofline, 'python bench/roofline.py')}"
+                 "A training step of fastmlp as the share of the peak of the same instruction set, dtype and "
+                 f"number of threads.\n\n{isa_table(roofline)}\n")
+    if saved["options"]:
+        text += (f"### Options\n\n{provenance(saved['options'], 'python bench/options.py')}"
+                 f"A step of {MAIN_ROW.name}, float32, 1 thread: microseconds, the ratio to the plain step "
+                 "(ReLU, cross-entropy, SGD), and PyTorch in the same process.\n\n"
+                 f"{options_table(saved['options'])}\n")
+    if saved["functions"]:
+        text += (f"### Array functions\n\n{provenance(saved['functions'], 'python bench/functions.py')}"
+                 "A call, 1 thread: microseconds and how many times as fast as NumPy's expression; of dense "
+                 "layers (rows x inputs x outputs) also the share of the peak.\n\n"
+                 f"{functions_table(saved['functions'])}\n")
+    if saved["mnist"]:
+        text += (f"### MNIST\n\n{provenance(saved['mnist'], 'python bench/mnist.py --data mnist.npz')}"
+                 f"Seconds of training to a test accuracy of 98%: {row_name(saved['mnist'][0])}, SGD with "
+                 "momentum, float32. Memory is that of the whole process.\n\n"
+                 f"{mnist_table(saved['mnist'])}\n")
+    return text
 
 
-def update_readme(path: Path, part: str) -> None:
-    text = path.read_text() if path.exists() else ""
-    if not part or BEGIN not in text or END not in text:
-        print(f"{path}: left as it is (no results, or no lines {BEGIN} and {END})")
-        return
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    path.write_text(f"{before}{BEGIN}\n{part}{END}{after}")
-    print(path)
+def readme_part(title: str, picture: str, peers: list[Record]) -> str:
+    records = pick(peers, table="training", threads=1)
+    return (f"![training steps as shares of the peak](docs/{picture})\n\n"
+            f"A training step on {title}, float32, 1 thread: microseconds and the share of the FMA peak "
+            f"({max(values(records, 'peak')):.0f} GFLOP/s), measured in the same run, {day(records)}.\n\n"
+            f"{library_table(records, TRAINING)}")
 
 
-def import_pytest(path: Path) -> None:
-    """The few figures that matter from a run saved by pytest-benchmark -> bench/results/pytest.jsonl."""
-    run = json.loads(path.read_text())
-    cpu, date = run["machine_info"]["cpu"].get("brand_raw", "?"), run["datetime"][:16].replace("T", " ")
-    records = []
-    for case in run["benchmarks"]:
-        extra = {key: value for key, value in case["extra_info"].items() if value is not None}
-        record = {"table": "pytest", "library": extra.pop("backend"), "function": case["group"],
-                  "us": 1e6 * case["stats"]["min"], "median_us": 1e6 * case["stats"]["median"]}
-        records.append(record | extra | {"cpu": cpu, "date": date})
-    save("pytest", records)
+def replace_section(page: str, title: str, text: str) -> str:
+    """The page with this section in the place of one with the same title, or first.
+
+    >>> page = "# Page\\n" + SECTIONS + "## A\\n\\nold\\n\\n## B\\n\\nb\\n"
+    >>> replace_section(page, "A", "## A\\n\\nnew\\n\\n")
+    '# Page\\n% sections: written by bench/report.py\\n## A\\n\\nnew\\n\\n## B\\n\\nb\\n'
+    """
+    before, mark, after = page.partition(SECTIONS)
+    if not mark:
+        raise SystemExit(f"{PAGE}: no line {SECTIONS!r}")
+    sections = re.split(r"^(?=## )", after, flags=re.M)
+    at = [i for i, old in enumerate(sections) if old.startswith(f"## {title}\n")]
+    if at:
+        sections[at[0]] = text
+    else:
+        sections.insert(1, text)        # the first part is what stands before the first heading
+    return before + mark + "".join(sections).rstrip("\n") + "\n"
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--pytest", type=Path, metavar="FILE", help="take in a run of pytest-benchmark")
-    parser.add_argument("--readme", type=Path, default=RESULTS.parents[1] / "README.md")
+    parser.add_argument("title", help="the processor, such as 'AMD EPYC (Zen 5)'")
+    parser.add_argument("--records", type=Path, default=RESULTS, metavar="FOLDER",
+                        help="default: %(default)s")
+    parser.add_argument("--readme", action="store_true", help="show this processor in the README")
     options = parser.parse_args()
-    if options.pytest:
-        import_pytest(options.pytest)
-    saved = {name: results(name) for name in FILES}
-    RESULTS.mkdir(exist_ok=True)
-    plots.plot_all(saved)
-    (RESULTS / "tables.md").write_text(full_tables(saved))
-    update_readme(options.readme, readme_part(saved["peers"]) + options_part(saved["options"]))
+    saved = {name: results(name, options.records)
+             for name in ("peers", "roofline", "options", "functions", "mnist")}
+    peers = saved["peers"]
+    if not pick(peers, table="training", library="fastmlp"):
+        raise SystemExit(f"{options.records}: no records of bench/peers.py")
+    picture = f"benchmarks/training-{re.sub('[^a-z0-9]+', '-', options.title.lower()).strip('-')}.svg"
+    (PAGE.parent / picture).parent.mkdir(exist_ok=True)
+    plots.plot_training(PAGE.parent / picture, options.title, pick(peers, table="training"))
+    PAGE.write_text(replace_section(PAGE.read_text(), options.title, section(options.title, picture, saved)))
+    print(PAGE, PAGE.parent / picture, sep="\n")
+    if options.readme:
+        text = README.read_text()
+        before, begin, rest = text.partition(README_MARKS[0])
+        _, end, after = rest.partition(README_MARKS[1])
+        if not (begin and end):
+            raise SystemExit(f"{README}: no lines {README_MARKS[0]!r} and {README_MARKS[1]!r}")
+        README.write_text(before + begin + readme_part(options.title, picture, peers) + end + after)
+        print(README)
 
 
 if __name__ == "__main__":

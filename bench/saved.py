@@ -1,4 +1,4 @@
-"""Results in bench/results: saved, read again, and picked from."""
+"""Records in bench/results, which git does not keep: saved, read again, and picked from."""
 from __future__ import annotations
 
 import json
@@ -36,8 +36,8 @@ def collect(name: str, records: Iterable[Record], clock: Clock, quick: bool) -> 
         save(name, collected)
 
 
-def load(name: str) -> list[Record]:
-    path = RESULTS / f"{name}.jsonl"
+def load(name: str, folder: Path = RESULTS) -> list[Record]:
+    path = folder / f"{name}.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
@@ -45,9 +45,9 @@ def _subject(record: Record) -> str:
     return json.dumps([record.get(key) for key in SUBJECT])
 
 
-def results(name: str) -> list[Record]:
+def results(name: str, folder: Path = RESULTS) -> list[Record]:
     """Those of the machine that was measured last."""
-    records = load(name)
+    records = load(name, folder)
     newest = max(records, key=lambda record: record["date"], default={})
     records = pick(records, cpu=newest.get("cpu"))
     return on_one_peak(records) if name == "peers" else records

@@ -1,0 +1,26 @@
+"""Serving: many Python threads ask one model for predictions of single rows."""
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+import fastmlp
+from fastmlp import MLP
+
+fastmlp.set_num_threads(1)                  # each request on the thread that asks
+model = MLP([784, 256, 128, 10], seed=0)
+requests = np.random.default_rng(0).random((400, 784), np.float32)
+together = model.forward(requests)
+
+
+def answer(i):
+    return model.forward(requests[i:i + 1])[0]
+
+
+for threads in (1, 2, 4):
+    with ThreadPoolExecutor(threads) as pool:
+        started = time.perf_counter()
+        answers = list(pool.map(answer, range(len(requests))))
+        elapsed = time.perf_counter() - started
+    same = (np.array(answers) == together).all()
+    print(f"{threads} at a time: {len(requests) / elapsed:,.0f} rows a second, the bits of one batch: {same}")

@@ -1,0 +1,101 @@
+"""The code in the README and the documentation runs, and the reference has every public name."""
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from inspect import isclass, isfunction, ismodule
+from pathlib import Path
+
+import pytest
+
+import fastmlp
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted(DOCS.glob("guide/*.md"))] if DOCS.exists() else []
+BLOCK = re.compile(r"(?:^% requires: (?P<module>\w+)\n\n)?^```python\n(?P<code>.*?)^```$", re.S | re.M)
+MODULES = ("activations", "callbacks", "functional", "losses", "optimizers", "schedules")
+
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_code_runs(page, tmp_path, monkeypatch):
+    """All Python blocks of a page, one after the other, in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    names = {"__name__": page.stem}
+    for block in BLOCK.finditer(text):
+        if block["module"] and not find_spec(block["module"]):
+            continue
+        lines_before = "\n" * text.count("\n", 0, block.start("code"))      # for the tracebacks
+        exec(compile(lines_before + block["code"], page, "exec"), names)
+
+
+def test_every_page_with_code_is_run():
+    """None hides in a fence that the pattern above does not find."""
+    for page in PAGES:
+        text = page.read_text()
+        fences = re.findall(r"^\s*(?:```|~~~|:::)\s*\{?(?:code-block\} )?py", text, re.M)
+        assert len(BLOCK.findall(text)) == len(fences)
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 170
+
+
+def documented():
+    """Full names of what the reference lists."""
+    names = set()
+    for page in DOCS.glob("reference/*.md"):
+        module, listing = "", False
+        for line in page.read_text().splitlines():
+            directive = re.match(r"\.\. (\w+)::(?: (\S+))?", line)
+            if directive:
+                listing = directive[1] == "autosummary"
+                module = directive[2] if directive[1] == "currentmodule" else module
+            elif listing and re.fullmatch(r"   [\w.]+", line):
+                names.add(f"{module}.{line.strip()}")
+    return names
+
+
+def public():
+    """Full names of what fastmlp and its public modules offer, as they are imported."""
+    names = {name: getattr(fastmlp, name) for name in fastmlp.__all__}
+    result = {f"fastmlp.{name}": thing for name, thing in names.items() if not ismodule(thing)}
+    for module in MODULES:
+        things = vars(import_module(f"fastmlp.{module}"))
+        for name in things["__all__"]:
+            is_public = isfunction if module == "functional" else isclass
+            if name not in names and is_public(things[name]):
+                result[f"fastmlp.{module}.{name}"] = things[name]
+    result |= {f"fastmlp.initializers.{name}": f for name, f in fastmlp.initializers.INITIALIZERS.items()}
+    result |= {f"fastmlp.metrics.{name}": f for name, f in fastmlp.metrics.METRICS.items()}
+    return result
+
+
+def test_reference_lists_every_public_name():
+    assert sorted(set(public()) - documented()) == []
+
+
+def test_reference_lists_nothing_that_is_gone():
+    for name in documented():
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(import_module(module), attribute), name
+
+
+def test_docstrings_become_markup():
+    """What a formula in plain text would mean as reStructuredText is escaped; what is markup stays."""
+    pytest.importorskip("sphinx")
+    names = {}
+    exec((DOCS / "_extensions" / "plain_docstrings.py").read_text(), names)
+    convert = names["convert"]
+    assert convert(["y = 2 * |x| of *dead* units, val_ and `a * b`"]) == [
+        "y = 2 \\* \\|x\\| of *dead* units, val\\_ and `a * b`"]
+    assert convert(["As follows:", "", "    p = |p|", "", "and more"]) == [
+        "As follows:", "", ".. code-block:: text", "", "    p = |p|", "", "and more"]
+    assert [line for line in convert(["lr        the |rate|", "          of a step"]) if line] == [
+        "``lr``", "    the \\|rate\\|", "    of a step"]
+    doctest = [">>> abs(2 * x)", "2 |", ""]
+    assert convert(doctest) == doctest
+    section = ["Parameters", "----------", "x : float", "    A number.", "", "    Another paragraph."]
+    assert convert(section) == section
