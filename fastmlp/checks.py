@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
+MOST_STEPS = 2**53          # of a training; whole numbers up to here are exact in every type that counts them
 ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
 
 
