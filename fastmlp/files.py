@@ -4,13 +4,14 @@
     scales.0, running_means.0, running_variances.0, ...     with batch normalisation
     optimizer.NAME              the state of an optimizer, by the names of its `get_state`
     callbacks.I.NAME            the state of a callback, the I-th of those that have state
-    metadata                    format "fastmlp"; in JSON: version, layers, activations and loss with their
+    metadata                    "fastmlp": one JSON text of version, layers, activations and loss with their
                                 parameters, dropout, batch_norm, dtype; where training stands: the state of
                                 the random generator, dropout's seed, the number of steps; and the optimizer
                                 as it prints and the classes of the callbacks
 
 Numbers are little-endian on every machine, any program that reads safetensors reads the file, and the same
-model gives the same bytes.
+model gives the same bytes: so the metadata is one text, since the package writes several in random order. In
+version 1 each of the settings was a text of its own, beside format "fastmlp".
 """
 from __future__ import annotations
 
@@ -28,18 +29,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import activations, checks, losses, state, whole_files
+from fastmlp import activations, checks, losses, state, strict_json, whole_files
 from fastmlp import safetensors_format as safetensors
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
-from fastmlp.safetensors_format import FormatError, Header, short
+from fastmlp.safetensors_format import FormatError
+from fastmlp.strict_json import short
 
 __all__ = ["load", "save"]
 
-FORMAT, VERSION = "fastmlp", 1
+FORMAT, VERSION = "fastmlp", 2
 OPTIMIZER, CALLBACKS = "optimizer.", "callbacks."
-SETTINGS = ("layers", "activations", "loss", "dropout", "batch_norm", "dtype", "generator", "counters")
+SETTINGS = frozenset("version layers activations loss dropout batch_norm dtype generator counters optimizer"
+                     " callbacks".split())
 LONGEST = 300                   # characters of a message about what a file contains
+SAVABLE = frozenset(np.dtype(name) for name in safetensors.DTYPES.values())
 # Suffixes that other formats have made their own, alone or before one of a compression.
 FOREIGN = frozenset(
     ".onnx .pt .pth .ckpt .h5 .hdf5 .keras .pb .tflite .npz .npy .mat .pkl .pickle .joblib .dill .json .yaml"
@@ -80,9 +84,8 @@ def save(model: MLP, path: Path, optimizer: Any = None, callbacks: Iterable[Any]
     wrong = _wrong_variance(arrays)
     if wrong:
         raise ValueError(f"model: expected variances from 0 up, got {wrong}; such a file is not loaded")
-    metadata = {"format": FORMAT} | {
-        name: json.dumps(value, allow_nan=False) for name, value in settings.items()}
-    whole_files.write(path, safetensors.encode(arrays, metadata))
+    metadata = {FORMAT: json.dumps(settings, allow_nan=False)}
+    whole_files.write(path, [safetensors.encode(arrays, metadata)])
 
 
 def load(path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> MLP:
@@ -115,7 +118,7 @@ def load(path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> ML
     TypeError
         For arguments of the wrong kind.
     MemoryError
-        Where there is no room for the model.
+        Where there is no room for the model and two copies of the file.
 
     References
     ----------
@@ -169,16 +172,15 @@ def _between_steps(model: MLP) -> Iterator[None]:
 
     Raises RuntimeError where another thread trains it, at the end of the block, too.
     """
+    def check() -> None:
+        me, trainer = (os.getpid(), threading.get_ident()), model._trainer
+        if trainer is not None and trainer != me and trainer[0] == me[0] or model._steps != steps:
+            raise RuntimeError("the model is being trained by another thread; save it in a callback or later")
+
     steps = model._steps
-    _check_idle(model)
+    check()
     yield
-    _check_idle(model, steps)
-
-
-def _check_idle(model: MLP, steps: int | None = None) -> None:
-    me, trainer = (os.getpid(), threading.get_ident()), model._trainer
-    if trainer is not None and trainer != me and trainer[0] == me[0] or steps not in (None, model._steps):
-        raise RuntimeError("the model is being trained by another thread; save it in a callback or later")
+    check()
 
 
 def _described(name: str, thing: Any, known: Mapping[str, type]) -> dict[str, Any]:
@@ -197,8 +199,10 @@ def _copies(label: str, prefix: str, values: Any) -> dict[str, Array]:
                         f"got {short(values)}")
     arrays = {}
     for name, value in values.items():
+        if name != name.encode(errors="ignore").decode():      # half of a surrogate pair
+            raise ValueError(f"{label}: expected names in Unicode from get_state, got {short(name)}")
         array = checks.as_array(f"{label}, {name!r} of its state", value)
-        if array.dtype.newbyteorder("<") not in safetensors.CODES:
+        if array.dtype.newbyteorder("<") not in SAVABLE:
             raise TypeError(f"{label}: expected arrays and numbers of up to 64 bits from get_state, got "
                             f"{type(value).__name__} of dtype {array.dtype} in {name!r}")
         arrays[prefix + name] = np.array(array, order="C")
@@ -217,40 +221,49 @@ def _wrong_variance(arrays: Mapping[str, Array]) -> str:
 
 def _read(path: str, file: FileIO, size: int, with_optimizer: bool, with_callbacks: bool) -> Saved:
     """All that is wanted of a file, checked against what it says of itself."""
-    header = safetensors.read_header(file, size)
+    header, metadata = safetensors.read_header(file, size)
     with _model_of(path):
-        settings = _parse(header.metadata)
-        names = _names(header, settings)
-    own = {name: safetensors.read_array(file, header.entries[name]) for name in names}
+        settings = _parse(metadata)                         # before all of a file of another kind is read
+    arrays = safetensors.read_arrays(file, header)
     with _model_of(path):
+        own = _own(arrays, settings)
         wrong = _wrong_variance(own)
         if wrong:
             raise ValueError(f"a variance of {wrong}")
     optimizer, callbacks = None, []
-    if with_optimizer and "optimizer" in header.metadata:
-        optimizer = _arrays_under(OPTIMIZER, file, header)
+    if with_optimizer and "optimizer" in settings:
+        optimizer = _arrays_under(OPTIMIZER, arrays)
     if with_callbacks:
-        callbacks = [(kind, _arrays_under(f"{CALLBACKS}{i}.", file, header))
+        callbacks = [(kind, _arrays_under(f"{CALLBACKS}{i}.", arrays))
                      for i, kind in enumerate(settings["callbacks"])]
     return Saved(settings, own, optimizer, callbacks)
 
 
-def _arrays_under(prefix: str, file: FileIO, header: Header) -> dict[str, Array]:
-    return {name.removeprefix(prefix): safetensors.read_array(file, entry)
-            for name, entry in header.entries.items() if name.startswith(prefix)}
+def _arrays_under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _settings_in(metadata: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    """The settings as they are in the metadata, and the version in whose layout they are."""
+    if FORMAT in metadata:
+        settings = strict_json.parse(metadata[FORMAT])
+        if not isinstance(settings, dict):
+            raise ValueError(f"the settings {short(settings)}")
+        return {"callbacks": []} | settings, VERSION
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"the format {short(metadata.get('format'))}")
+    settings = {name: strict_json.parse(text) for name, text in metadata.items() if name in SETTINGS}
+    return {"callbacks": []} | settings, 1
 
 
 def _parse(metadata: Mapping[str, str]) -> dict[str, Any]:
     """The settings in the metadata; what is not said here is said by the classes that take them."""
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"the format {short(metadata.get('format'))}")
-    version = safetensors.parse_json(metadata["version"])
+    settings, expected = _settings_in(metadata)
+    version = settings["version"]
     if type(version) is not int:
         raise ValueError(f"version {short(version)}")
-    if version != VERSION:
-        raise ValueError(f"version {version}, where {VERSION} is read; another release may read it")
-    settings = {name: safetensors.parse_json(metadata[name]) for name in SETTINGS}
-    settings["callbacks"] = safetensors.parse_json(metadata.get("callbacks", "[]"))
+    if version != expected:
+        raise ValueError(f"version {version}, where {expected} is read; another release may read it")
     for name in ("layers", "activations", "dropout", "batch_norm", "callbacks"):
         if not isinstance(settings[name], list):
             raise ValueError(f"{name}: expected a list, got {short(settings[name])}")
@@ -269,26 +282,26 @@ def _parse(metadata: Mapping[str, str]) -> dict[str, Any]:
     return settings
 
 
-def _names(header: Header, settings: Mapping[str, Any]) -> list[str]:
-    """Of the model's arrays. Raises ValueError where others are in the file, or those of other shapes."""
-    entries, sizes = header.entries, settings["layers"]
-    if len(sizes) > len(entries) + 1:                       # before a list of that length is looked at
-        raise ValueError(f"{len(sizes)} layers and {len(entries)} arrays")
+def _own(arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> dict[str, Array]:
+    """The model's arrays. Raises ValueError where others are in the file, or those of other shapes."""
+    sizes = settings["layers"]
+    if len(sizes) > len(arrays) + 1:                        # before a list of that length is looked at
+        raise ValueError(f"{len(sizes)} layers and {len(arrays)} arrays")
     shapes = _shapes(checks.layer_sizes("layers", sizes), settings["batch_norm"])
     dtype = np.dtype(settings["dtype"])
     for name, shape in shapes.items():
-        if name not in entries:
+        if name not in arrays:
             raise ValueError(f"no array {name}")
-        found = entries[name]
-        if (found.shape, found.dtype.newbyteorder("=")) != (shape, dtype):
+        found = arrays[name]
+        if (found.shape, found.dtype) != (shape, dtype):
             raise ValueError(f"{name} of shape {found.shape} in {found.dtype.name}, where {shape} in "
                              f"{dtype.name} belongs")
     prefixes = tuple(f"{CALLBACKS}{i}." for i in range(len(settings["callbacks"])))
-    prefixes += (OPTIMIZER,) if "optimizer" in header.metadata else ()
-    for name in entries:
+    prefixes += (OPTIMIZER,) if "optimizer" in settings else ()
+    for name in arrays:
         if name not in shapes and not name.startswith(prefixes):
             raise ValueError(f"an array {short(name)}, which does not belong to it")
-    return list(shapes)
+    return {name: arrays[name] for name in shapes}
 
 
 def _shapes(sizes: tuple[int, ...], batch_norm: list[Any]) -> dict[str, tuple[int, ...]]:

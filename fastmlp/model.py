@@ -389,6 +389,8 @@ class MLP:
             While another thread trains the model. A callback may save it at any time.
         OSError
             Where the file cannot be written: PermissionError, IsADirectoryError and others.
+        MemoryError
+            Where there is no room for four copies of what is saved.
 
         Examples
         --------

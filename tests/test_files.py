@@ -12,10 +12,12 @@ import sys
 import threading
 import time
 import warnings
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from numpy.testing import assert_array_equal
 
 import fastmlp
@@ -309,6 +311,26 @@ def test_callbacks_that_are_no_list(path, wrong):
         fastmlp.load(path, callbacks=wrong)
 
 
+def test_names_in_a_state(path):
+    class Odd(Best):
+        names = {"a"}
+
+        def get_state(self):
+            return {name: 1 for name in self.names}
+
+        def set_state(self, values):
+            self.names = values.keys()
+
+    odd, again = Odd(), Odd()
+    odd.names = {"", "a b", 'q"\\', "\0\n", "\u00e9", "\U0001f600", "__metadata__", "." * 1000}
+    MLP([4, 3]).save(path, callbacks=[odd])
+    fastmlp.load(path, callbacks=[again])
+    assert again.names == odd.names
+    odd.names = {"\ud800"}
+    with pytest.raises(ValueError, match=r"^callbacks\[0\]: expected names in Unicode.*ud800"):
+        MLP([4, 3]).save(path, callbacks=[odd])
+
+
 def test_get_state_that_gives_no_dict(path):
     class Odd(Best):
         def get_state(self):
@@ -337,11 +359,12 @@ def test_save_in_a_callback(path, backend, rng):
 
 def test_save_while_another_thread_trains(path, rng):
     X, y = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
-    model, errors = MLP([4, 8, 3], seed=0), []
+    model, best, errors = MLP([4, 8, 3], seed=0), Best(), []
+    best.get_state = lambda: pytest.fail("it may change any moment")
 
-    def save():
+    def save(callbacks=(best,)):
         try:
-            model.save(path)
+            model.save(path, callbacks=callbacks)
         except RuntimeError as error:
             errors.append(str(error))
 
@@ -353,7 +376,7 @@ def test_save_while_another_thread_trains(path, rng):
     model.fit(X, y, epochs=1, batch_size=16, callbacks=[callback], progress=False)
     assert errors and "another thread" in errors[0]
     assert not path.exists()
-    save()
+    save(())
     same(fastmlp.load(path), model)
 
 
@@ -375,28 +398,23 @@ def test_training_that_begins_during_a_save(path, rng):
 
 # The file --------------------------------------------------------------------------------------------------
 
-@pytest.fixture
-def package():
-    """What everybody else reads and writes such files with."""
-    return pytest.importorskip("safetensors.numpy")
-
-
-def test_format(path, package):
+def test_format(path):
     """What other programs see."""
     model = MLP([4, 8, 3], activation=LeakyReLU(0.1), dtype="float64", seed=0)
     model.save(path)
-    tensors = package.load_file(path)
+    tensors = safetensors.numpy.load_file(path)
     assert {name: (a.shape, a.dtype.name) for name, a in tensors.items()} == {
         "weights.0": ((4, 8), "float64"), "biases.0": ((8,), "float64"),
         "weights.1": ((8, 3), "float64"), "biases.1": ((3,), "float64")}
     assert_array_equal(tensors["weights.1"], model.weights[1])
     header, data = unpack(path.read_bytes())
-    metadata = header["__metadata__"]
-    assert metadata["format"] == "fastmlp"
-    assert json.loads(metadata["layers"]) == [4, 8, 3]
-    assert json.loads(metadata["activations"]) == [{"name": "leaky_relu", "alpha": 0.1}]
-    assert json.loads(metadata["loss"])["name"] == "cross_entropy"
-    assert json.loads(metadata["dtype"]) == "float64"
+    assert header["__metadata__"].keys() == {"fastmlp"}
+    settings = json.loads(header["__metadata__"]["fastmlp"])
+    assert settings["version"] == 2
+    assert settings["layers"] == [4, 8, 3]
+    assert settings["activations"] == [{"name": "leaky_relu", "alpha": 0.1}]
+    assert settings["loss"]["name"] == "cross_entropy"
+    assert settings["dtype"] == "float64"
     assert len(data) == 8 * (4 * 8 + 8 + 8 * 3 + 3)       # no pads
     assert b"pickle" not in path.read_bytes()
 
@@ -404,54 +422,97 @@ def test_format(path, package):
 EXAMPLES = {
     "b": np.arange(3, dtype=np.float32), "a": np.arange(4.0).reshape(2, 2), "none": np.zeros((0, 3)),
     "number": np.array(7, np.uint8), "flags": np.array([True, False]), "half": np.ones(3, np.float16),
-    **{f"{kind}{size}": np.arange(5).astype(f"{kind}{size}") for kind in "iu" for size in (1, 2, 4, 8)}}
+    "\u00e9\u2028\"": np.array(1.5), **{f"{kind}{size}": np.arange(5).astype(f"{kind}{size}")
+                                     for kind in "iu" for size in (1, 2, 4, 8)}}
+TEXT = {"fastmlp": 'quote " and \\ and \u00e9 \u2028 \n'}
 
 
-def test_the_package_reads_what_is_written(path, package):
-    metadata = {"format": "fastmlp", "note": 'quote " and \\ and \u00e9 \u2028 \n'}
-    path.write_bytes(b"".join(bytes(piece) for piece in form.encode(EXAMPLES, metadata)))
-    found = package.load_file(path)
+def test_bytes_by_the_letter_of_the_format():
+    """Sorted, little-endian, aligned, without gaps."""
+    raw = form.encode(EXAMPLES, TEXT)
+    header, data = unpack(raw)
+    assert header.pop("__metadata__") == TEXT
+    assert header.keys() == EXAMPLES.keys()
+    places = []
+    for name, array in EXAMPLES.items():
+        begin, end = header[name]["data_offsets"]
+        dtype = np.dtype(form.DTYPES[header[name]["dtype"]])
+        assert (dtype.newbyteorder("="), tuple(header[name]["shape"])) == (array.dtype, array.shape)
+        assert_array_equal(np.frombuffer(data[begin:end], dtype).reshape(array.shape), array)
+        assert (len(raw) - len(data) + begin) % array.itemsize == 0
+        places.append((begin, end))
+    places.sort()
+    assert [begin for begin, _ in places] == [0, *(end for _, end in places[:-1])]
+    assert places[-1][1] == len(data)
+
+
+def test_reads_bytes_by_the_letter_of_the_format(path):
+    """Arrays in any order, and also where they are not aligned."""
+    header, data = {"__metadata__": TEXT}, b""
+    codes = {np.dtype(name): code for code, name in form.DTYPES.items()}
+    for name, array in EXAMPLES.items():
+        little = array.astype(array.dtype.newbyteorder("<"))
+        header[name] = {"dtype": codes[little.dtype], "shape": list(array.shape),
+                        "data_offsets": [len(data), len(data) + array.nbytes]}
+        data += little.tobytes()
+    path.write_bytes(pack(header, data))
+    with open(path, "rb", buffering=0) as file:
+        start, metadata = form.read_header(file, path.stat().st_size)
+        found = form.read_arrays(file, start)
+    assert metadata == TEXT
     assert found.keys() == EXAMPLES.keys()
     for name, array in EXAMPLES.items():
         assert_array_equal(found[name], array)
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
-    with package.safe_open(path, framework="numpy") as file:
-        assert file.metadata() == metadata
+        assert found[name].flags.writeable
 
 
-def test_arrays_are_aligned():
-    head, *pieces = form.encode(EXAMPLES, {"a": "b"})
-    header, _ = unpack(head)
-    del header["__metadata__"]
-    for name, array in EXAMPLES.items():
-        assert (len(head) + header[name]["data_offsets"][0]) % array.itemsize == 0
-
-
-def test_reads_what_the_package_writes(path, package):
-    path.write_bytes(package.save(EXAMPLES, {"one": "1", "two": "2"}))
-    with open(path, "rb", buffering=0) as file:
-        header = form.read_header(file, path.stat().st_size)
-        assert header.metadata == {"one": "1", "two": "2"}
-        assert header.entries.keys() == EXAMPLES.keys()
-        for name, array in EXAMPLES.items():
-            found = form.read_array(file, header.entries[name])
-            assert_array_equal(found, array)
-            assert (found.dtype, found.shape) == (array.dtype, array.shape)
-
-
-def test_layouts_and_byte_orders_in_a_file(package):
+def test_layouts_and_byte_orders_in_a_file(path):
     """Whatever the memory looks like, the numbers are the same."""
-    a = np.arange(12.0).reshape(3, 4)
-    for other in (np.asfortranarray(a), a.astype(">f8"), a[::-1][::-1], np.repeat(a, 2, axis=1)[:, ::2]):
-        data = b"".join(bytes(piece) for piece in form.encode({"a": other}, {}))
-        assert_array_equal(package.load(data)["a"], a)
+    a, best = np.arange(12.0).reshape(3, 4), Best()
+    for other in (np.asfortranarray(a), a.astype(">f8"), a[::-1][::-1], np.repeat(a, 2, axis=1)[:, ::2],
+                  np.asfortranarray(a.astype(">f8"))):
+        best.get_state = lambda other=other: {"a": other, "number": other[1, 1:2].reshape(())}
+        MLP([4, 3]).save(path, callbacks=[best])
+        tensors = safetensors.numpy.load_file(path)
+        assert_array_equal(tensors["callbacks.0.a"], a)
+        assert_array_equal(tensors["callbacks.0.number"], a[1, 1])
 
 
-def test_loads_what_the_package_writes(path, package):
-    MLP([4, 8, 3], seed=0).save(path)
-    header, _ = unpack(path.read_bytes())
-    path.write_bytes(package.save(package.load_file(path), header["__metadata__"]))
-    same(fastmlp.load(path), MLP([4, 8, 3], seed=0))
+# What earlier releases wrote, with one text for each setting; and after one step of training.
+VERSION_1 = (
+    rb'{"__metadata__":{"batch_norm":"[]","activations":"[]","generator":"{\"bit_generator\": \"PCG64\", '
+    rb'\"state\": {\"state\": 45622952943019519016089485487844936367, \"inc\": '
+    rb'87136372517582989555478159403783844777}, \"has_uint32\": 0, \"uinteger\": 0}","dtype":"\"float32\"",'
+    rb'"version":"1","dropout":"[]","layers":"[2, 2]","format":"fastmlp","counters":"{\"steps\": 1, '
+    rb'\"dropout_seed\": 8697063857760222071}","optimizer":"\"SGD(lr=0.5, momentum=0.9, nesterov=False, '
+    rb'weight_decay=0.0)\"","loss":"{\"name\": \"cross_entropy\", \"label_smoothing\": 0.0, '
+    rb'\"ignore_index\": null}"},"optimizer.step":{"dtype":"I64","shape":[],"data_offsets":[0,8]},"biases.0":'
+    rb'{"dtype":"F32","shape":[2],"data_offsets":[8,16]},"optimizer.velocity.biases.0":{"dtype":"F32","shape":'
+    rb'[2],"data_offsets":[16,24]},"optimizer.velocity.weights.0":{"dtype":"F32","shape":[2,2],"data_offsets":'
+    rb'[24,40]},"weights.0":{"dtype":"F32","shape":[2,2],"data_offsets":[40,56]}}',
+    struct.pack("<q2f2f4f4f", 1, 0, 0.5, 0.5, -0.5, 0, 0, 0, 0, 1.5, 0, -2, 1))
+
+
+def test_a_file_of_version_1(path, backend):
+    """Loads, goes on training, and is written as the present version."""
+    path.write_bytes(pack(*VERSION_1))
+    optimizer = SGD(0.5, momentum=0.9)
+    model = fastmlp.load(path, optimizer)
+    assert (model.layers, model.dtype, model._steps) == ((2, 2), np.float32, 1)
+    assert_array_equal(model.weights[0], [[1.5, 0], [-2, 1]])
+    assert_array_equal(model.biases[0], [0, 0.5])
+    model.save(path, optimizer)
+    assert unpack(path.read_bytes())[0]["__metadata__"].keys() == {"fastmlp"}
+    expected = MLP([2, 2], seed=0)
+    expected.weights[0][...], expected.biases[0][...] = [[1.5, 0], [-2, 1]], 0.25
+    other, again = SGD(0.5, momentum=0.9), SGD(0.5, momentum=0.9)
+    expected.train_step(np.zeros((1, 2)), [1], other)
+    loaded = fastmlp.load(path, again)
+    for _ in range(2):
+        same(loaded, expected)
+        for m, o in ((loaded, again), (expected, other)):
+            m.fit(np.eye(2), [0, 1], epochs=2, batch_size=1, optimizer=o, progress=False)
 
 
 TWICE = """
@@ -477,11 +538,11 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
             assert (tmp_path / other).read_bytes() == first
 
 
-def test_no_other_package_is_needed(path):
-    """To save and load; and none of that is imported with fastmlp."""
-    code = ("import sys; sys.modules['safetensors'] = sys.modules['safetensors.numpy'] = None\n"
-            "import fastmlp; fastmlp.MLP([4, 3]).save(sys.argv[1]); fastmlp.load(sys.argv[1])")
-    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+def test_the_package_is_imported_when_it_is_needed(path):
+    code = ("import sys, fastmlp; model = fastmlp.MLP([4, 3]); print('safetensors' in sys.modules)\n"
+            "model.save(sys.argv[1]); print('safetensors' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\nTrue\n"
 
 
 # Names of other formats ------------------------------------------------------------------------------------
@@ -983,13 +1044,15 @@ def test_permissions(path):
 def test_errors_of_a_disk(path, monkeypatch):
     SMALL[0].save(path)
 
-    def fail(*args):
-        raise OSError(errno.EIO, "broken")
+    class Broken(FileIO):
+        def fail(self, *args):
+            raise OSError(errno.EIO, "broken")
 
-    monkeypatch.setattr(form, "_read_into", fail)
-    with pytest.raises(OSError, match="broken") as raised:
-        fastmlp.load(path)
-    assert raised.value.filename == str(path)
+    for name in ("read", "readall"):
+        monkeypatch.setattr(whole_files, "FileIO", type("", (Broken,), {name: Broken.fail}))
+        with pytest.raises(OSError, match="broken") as raised:
+            fastmlp.load(path)
+        assert raised.value.filename == str(path)
 
 
 def test_paths_that_are_none():
@@ -1063,6 +1126,20 @@ def test_a_file_that_is_changed_while_it_is_read(path, monkeypatch, change):
     assert calls
 
 
+def test_the_settings_of_one_file_and_the_arrays_of_another(path):
+    """Are not mixed, also where the clock of the file system does not tell."""
+    SMALL[0].save(path)
+    with open(path, "rb", buffering=0) as file:
+        header, _ = form.read_header(file, path.stat().st_size)
+        assert form.read_arrays(file, header).keys() == state.arrays(SMALL[0]).keys()
+        raw = path.read_bytes()
+        with open(path, "r+b") as other:
+            other.write(raw.replace(b'steps\\": 0', b'steps\\": 7'))
+        assert path.read_bytes() != raw
+        with pytest.raises(form.FormatError, match="changes"):
+            form.read_arrays(file, header)
+
+
 def test_a_file_that_always_changes(path, monkeypatch):
     SMALL[0].save(path)
     times, real = iter(range(1, 100)), form.read_header
@@ -1090,14 +1167,19 @@ def pack(header, data):
     return struct.pack("<Q", len(text)) + text + data
 
 
-def rewrite(path, change):
-    """The file again, with other metadata or arrays."""
-    header, data = unpack(path.read_bytes())
-    metadata = header.pop("__metadata__")
-    arrays = {name: np.frombuffer(data[slice(*field["data_offsets"])], form.DTYPES[field["dtype"]])
-              .reshape(field["shape"]) for name, field in header.items()}
-    change(metadata, arrays)
-    path.write_bytes(b"".join(bytes(piece) for piece in form.encode(arrays, metadata)))
+def rewrite(path, change, version=2):
+    """The file again, in the layout of a version, with other settings (each as JSON) or arrays."""
+    raw = path.read_bytes()
+    settings = json.loads(unpack(raw)[0]["__metadata__"]["fastmlp"])
+    texts = {name: json.dumps(value) for name, value in {**settings, "version": version}.items()}
+    if version == 1:
+        texts["format"] = "fastmlp"
+    arrays = safetensors.numpy.load(raw)
+    change(texts, arrays)
+    if version == 2:
+        texts = {"fastmlp": "{" + ", ".join(f"{json.dumps(name)}: {text}" for name, text in texts.items())
+                 + "}"}
+    path.write_bytes(safetensors.numpy.save(arrays, texts))
 
 
 def refused(path, start, message, longest=700):
@@ -1110,10 +1192,8 @@ def refused(path, start, message, longest=700):
 
 
 @pytest.mark.parametrize("change, message", [
-    (lambda m, t: m.clear(), "the format None"),
-    (lambda m, t: m.update(format="pt"), "the format 'pt'"),
-    (lambda m, t: m.update(format="pt" * 10**6), "the format 'ptpt"),
-    (lambda m, t: m.update(version="2"), "version 2, where 1 is read; another release"),
+    (lambda m, t: m.update(version="3"), "version 3, where . is read; another release"),
+    (lambda m, t: m.update(version="0"), "version 0, where . is read; another release"),
     (lambda m, t: m.update(version="true"), "version True"),
     (lambda m, t: m.update(version="1.0"), "version 1.0"),
     (lambda m, t: m.update(version='"1"'), "version '1'"),
@@ -1199,10 +1279,35 @@ def refused(path, start, message, longest=700):
     (lambda m, t: t.update({"biases.0": t["biases.0"].astype(np.int32)}), "biases.0 of shape.*int32"),
     (lambda m, t: t.update({"biases.0": t["biases.0"].astype(np.float16)}), "biases.0 of shape.*float16"),
 ])
-def test_wrong_file(change, message, path):
+@pytest.mark.parametrize("version", [1, 2])
+def test_wrong_file(change, message, path, version):
     MLP([4, 8, 3], seed=0).save(path)
-    rewrite(path, change)
+    rewrite(path, lambda m, t: None, version)
+    same(fastmlp.load(path), MLP([4, 8, 3], seed=0))
+    MLP([4, 8, 3], seed=0).save(path)
+    rewrite(path, change, version)
     refused(path, "path: expected a model of fastmlp", message)
+
+
+@pytest.mark.parametrize("metadata, message", [
+    ({}, "the format None"), (None, "the format None"), ({"format": "pt"}, "the format 'pt'"),
+    ({"format": "pt" * 10**6}, "the format 'ptpt"), ({"format": "fastmlp"}, "KeyError: 'version'"),
+    ({"format": "fastmlp", "version": "2"}, "version 2, where 1 is read"),
+    ({"fastmlp": ""}, "no JSON"), ({"fastmlp": "{}"}, "KeyError: 'version'"),
+    ({"fastmlp": "[]"}, r"the settings \[\]"), ({"fastmlp": "null"}, "the settings None"),
+    ({"fastmlp": '{"version": 1}'}, "version 1, where 2 is read"),
+    ({"fastmlp": '{"version": 2, "version": 2}'}, "one name twice"),
+    ({"fastmlp": "[" * 10**6}, "too deeply|no JSON"),
+], ids=lambda value: str(value)[:40])
+def test_metadata_of_no_model(path, metadata, message):
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(3)}, metadata))
+    refused(path, "path: expected a model of fastmlp", message)
+
+
+def test_a_large_file_of_another_kind_is_not_read(path, monkeypatch):
+    path.write_bytes(safetensors.numpy.save({"a": np.zeros(3)}, {"format": "pt"}))
+    monkeypatch.setattr(form, "read_arrays", lambda *args: pytest.fail("it was"))
+    refused(path, "path: expected a model of fastmlp", "the format 'pt'")
 
 
 @pytest.mark.parametrize("change", [
@@ -1220,19 +1325,29 @@ def test_wrong_file(change, message, path):
 ])
 def test_wrong_generator(change, path):
     MLP([4, 8, 3], seed=0).save(path)
-    header, data = unpack(path.read_bytes())
-    generator = json.loads(header["__metadata__"]["generator"])
-    change(generator)
-    header["__metadata__"]["generator"] = json.dumps(generator)
-    path.write_bytes(pack(header, data))
+
+    def replace(m, t):
+        generator = json.loads(m["generator"])
+        change(generator)
+        m["generator"] = json.dumps(generator)
+
+    rewrite(path, replace)
     refused(path, "path: expected a model of fastmlp", "generator")
 
 
 def test_unknown_metadata_is_left_alone(path):
-    """A tool that adds a note does not make the file another one."""
-    MLP([4, 8, 3], seed=0).save(path)
-    rewrite(path, lambda m, t: m.update(note="my best", also="{"))
-    same(fastmlp.load(path), MLP([4, 8, 3], seed=0))
+    """A tool that adds a note does not make the file another one, nor does a setting of a later release."""
+    model = MLP([4, 8, 3], seed=0)
+    model.save(path)
+    rewrite(path, lambda m, t: m.update(note="my best", also="{"), version=1)
+    same(fastmlp.load(path), model)
+    model.save(path)
+    rewrite(path, lambda m, t: m.update(note="[1, null]"))
+    same(fastmlp.load(path), model)
+    header, data = unpack(path.read_bytes())
+    header["__metadata__"] |= {"note": "my best", "format": "pt", "version": "7"}
+    path.write_bytes(pack(header, data))
+    same(fastmlp.load(path), model)
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, -np.inf, -1e-30])
@@ -1267,6 +1382,8 @@ def test_steps_of_an_optimizer_beyond_any_training(path):
     lambda raw: pack(b"9" * 10**6, b""), lambda raw: pack(b'{"a":NaN}', b""),
     lambda raw: pack(b'{"\xff":1}', b""), lambda raw: pack("{}".encode("utf-16"), b""),
     lambda raw: pack({"__metadata__": {"format": 7}}, b""), lambda raw: pack({"__metadata__": []}, b""),
+    lambda raw: pack(raw[8:].replace(b"}}", b'},"biases.0":7}', 1), b""),
+    lambda raw: pack(b'{"__metadata__":{},"__metadata__":{}}', b""),
 ])
 def test_damaged_file(damage, path):
     MLP([4, 8, 3], seed=0).save(path)
@@ -1278,21 +1395,46 @@ def test_damaged_file(damage, path):
 
 @pytest.mark.parametrize("change", [
     *({"dtype": dtype} for dtype in ("F128", "BF16", "f32", 7, None, ["F32"])),
+    *({"dtype": dtype, "shape": [n]} for dtype, n in (("BF16", 16), ("C64", 4), ("F8_E4M3", 32))),
     *({"shape": shape} for shape in (
         [-4, -2], [4, 2.0], [True, 8], 8, None, [8, None], [2**40, 2**40], [0, 2**62, 2**62], [1] * 100 + [8],
         [9], [7], [2**70], "8", {"8": 8})),
     *({"data_offsets": offsets} for offsets in (
         [0, 31], [0, 33], [32, 0], [-32, 0], [32, 64], [0], [0, 32, 64], [0.0, 32.0], [False, 32], None, "ab",
         [2**63, 2**63 + 32])),
-    {"more": 1},
 ], ids=str)
 def test_wrong_header(path, change):
     """Of an array that the model does not even have."""
     field = {"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}
-    good = pack({"__metadata__": {}, "a": field}, b"\0" * 32)
-    path.write_bytes(good)
-    refused(path, "path: expected a model of fastmlp", "the format None")
-    path.write_bytes(pack({"__metadata__": {}, "a": {**field, **change}}, b"\0" * 32))
+    add_before(path, {"a": field}, 32)
+    refused(path, "path: expected a model of fastmlp", "an array 'a', which does not belong")
+    add_before(path, {"a": {**field, **change}}, 32)
+    refused(path, "path: expected a file of safetensors", "")
+
+
+def add_before(path, fields, nbytes):
+    """A model, and before its arrays others in that many bytes."""
+    MLP([4, 3], seed=0).save(path)
+    header, data = unpack(path.read_bytes())
+    for name in header.keys() - {"__metadata__"}:
+        header[name]["data_offsets"] = [n + nbytes for n in header[name]["data_offsets"]]
+    path.write_bytes(pack({**header, **fields}, b"\0" * nbytes + data))
+
+
+def test_a_header_of_any_length(path):
+    """What it claims is compared with the file and a limit first; names in messages are cut."""
+    MLP([4, 3], seed=0).save(path)
+    raw = path.read_bytes()
+    header, data = unpack(raw)
+    text = json.dumps(header).encode()
+    path.write_bytes(pack(text + b" " * (2**24 - len(text)), data))
+    same(fastmlp.load(path), MLP([4, 3], seed=0))
+    path.write_bytes(pack(text + b" " * (2**24 - len(text) + 1), data))
+    refused(path, "path: expected a file of safetensors", f"a header of {2**24 + 1} bytes")
+    for length in (len(raw) - 7, len(raw), 2**24, 2**64 - 1):
+        path.write_bytes(struct.pack("<Q", length) + raw[8:])
+        refused(path, "path: expected a file of safetensors", f"a header of {length} bytes")
+    add_before(path, {"x" * 10**6: {"dtype": "F32", "shape": [8], "data_offsets": [8, 40]}}, 40)
     refused(path, "path: expected a file of safetensors", "")
 
 
@@ -1300,7 +1442,7 @@ def test_wrong_header(path, change):
 def test_arrays_that_overlap_or_leave_gaps(path, second):
     fields = {name: {"dtype": "F32", "shape": [8], "data_offsets": place}
               for name, place in (("a", [0, 32]), ("b", second))}
-    path.write_bytes(pack(fields, b"\0" * second[1]))
+    add_before(path, fields, second[1])
     refused(path, "path: expected a file of safetensors", "")
 
 
@@ -1334,7 +1476,7 @@ def outcome(path):
         return str(error)
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")                     # a learning that diverges
-        model.fit(np.eye(2), [0, 1], epochs=1, batch_size=1, optimizer=optimizer, progress=False)
+        model.fit(np.eye(2)[[0, 1, 0, 1]], [0, 1, 0, 1], epochs=1, optimizer=optimizer, progress=False)
     return ""
 
 
@@ -1375,33 +1517,59 @@ JUNK = [None, True, -1, 0, 1, 2**31, 2**63, 2**127, 0.5, 1e308, "", "x" * 1000, 
 
 def test_junk_in_every_place(full, path):
     header, data = unpack(full)
-    names = [name for name in header["__metadata__"] if name != "format"]
-    for name in names:
-        value = json.loads(header["__metadata__"][name])
-        for place in leaves(value):
-            for junk in JUNK:
-                other = [json.loads(json.dumps(value))]
-                inside, *rest = other, *place
-                at = 0
-                for key in rest:
-                    inside, at = inside[at], key
-                inside[at] = junk
-                metadata = {**header["__metadata__"], name: json.dumps(other[0])}
-                path.write_bytes(pack({**header, "__metadata__": metadata}, data))
-                outcome(path)
+    text = header["__metadata__"]["fastmlp"]
+    for place in leaves(json.loads(text)):
+        for junk in JUNK:
+            other = [json.loads(text)]
+            inside, at = other, 0
+            for key in place:
+                inside, at = inside[at], key
+            inside[at] = junk
+            path.write_bytes(pack({**header, "__metadata__": {"fastmlp": json.dumps(other[0])}}, data))
+            outcome(path)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
-def test_little_memory(path):
-    """A MemoryError, and not the end of the process."""
-    MLP([2000, 4000], init="zeros").save(path)              # 32 MB
-    code = ("import resource, sys, fastmlp\n"
-            "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-            "resource.setrlimit(resource.RLIMIT_AS, (used + 2**24,) * 2)\n"
-            "try: fastmlp.load(sys.argv[1])\n"
-            "except MemoryError as error: print('MemoryError', len(str(error)) < 500)")
+@pytest.mark.parametrize("call", ["fastmlp.load(path)", "model.save(path)"])
+def test_little_memory(path, call):
+    """However much there is: a MemoryError, and not the end of the process, and no panic is printed."""
+    MLP([1000, 2000], init="zeros").save(path)              # 8 MB
+    before = path.read_bytes()
+    code = ("import resource, sys, fastmlp, safetensors.numpy\n"
+            "path, seen = sys.argv[1], []\n"
+            "model = fastmlp.load(path)\n"
+            "for extra in range(0, 2**26, 2**20):\n"
+            "    used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+            "    resource.setrlimit(resource.RLIMIT_AS, (used + extra, resource.RLIM_INFINITY))\n"
+            f"    try: {call}\n"
+            "    except MemoryError as error: seen.append(len(str(error)) < 500)\n"
+            "    else: seen.append('done')\n"
+            "    finally: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)\n"
+            "print(all(seen), seen.count(True) > 5, seen[-1])")
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "MemoryError True\n"), done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True True done\n", "")
+    assert path.read_bytes() == before
+
+
+class PanicException(BaseException):
+    """As the package raises it."""
+
+
+@pytest.mark.parametrize("raised, expected", [(PanicException, MemoryError), (KeyboardInterrupt,) * 2])
+def test_a_panic_of_the_package(path, monkeypatch, raised, expected):
+    SMALL[0].save(path)
+
+    def fail(*args):
+        raise raised("x" * 1000)
+
+    monkeypatch.setattr(safetensors, "deserialize", fail)
+    monkeypatch.setattr(safetensors.numpy, "save", fail)
+    for call in (fastmlp.load, SMALL[1].save):
+        with pytest.raises(expected) as caught:
+            call(path)
+        assert raised is KeyboardInterrupt or len(str(caught.value)) < 500
+    monkeypatch.undo()
+    assert which(fastmlp.load(path)) == 0
 
 
 def test_bad_optimizer(path):
