@@ -22,6 +22,7 @@ READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that
 LEAST_WEIGHT_EXPONENT, MOST_WEIGHT_EXPONENT = -1000, 900    # of weights above 0, and of their sum
 MANY_BYTES = 2**36          # of which an array is tried before it is needed
 MOST_BYTES = min(sys.maxsize, 2**56)        # no processor has more addresses for a process
+MOST_STEPS = 2**53          # of a training; whole numbers up to here are exact in every type that counts them
 ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
 
 

@@ -2,106 +2,152 @@
 
     weights.0, biases.0, ...    the arrays of the model, (in, out) and (out,), in its dtype, without pads
     scales.0, running_means.0, running_variances.0, ...     with batch normalisation
-    optimizer.*                 the state of an optimizer, by the names of its `get_state`
-    metadata                    format "fastmlp"; in JSON: version, layers, activations and loss with their
-                                parameters, dropout, batch_norm, dtype; and where training stands: the state
-                                of the random generator, dropout's seed, the number of steps
+    optimizer.NAME              the state of an optimizer, by the names of its `get_state`
+    callbacks.I.NAME            the state of a callback, the I-th of those that have state
+    metadata                    "fastmlp": one JSON text of version, layers, activations and loss with their
+                                parameters, dropout, batch_norm, dtype; where training stands: the state of
+                                the random generator, dropout's seed, the number of steps; and the optimizer
+                                as it prints and the classes of the callbacks
 
-Numbers are little-endian on every machine, and any program that reads safetensors reads the file.
+Numbers are little-endian on every machine, any program that reads safetensors reads the file, and the same
+model gives the same bytes: so the metadata is one text, since the package writes several in random order. In
+version 1 each of the settings was a text of its own, beside format "fastmlp".
 """
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
-from types import ModuleType
-from typing import Any
+from io import FileIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import activations, checks, losses, state
+from fastmlp import activations, checks, losses, state, strict_json, whole_files
+from fastmlp import safetensors_format as safetensors
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
+from fastmlp.safetensors_format import FormatError
+from fastmlp.strict_json import short
 
 __all__ = ["load", "save"]
 
-FORMAT, VERSION = "fastmlp", 1
-OPTIMIZER = "optimizer."
+FORMAT, VERSION = "fastmlp", 2
+OPTIMIZER, CALLBACKS = "optimizer.", "callbacks."
+SETTINGS = frozenset("version layers activations loss dropout batch_norm dtype generator counters optimizer"
+                     " callbacks".split())
+LONGEST = 300                   # characters of a message about what a file contains
+SAVABLE = frozenset(np.dtype(name) for name in safetensors.DTYPES.values())
+# Suffixes that other formats have made their own, alone or before one of a compression.
+FOREIGN = frozenset(
+    ".onnx .pt .pth .ckpt .h5 .hdf5 .keras .pb .tflite .npz .npy .mat .pkl .pickle .joblib .dill .json .yaml"
+    " .yml .xml .pmml .csv .txt .parquet .gguf .mlmodel .msgpack .py .c .zip .gz .bz2 .xz .zst .tar".split())
+# Of the generator's state, each an integer from 0 to below this.
+GENERATOR = {"state": 2**128, "inc": 2**128, "has_uint32": 2, "uinteger": 2**32}
 
 Path = str | os.PathLike[str]
 Array = NDArray[Any]
 
 
-def save(model: MLP, path: Path, optimizer: Any = None) -> None:
+class Saved(NamedTuple):
+    """What `load` reads before it makes anything."""
+
+    settings: dict[str, Any]
+    arrays: dict[str, Array]
+    optimizer: dict[str, Array] | None
+    callbacks: list[tuple[str, dict[str, Array]]]       # the name of the class, and the state
+
+
+def save(model: MLP, path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> None:
     """What `MLP.save` does: see there."""
-    safetensors = _safetensors()
     path = _path(path)
-    metadata = {"format": FORMAT, **{name: json.dumps(value) for name, value in _settings(model).items()}}
-    tensors = dict(state.arrays(model))
-    if optimizer is not None:
-        if not hasattr(optimizer, "get_state"):
-            raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
-        metadata["optimizer"] = json.dumps(repr(optimizer))         # for people: it is not read again
-        tensors |= {OPTIMIZER + name: np.asarray(value) for name, value in optimizer.get_state(model).items()}
-    data = safetensors.numpy.save({k: np.array(a, order="C") for k, a in tensors.items()}, metadata)
-    part = f"{path}.{os.getpid()}.part"
-    try:
-        with open(part, "wb") as file:
-            file.write(data)
-        os.replace(part, path)                                      # a whole file or none
-    except BaseException:
-        if os.path.exists(part):
-            os.unlink(part)
-        raise
+    _check_suffix(path)
+    if optimizer is not None and not hasattr(optimizer, "get_state"):
+        raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
+    stateful = _stateful(callbacks)
+    with _between_steps(model):
+        settings = _settings(model)
+        arrays = state.copy(model)
+        if optimizer is not None:
+            settings["optimizer"] = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(optimizer))      # for people
+            arrays |= _copies("optimizer", OPTIMIZER, optimizer.get_state(model))
+        if stateful:
+            settings["callbacks"] = [type(callback).__name__ for _, callback in stateful]
+        for i, (label, callback) in enumerate(stateful):
+            arrays |= _copies(label, f"{CALLBACKS}{i}.", callback.get_state())
+    wrong = _wrong_variance(arrays)
+    if wrong:
+        raise ValueError(f"model: expected variances from 0 up, got {wrong}; such a file is not loaded")
+    metadata = {FORMAT: json.dumps(settings, allow_nan=False)}
+    whole_files.write(path, [safetensors.encode(arrays, metadata)])
 
 
-def load(path: Path, optimizer: Any = None) -> MLP:
+def load(path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> MLP:
     """The model that `MLP.save` wrote, on the backend in force: it predicts, and goes on training, as before.
 
-    `optimizer`, one like that which was saved with it, gets its state. Nothing in the file is run.
+    Nothing in the file is run, nothing is made of a size that the file only claims, and what is given changes
+    only if all of it fits.
 
-    Raises ImportError without the package safetensors; FileNotFoundError and other OSErrors; ValueError for a
-    file that is damaged, no model of fastmlp, of a later version, or without the state of an optimizer where
-    one is given; what `set_state` raises for another kind of optimizer.
+    Parameters
+    ----------
+    path : str, bytes or os.PathLike
+        A regular file. Others may replace it or write to it meanwhile: the model is one that was saved.
+    optimizer : object of `fastmlp.optimizers`, optional
+        One like that which was saved with the model; it gets its state.
+    callbacks : iterable of objects, default ()
+        Those that were saved with the model, in the same order. Each that has `get_state` and `set_state`
+        gets its state; others, functions above all, do not count.
 
-    Source of the format: https://github.com/huggingface/safetensors
+    Returns
+    -------
+    MLP
 
+    Raises
+    ------
+    OSError
+        FileNotFoundError, PermissionError, IsADirectoryError and others, as the system has them.
+    ValueError
+        For a file that is damaged, no model of fastmlp or of a later version; for a pipe or a device; where
+        the file has no state of the optimizer or the callbacks, or one that does not fit.
+    TypeError
+        For arguments of the wrong kind.
+    MemoryError
+        Where there is no room for the model and two copies of the file.
+
+    References
+    ----------
+    The format: https://github.com/huggingface/safetensors
+
+    Examples
+    --------
     >>> model.save("net.safetensors")  # doctest: +SKIP
     >>> load("net.safetensors")  # doctest: +SKIP
     MLP([4, 8, 3], activation=['tanh'], loss='cross_entropy', dtype='float32')
     """
-    safetensors = _safetensors()
     path = _path(path)
     if optimizer is not None and not hasattr(optimizer, "set_state"):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
-    if not os.path.isfile(path):
-        open(path, "rb").close()                                    # raises what fits
+    stateful = _stateful(callbacks)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            settings = _read(path, file.metadata() or {})
-            shapes = _shapes(settings)
-            names = [name for name in file.keys() if not name.startswith(OPTIMIZER)]
-            found = {name: list(file.get_slice(name).get_shape()) for name in names}
-            if found != shapes:                                     # before anything of that size is made
-                raise ValueError(f"path: expected arrays {shapes} in {path}, got {found}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except safetensors.SafetensorError as error:
+        saved = whole_files.read(
+            path, lambda file, size: _read(path, file, size, optimizer is not None, bool(stateful)))
+    except FormatError as error:
         raise ValueError(f"path: expected a file of safetensors, got {path}: {error}") from None
-    for name in names:
-        if tensors[name].dtype.name != settings["dtype"]:
-            raise ValueError(
-                f"path: expected {settings['dtype']} in {path}, got {tensors[name].dtype} in {name}")
-    saved = {name.removeprefix(OPTIMIZER): tensors[name] for name in tensors if name not in found}
-    if optimizer is not None and not saved:
+    if optimizer is not None and saved.optimizer is None:
         raise ValueError(f"optimizer: no state of one was saved in {path}")
-    model = _build(path, settings)
-    state.restore(model, {name: tensors[name] for name in names})
-    if optimizer is not None:
-        optimizer.set_state(model, saved)
+    _check_callbacks(path, stateful, saved.callbacks)
+    model = _build(path, saved.settings)
+    state.restore(model, saved.arrays)
+    _resume(model, optimizer, saved.optimizer, stateful, [values for _, values in saved.callbacks])
     return model
 
+
+# What is saved beside the arrays ---------------------------------------------------------------------------
 
 def _settings(model: MLP) -> dict[str, Any]:
     """All that makes a model what it is, beside its arrays, in the words of JSON."""
@@ -118,55 +164,21 @@ def _settings(model: MLP) -> dict[str, Any]:
     }
 
 
-def _shapes(settings: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Of the arrays that a model with these settings has."""
-    sizes = settings["layers"]
-    shapes = {f"weights.{i}": [n, m] for i, (n, m) in enumerate(zip(sizes, sizes[1:]))}
-    shapes |= {f"biases.{i}": [m] for i, m in enumerate(sizes[1:])}
-    for i, norm in enumerate(settings["batch_norm"]):
-        if norm is not None:
-            shapes |= {f"{kind}.{i}": [sizes[i + 1]] for kind in state.NORMALISED}
-    return shapes
+@contextmanager
+def _between_steps(model: MLP) -> Iterator[None]:
+    """What is read in the block is of one moment of a training: this thread trains the model and is between
+    two steps, or none does.
 
+    Raises RuntimeError where another thread trains it, at the end of the block, too.
+    """
+    def check() -> None:
+        if model._lock.busy_elsewhere() or model._lock.runs() or model._lock.last() is not last:
+            raise RuntimeError("the model is being trained by another thread; save it in a callback or later")
 
-def _build(path: str, settings: Mapping[str, Any]) -> MLP:
-    try:
-        model = MLP(
-            settings["layers"],
-            activation=[_made("activation", f, activations.BY_NAME) for f in settings["activations"]],
-            loss=_made("loss", settings["loss"], losses.BY_NAME),
-            init="zeros",
-            dtype=settings["dtype"],
-            dropout=settings["dropout"],
-            batch_norm=[None if norm is None else BatchNorm(**norm) for norm in settings["batch_norm"]],
-        )
-        model._rng.bit_generator.state = settings["generator"]
-        state.set_counters(model, settings["counters"])
-    except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise ValueError(f"path: expected a model of fastmlp in {path}, got {error!r}") from None
-    return model
-
-
-def _read(path: str, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in the metadata."""
-    if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"path: expected a model of fastmlp in {path}, got the format {metadata.get('format')!r}")
-    try:
-        settings = {name: json.loads(value) for name, value in metadata.items() if name != "format"}
-        version = settings["version"]
-        if version == VERSION:
-            settings["layers"] = list(checks.layer_sizes("layers", settings["layers"]))
-            for name in ("activations", "loss", "dropout", "dtype", "generator", "counters"):
-                settings[name]
-            if len(settings["batch_norm"]) != len(settings["layers"]) - 2:
-                raise ValueError(f"batch_norm of {len(settings['batch_norm'])} layers")
-    except (TypeError, ValueError, KeyError, RecursionError) as error:
-        raise ValueError(f"path: expected a model of fastmlp in {path}, got {error!r}") from None
-    if version != VERSION:
-        raise ValueError(f"path: expected a model of version {VERSION} in {path}, got version {version}; "
-                         "another release of fastmlp may read it")
-    return settings
+    last = model._lock.last()
+    check()
+    yield
+    check()
 
 
 def _described(name: str, thing: Any, known: Mapping[str, type]) -> dict[str, Any]:
@@ -178,26 +190,257 @@ def _described(name: str, thing: Any, known: Mapping[str, type]) -> dict[str, An
     return {"name": thing.name, **plain}
 
 
-def _made(name: str, description: Mapping[str, Any], known: Mapping[str, type]) -> Any:
-    parameters = dict(description)
-    kind = parameters.pop("name")
-    if not isinstance(kind, str):
-        raise TypeError(f"{name}: expected a name, got {kind!r}")
-    checks.known_name(name, kind, known)
-    return known[kind](**parameters)
+def _copies(label: str, prefix: str, values: Any) -> dict[str, Array]:
+    """The state of an optimizer or a callback, by the names of the file."""
+    if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+        raise TypeError(f"{label}: expected get_state to return a dict of arrays and numbers by their names, "
+                        f"got {short(values)}")
+    arrays = {}
+    for name, value in values.items():
+        if name != name.encode(errors="ignore").decode():      # half of a surrogate pair
+            raise ValueError(f"{label}: expected names in Unicode from get_state, got {short(name)}")
+        array = checks.as_array(f"{label}, {name!r} of its state", value)
+        if array.dtype.newbyteorder("<") not in SAVABLE:
+            raise TypeError(f"{label}: expected arrays and numbers of up to 64 bits from get_state, got "
+                            f"{type(value).__name__} of dtype {array.dtype} in {name!r}")
+        arrays[prefix + name] = np.array(array, order="C")
+    return arrays
 
+
+def _wrong_variance(arrays: Mapping[str, Array]) -> str:
+    """What and where, if a running variance is negative or NaN."""
+    for name, array in arrays.items():
+        if name.startswith("running_variances.") and not (array >= 0).all():
+            return f"{array[~(array >= 0)][0]} in {name}"
+    return ""
+
+
+# What a file contains --------------------------------------------------------------------------------------
+
+def _read(path: str, file: FileIO, size: int, with_optimizer: bool, with_callbacks: bool) -> Saved:
+    """All that is wanted of a file, checked against what it says of itself."""
+    header, metadata = safetensors.read_header(file, size)
+    with _model_of(path):
+        settings = _parse(metadata)                         # before all of a file of another kind is read
+    arrays = safetensors.read_arrays(file, header)
+    with _model_of(path):
+        own = _own(arrays, settings)
+        wrong = _wrong_variance(own)
+        if wrong:
+            raise ValueError(f"a variance of {wrong}")
+    optimizer, callbacks = None, []
+    if with_optimizer and "optimizer" in settings:
+        optimizer = _arrays_under(OPTIMIZER, arrays)
+    if with_callbacks:
+        callbacks = [(kind, _arrays_under(f"{CALLBACKS}{i}.", arrays))
+                     for i, kind in enumerate(settings["callbacks"])]
+    return Saved(settings, own, optimizer, callbacks)
+
+
+def _arrays_under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _settings_in(metadata: Mapping[str, str]) -> tuple[dict[str, Any], int]:
+    """The settings as they are in the metadata, and the version in whose layout they are."""
+    if FORMAT in metadata:
+        settings = strict_json.parse(metadata[FORMAT])
+        if not isinstance(settings, dict):
+            raise ValueError(f"the settings {short(settings)}")
+        return {"callbacks": []} | settings, VERSION
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"the format {short(metadata.get('format'))}")
+    settings = {name: strict_json.parse(text) for name, text in metadata.items() if name in SETTINGS}
+    return {"callbacks": []} | settings, 1
+
+
+def _parse(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The settings in the metadata; what is not said here is said by the classes that take them."""
+    settings, expected = _settings_in(metadata)
+    version = settings["version"]
+    if type(version) is not int:
+        raise ValueError(f"version {short(version)}")
+    if version != expected:
+        raise ValueError(f"version {version}, where {expected} is read; another release may read it")
+    for name in ("layers", "activations", "dropout", "batch_norm", "callbacks"):
+        if not isinstance(settings[name], list):
+            raise ValueError(f"{name}: expected a list, got {short(settings[name])}")
+    hidden = len(settings["layers"]) - 2
+    for name in ("activations", "dropout", "batch_norm"):
+        if len(settings[name]) != hidden:
+            raise ValueError(f"{name}: expected one for each of {hidden} hidden layers, "
+                             f"got {len(settings[name])}")
+    for norm in settings["batch_norm"]:
+        if norm is not None and not isinstance(norm, dict):
+            raise ValueError(f"batch_norm: {short(norm)}")
+    if settings["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"dtype {short(settings['dtype'])}")
+    if not all(isinstance(kind, str) for kind in settings["callbacks"]):
+        raise ValueError(f"callbacks: {short(settings['callbacks'])}")
+    return settings
+
+
+def _own(arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> dict[str, Array]:
+    """The model's arrays. Raises ValueError where others are in the file, or those of other shapes."""
+    sizes = settings["layers"]
+    if len(sizes) > len(arrays) + 1:                        # before a list of that length is looked at
+        raise ValueError(f"{len(sizes)} layers and {len(arrays)} arrays")
+    shapes = _shapes(checks.layer_sizes("layers", sizes), settings["batch_norm"])
+    dtype = np.dtype(settings["dtype"])
+    for name, shape in shapes.items():
+        if name not in arrays:
+            raise ValueError(f"no array {name}")
+        found = arrays[name]
+        if (found.shape, found.dtype) != (shape, dtype):
+            raise ValueError(f"{name} of shape {found.shape} in {found.dtype.name}, where {shape} in "
+                             f"{dtype.name} belongs")
+    prefixes = tuple(f"{CALLBACKS}{i}." for i in range(len(settings["callbacks"])))
+    prefixes += (OPTIMIZER,) if "optimizer" in settings else ()
+    for name in arrays:
+        if name not in shapes and not name.startswith(prefixes):
+            raise ValueError(f"an array {short(name)}, which does not belong to it")
+    return {name: arrays[name] for name in shapes}
+
+
+def _shapes(sizes: tuple[int, ...], batch_norm: list[Any]) -> dict[str, tuple[int, ...]]:
+    """Of the arrays that a model with these settings has."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i, (n, m) in enumerate(zip(sizes, sizes[1:])):
+        shapes |= {f"weights.{i}": (n, m), f"biases.{i}": (m,)}
+        if i < len(batch_norm) and batch_norm[i] is not None:
+            shapes |= {f"{kind}.{i}": (m,) for kind in state.NORMALISED}
+    return shapes
+
+
+def _build(path: str, settings: Mapping[str, Any]) -> MLP:
+    with _model_of(path):
+        model = MLP(
+            settings["layers"],
+            activation=[_made("activation", f, activations.BY_NAME) for f in settings["activations"]],
+            loss=_made("loss", settings["loss"], losses.BY_NAME),
+            init="zeros",
+            dtype=settings["dtype"],
+            dropout=settings["dropout"],
+            batch_norm=[None if norm is None else BatchNorm(**norm) for norm in settings["batch_norm"]],
+        )
+        _set_generator(model._rng.bit_generator, settings["generator"])
+        state.set_counters(model, settings["counters"])
+    return model
+
+
+def _made(name: str, description: Any, known: Mapping[str, type]) -> Any:
+    if not isinstance(description, dict) or not isinstance(description.get("name"), str):
+        raise TypeError(f"{name}: expected an object with a name, got {short(description)}")
+    parameters = {key: value for key, value in description.items() if key != "name"}
+    checks.known_name(name, description["name"], known)
+    return known[description["name"]](**parameters)
+
+
+def _set_generator(generator: Any, saved: Any) -> None:
+    """Only a state that the generator can be in: with an even increment its numbers may all be the same, and
+    a draw that waits for another one never ends."""
+    flat = {"bit_generator": None, "state": None, "has_uint32": None, "uinteger": None}
+    if not isinstance(saved, dict) or saved.keys() != flat.keys():
+        raise ValueError(f"generator: {short(saved)}")
+    name, inner = saved["bit_generator"], saved["state"]
+    if name != generator.state["bit_generator"] or not isinstance(inner, dict) or len(inner) != 2:
+        raise ValueError(f"generator: {short(saved)}")
+    numbers = {**inner, "has_uint32": saved["has_uint32"], "uinteger": saved["uinteger"]}
+    if numbers.keys() != GENERATOR.keys() or not all(
+            type(numbers[key]) is int and 0 <= numbers[key] < stop for key, stop in GENERATOR.items()):
+        raise ValueError(f"generator: {short(numbers)}")
+    if numbers["inc"] % 2 == 0:
+        raise ValueError("generator: expected an odd increment")
+    generator.state = saved
+
+
+@contextmanager
+def _model_of(path: str) -> Iterator[None]:
+    """Whatever is wrong with the content of a file is a ValueError with a short message."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
+        raise ValueError(f"path: expected a model of fastmlp in {path}, got {_message(error)}") from None
+
+
+def _message(error: Exception) -> str:
+    text = str(error)
+    if not isinstance(error, ValueError):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+# Optimizer and callbacks -----------------------------------------------------------------------------------
+
+def _stateful(callbacks: Any) -> list[tuple[str, Any]]:
+    """The callbacks that have state, each with the words for it."""
+    if isinstance(callbacks, (str, bytes, Mapping)) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
+    return [(f"callbacks[{i}]", callback) for i, callback in enumerate(callbacks)
+            if hasattr(callback, "get_state") and hasattr(callback, "set_state")]
+
+
+def _check_callbacks(path: str, given: list[tuple[str, Any]], saved: list[Any]) -> None:
+    if given and not saved:
+        raise ValueError(f"{given[0][0]}: no state of one was saved in {path}")
+    if len(given) != len(saved):
+        raise ValueError(f"callbacks: expected {len(saved)} with state, as in {path}, got {len(given)}")
+    for (label, callback), (kind, _) in zip(given, saved):
+        if type(callback).__name__ != kind:
+            raise ValueError(f"{label}: expected one of the class {short(kind)}, whose state is in {path}, "
+                             f"got {type(callback).__name__}")
+
+
+def _resume(model: MLP, optimizer: Any, of_optimizer: Any, stateful: list[tuple[str, Any]],
+            of_callbacks: list[dict[str, Array]]) -> None:
+    """Sets every state, or leaves all as they were."""
+    tasks: list[tuple[str, Callable[[], Any], Callable[[Any], Any], Any]] = []
+    if optimizer is not None:
+        tasks.append(("optimizer", lambda: getattr(optimizer, "get_state", lambda model: None)(model),
+                      lambda values: optimizer.set_state(model, values), of_optimizer))
+    for (label, callback), values in zip(stateful, of_callbacks):
+        tasks.append((label, callback.get_state, callback.set_state, values))
+    earlier = []
+    for label, get, _, _ in tasks:
+        with _named(label):
+            earlier.append(copy.deepcopy(get()))
+    for i, (label, _, put, values) in enumerate(tasks):
+        try:
+            with _named(label):
+                put(values)
+        except BaseException:
+            for (_, _, put_back, _), before in zip(tasks[:i + 1], earlier):
+                if before is not None:
+                    with suppress(Exception):
+                        put_back(before)
+            raise
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    """Errors of a state that does not fit name the argument."""
+    try:
+        yield
+    except TypeError as error:
+        raise TypeError(f"{label}: {_message(error)}") from error
+    except (ValueError, LookupError, OverflowError, AttributeError) as error:
+        raise ValueError(f"{label}: {_message(error)}") from error
+
+
+# Names of files --------------------------------------------------------------------------------------------
 
 def _path(path: Any) -> str:
     try:
-        return os.fsdecode(path)
+        result = os.fsdecode(path)
     except TypeError:
         raise TypeError(f"path: expected a path, got {type(path).__name__}") from None
+    if "\0" in result:
+        raise ValueError(f"path: expected a path without a null character, got {short(result)}")
+    return result
 
 
-def _safetensors() -> ModuleType:
-    try:
-        import safetensors.numpy  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise ImportError("saving and loading models takes the package safetensors: "
-                          "pip install fastmlp[safetensors]") from error
-    return safetensors
+def _check_suffix(path: str) -> None:
+    suffix = os.path.splitext(path)[1]
+    if suffix.lower() in FOREIGN:
+        raise ValueError(f"path: what is written is safetensors, and {path} has the suffix {suffix} of "
+                         "another format; use .safetensors")

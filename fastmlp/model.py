@@ -507,21 +507,49 @@ class MLP(Guarded):
             loss = self._engine.gradients(samples, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
-    def save(self, path: str | os.PathLike[str], optimizer: Any = None) -> None:
+    def save(self, path: str | os.PathLike[str], optimizer: Any = None,
+             callbacks: Iterable[Any] = ()) -> None:
         """Write the model to a file in the safetensors format; `fastmlp.load(path)` reads it.
 
-        Holds the parameters and running statistics, the settings, and the state of the random generator; with
-        `optimizer` its state for this model, too, so that training goes on as if it had not been interrupted.
-        A file at `path` is replaced at once, when the new one is complete. No pickle.
+        The file holds the parameters and running statistics, the settings, and where training stands: with
+        the state of the optimizer and the callbacks, it goes on as if it had not been interrupted. No pickle,
+        and the same model gives the same bytes.
 
-        Raises ImportError without the package safetensors (the extra `safetensors`), TypeError for a loss of
-        the caller's own, which is code, and OSError where the file cannot be written.
+        Whoever reads `path` finds the old file or the new one, each whole, also when several threads or
+        processes save there, or one is killed. A link stays, and what it leads to is replaced; a file keeps
+        its mode. Where a file cannot be replaced (a device, a pipe, a folder that is not writable), it is
+        written in place.
 
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            With the suffix .safetensors, another one or none, but not one of another format, such as .onnx.
+        optimizer : object of `fastmlp.optimizers`, optional
+            Its state for this model is saved, too.
+        callbacks : iterable of objects, default ()
+            Of each that has `get_state() -> dict` of arrays and numbers, and `set_state`, the state is saved,
+            too; others are skipped.
+
+        Raises
+        ------
+        ValueError
+            For the suffix of another format, and for running variances that are NaN.
+        TypeError
+            For a loss of the caller's own, which is code, and for state that is no array or number.
+        RuntimeError
+            While another thread trains the model. A callback may save it at any time.
+        OSError
+            Where the file cannot be written: PermissionError, IsADirectoryError and others.
+        MemoryError
+            Where there is no room for four copies of what is saved.
+
+        Examples
+        --------
         >>> MLP([4, 3]).save("net.safetensors")  # doctest: +SKIP
         """
         from fastmlp.files import save  # here, since it needs this module
 
-        save(self, path, optimizer)
+        save(self, path, optimizer, callbacks)
 
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
         """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds

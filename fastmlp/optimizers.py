@@ -302,7 +302,7 @@ class Optimizer(Guarded):
         for name in state:
             if name not in names:
                 raise ValueError(f"state: unknown entry {name!r}, expected {', '.join(names)}")
-        step = checks.integer("state['step']", _scalar(state["step"]), low=0)
+        step = checks.integer("state['step']", _scalar(state["step"]), low=0, high=checks.MOST_STEPS)
         values = {}
         for name, (slot, array) in wanted.items():
             label = f"state[{name!r}]"

@@ -83,6 +83,6 @@ def counters(model: MLP) -> dict[str, int]:
 
 def set_counters(model: MLP, values: Mapping[str, int]) -> None:
     """Make these the model's. Raises TypeError or ValueError for what is none."""
-    steps = checks.integer("steps", values["steps"], low=0)
+    steps = checks.integer("steps", values["steps"], low=0, high=checks.MOST_STEPS)
     seed = checks.integer("dropout_seed", values["dropout_seed"], low=0, high=2**63 - 1)
     model._steps, model._engine.seed = steps, seed

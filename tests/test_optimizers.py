@@ -387,7 +387,7 @@ def test_bad_state_changes_nothing(rng):
           **{**changed, "second_moment.weights.0": moment.astype(np.float64)})
     check(ValueError, r"^state\['second_moment.weights.0'\].*sums of squares",
           **{**changed, "second_moment.weights.0": -moment})
-    check(ValueError, r"^state\['step'\].*from 0 up", **{**changed, "step": np.array(-1)})
+    check(ValueError, r"^state\['step'\].*from 0 to", **{**changed, "step": np.array(-1)})
     check(TypeError, r"^state\['step'\].*integer", **{**changed, "step": np.array(1.5)})
     check(TypeError, r"^state\['step'\].*integer", **{**changed, "step": np.array([1, 2])})
     with pytest.raises(TypeError, match="^state: expected a dict"):
