@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastmlp import backends, functional
+from fastmlp import MLP, backends, functional
 from fastmlp.backends import numpy as specification
 
 settings.register_profile(
@@ -106,6 +106,25 @@ def lay_out(array, layout):
         raise ValueError(layout)
     result[...] = array
     return result
+
+
+def assert_same(actual, desired, backend, dtype, factor=1000):
+    """Equal bits from the compiled backend, and within rounding from NumPy's: a BLAS promises no order of its
+    sums, and takes another one where an array's layout or its address differs.
+
+    Arrays, numbers, lists of them, or models, whose parameters are compared."""
+    if isinstance(actual, MLP):
+        actual, desired = ([*m.weights, *m.biases] for m in (actual, desired))
+    if isinstance(actual, (list, tuple)):
+        assert len(actual) == len(desired)
+        for a, b in zip(actual, desired):
+            assert_same(a, b, backend, dtype, factor)
+    elif backend == "numpy":
+        eps = factor * float(np.finfo(dtype).eps)
+        atol = eps * max(1.0, float(np.abs(desired).max(initial=0)))
+        np.testing.assert_allclose(actual, desired, rtol=eps, atol=atol)
+    else:
+        np.testing.assert_array_equal(actual, desired)
 
 
 def assert_gradients(model, X, y, every, tolerance):

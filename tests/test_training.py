@@ -53,7 +53,7 @@ def test_digits_on_both_backends(digits, dtype):
         assert history.loss[-1] < 0.05 < history.loss[0]
         curves[name] = history.loss
     compiled, plain = curves["cython"], curves["numpy"]
-    assert_allclose(compiled[:4], plain[:4], rtol=1e-5 if dtype == np.float32 else 1e-13)
+    assert_allclose(compiled[:4], plain[:4], rtol=1e-3 if dtype == np.float32 else 1e-12)
     assert_allclose(compiled, plain, rtol=1e-2 if dtype == np.float32 else 1e-10)
 
 
