@@ -508,6 +508,7 @@ def test_sizes_beyond_memory_are_refused(rows, backend, dtype):
     model = MLP([4, 6, 3], dtype=dtype, seed=0)
     X, y = spread((rows, 4), "float32"), spread((rows,), np.intp)
     values = MLP([4, 3], loss="mean_squared_error", dtype=dtype, seed=0)
+    w, b = spread((4, 3), dtype), spread(3, dtype)
     calls = {
         "layers": [lambda: MLP([10**6, 10**10], dtype=dtype), lambda: MLP([rows, 2], dtype=dtype)],
         "batch_size": [lambda: model.workspace_nbytes(rows), lambda: model.workspace_nbytes(rows, SGD(0.1))],
@@ -520,7 +521,7 @@ def test_sizes_beyond_memory_are_refused(rows, backend, dtype):
               lambda: fit(values, X, X[:, :3], shuffle=False)],
         "validation_data X": [lambda: fit(model, np.eye(4), [0, 1, 2, 0], validation_data=(X, y))],
         "(out|x)": [lambda: F.relu(spread((rows, 4), dtype)), lambda: F.softmax(spread((rows, 4), dtype)),
-                    lambda: F.dense_forward(spread((rows, 4), dtype), np.eye(4, 3, dtype=dtype), spread(3, dtype))],
+                    lambda: F.dense_forward(spread((rows, 4), dtype), w, b)],
     }
     before, started = bits(model), time.perf_counter()
     for name, refused in calls.items():
