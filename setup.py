@@ -86,6 +86,16 @@ class BuildKernels(build_ext):
         self.parallel = self.parallel or (len(affinity(0)) if affinity else os.cpu_count()) or 1
         self.force = True  # what can be skipped is decided below, by content
 
+    def run(self):
+        super().run()
+        if not self.inplace:
+            # The tree gets the binaries too: a Python that is started there imports this package, not the
+            # installed one.
+            try:
+                self.copy_extensions_to_source()
+            except OSError as error:
+                print(f"fastmlp: NOTICE: the binaries could not be copied to {KERNELS}: {error}", flush=True)
+
     def build_extensions(self):
         wanted = BUILD_ISAS.split(",") if BUILD_ISAS else list(ISAS)
         if unknown := set(wanted) - set(ISAS):

@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastmlp import frames
+
 Array = NDArray[Any]
 
 READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
 LEAST_WEIGHT_EXPONENT, MOST_WEIGHT_EXPONENT = -1000, 900    # of weights above 0, and of their sum
-MANY_BYTES = 2**36          # of which an array is tried before it is needed
-MOST_BYTES = min(sys.maxsize, 2**56)        # no processor has more addresses for a process
+SMALL_NBYTES = 2**28        # what any machine has: not compared with its memory
+MANY_NBYTES = 2**36         # of which an array is tried before it is needed, where the memory is not known
+MOST_NBYTES = min(sys.maxsize, 2**56)       # no processor has more addresses for a process
 MOST_STEPS = 2**53          # of a training; whole numbers up to here are exact in every type that counts them
 ROW_SUM_TOLERANCE = {"float32": 1e-3, "float64": 1e-6}     # how far a row of probabilities may be from 1
 
@@ -75,16 +78,73 @@ def not_empty(name: str, array: Array) -> None:
 
 
 def addressable(name: str, sizes: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """The array about to be made, or copied, must fit the memory; asked before anything takes long."""
+    """The array about to be made must fit the address space, and the machine."""
     nbytes = math.prod(sizes) * dtype.itemsize
-    if nbytes > MOST_BYTES:
-        raise ValueError(f"{name}: shape {sizes} of {dtype} has more bytes than memory can address")
-    if nbytes > MANY_BYTES:
+    if nbytes > SMALL_NBYTES:
+        fits_memory(name, nbytes, f"shape {tuple(map(int, sizes))} of {dtype}")
+
+
+def fits_memory(name: str, nbytes: int, what: str) -> None:
+    """What is about to take `nbytes` must not be more than the machine has, memory and swap together.
+
+    That much can never work, and asking for it may not fail at once: the system may grant what it does not
+    have, and end the process when it is used."""
+    if nbytes <= SMALL_NBYTES:
+        return
+    if nbytes > MOST_NBYTES:
+        raise ValueError(f"{name}: {what} takes {readable_size(nbytes)}, more bytes than memory can address")
+    most = memory_limit()
+    if nbytes > most:
+        raise MemoryError(f"{name}: {what} takes {readable_size(nbytes)}, more bytes than this process "
+                          f"may use: {readable_size(int(most))} of memory and swap")
+    if most == math.inf and nbytes > MANY_NBYTES:
         try:
-            np.empty(sizes, dtype)
+            np.empty(nbytes, np.uint8)
         except MemoryError:
-            raise MemoryError(f"{name}: shape {sizes} of {dtype} takes {nbytes:,} bytes, more than there are"
+            raise MemoryError(f"{name}: {what} takes {readable_size(nbytes)}, more bytes than there are"
                               ) from None
+
+
+def memory_limit() -> float:
+    """Bytes of memory and swap that the machine, or the control group of this process, has in all; infinity
+    where that is not known.
+
+    >>> memory_limit() > 2**20
+    True
+    """
+    try:
+        with open("/proc/meminfo") as lines:
+            sizes = {name: size for name, _, size in (line.partition(":") for line in lines)}
+        memory, swap = (int(sizes[name].split()[0]) << 10 for name in ("MemTotal", "SwapTotal"))
+    except (OSError, KeyError, ValueError, IndexError):     # not Linux: swap may grow as long as it likes
+        return math.inf
+    for memory_file, swap_file in (("memory.max", "memory.swap.max"), ("memory/memory.limit_in_bytes", None)):
+        limit = _cgroup_size(memory_file)
+        if limit < math.inf:
+            return min(memory + swap, limit + min(swap, _cgroup_size(swap_file) if swap_file else swap))
+    return memory + swap
+
+
+def _cgroup_size(name: str) -> float:
+    try:
+        with open(f"/sys/fs/cgroup/{name}") as file:
+            text = file.read().strip()
+    except OSError:
+        return math.inf
+    return float(text) if text.isdecimal() else math.inf
+
+
+def readable_size(nbytes: int) -> str:
+    """Bytes in the unit that suits their number.
+
+    >>> readable_size(40_000_000_000_000), readable_size(1536)
+    ('36.38 TiB', '1.5 KiB')
+    """
+    size, units = float(nbytes), ["bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB"]
+    while size >= 1024 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.4g} {units[0]}" if size < 1e4 else f"{size:.1e} {units[0]}"
 
 
 def output(
@@ -205,6 +265,7 @@ def labels(name: str, value: Any, rows: int, classes: int) -> Array:
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected class indices of an integer dtype, got {array.dtype}")
     shape(name, array, (rows,), "(one class index for each row)")
+    addressable(name, array.shape, np.dtype(np.intp))
     indices = array.astype(np.intp, copy=False)
     if rows and indices.view(np.uintp).max() >= classes:        # one pass: negative ones are large
         row = int(((array < 0) | (array >= classes)).argmax())
@@ -275,6 +336,7 @@ def sample_weights(name: str, value: Any, rows: int) -> Array:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
     shape(name, array, (rows,), "(one weight for each row)")
+    addressable(name, array.shape, np.dtype(np.float64))
     weights = np.require(array, np.float64, ["C", "A"])
     right = (weights >= 0) & (weights < np.inf)
     if not right.all():
@@ -317,10 +379,16 @@ def below_one(name: str, value: Any) -> float:
     return result
 
 
-def as_array(name: str, value: Any) -> Array:
-    """np.asarray, but never by dropping a mask."""
+def as_array(name: str, value: Any, of_numbers: bool = True) -> Array:
+    """np.asarray, but never by dropping a mask; `frames` and their columns as numbers, if they are to be."""
+    if type(value) is np.ndarray:
+        return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a plain array, got a masked array; use {name}.filled(value)")
+    if of_numbers and frames.is_frame(value):
+        return frames.table(name, value)
+    if of_numbers and frames.is_column(value):
+        return frames.column(name, value)
     try:
         return np.asarray(value)
     except ValueError as error:     # a ragged list

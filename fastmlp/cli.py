@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ __all__ = ["main"]
 Array = NDArray[Any]
 Data = tuple[Array, Array, Array, Array]        # training X and y, test X and y
 
+UNWRITABLE = (errno.EIO, errno.EFBIG, errno.ENOSPC, errno.EDQUOT, errno.EBADF)    # what `write` may say
 ACCURACY = 0.97                 # what the demo must reach on its own data
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 # Libraries of matrix products read their number of threads when they are loaded, and only then.
@@ -34,22 +37,59 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "B
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status: 0, 1 if it failed, 2 for arguments that make no sense."""
+    """Run a command; the exit status: 0, 1 if it failed, 2 for arguments that make no sense, 130 after
+    Ctrl-C, and 141 where nobody reads on (`fastmlp info | head -1`), as of a program that the signal ends."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with output_streams():
+        try:
+            try:
+                return run(arguments)
+            except DataError as error:
+                print(f"fastmlp: {error}", file=sys.stderr)
+                return 1
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                return 130
+            finally:
+                sys.stdout.flush()          # what cannot be written must be found out here, and not at exit
+        except BrokenPipeError:
+            return 141
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            with suppress(OSError):
+                print(f"fastmlp: cannot write the output: {error.strerror}", file=sys.stderr, flush=True)
+            return 1
+
+
+def run(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     threads = getattr(options, "threads", None)
-    try:
-        if threads is not None:
-            if any(os.environ.get(name) != str(threads) for name in BLAS_THREADS):
-                return again_with_threads(arguments, threads)
-            fastmlp.set_num_threads(threads)
-        return int(options.run(options))
-    except DataError as error:
-        print(f"fastmlp: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    if threads is not None:
+        if any(os.environ.get(name) != str(threads) for name in BLAS_THREADS):
+            return again_with_threads(arguments, threads)
+        fastmlp.set_num_threads(threads)
+    return int(options.run(options))
+
+
+@contextmanager
+def output_streams() -> Iterator[None]:
+    """Both streams can be written to: one that was closed takes everything, one that broke drops the rest.
+
+    Python has None for a stream that is closed from the start (`>&-`), and tries once more at exit to write
+    what a broken one still holds."""
+    with ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                setattr(sys, name, stack.enter_context(open(os.devnull, "w")))
+                stack.callback(setattr, sys, name, None)
+        yield
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                with suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -118,7 +158,8 @@ def again_with_threads(arguments: Sequence[str], threads: int) -> int:
     with subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment) as process:
         while True:
             try:
-                return process.wait()
+                status = process.wait()
+                return status if status >= 0 else 128 - status      # ended by a signal
             except KeyboardInterrupt:           # the terminal sends it to both: the child ends, and says so
                 pass
 

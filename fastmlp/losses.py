@@ -484,7 +484,7 @@ class CallableLoss(Loss):
 
     def check_targets(self, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any]
                       ) -> tuple[Array, Array | None]:
-        y = checks.as_array(name, y)
+        y = checks.as_array(name, y, of_numbers=False)
         if y.ndim == 0 or len(y) != rows:
             raise ValueError(f"{name}: expected {rows} rows, one for each row of X, got shape {y.shape}")
         return y, None

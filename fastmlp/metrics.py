@@ -1,27 +1,48 @@
 """Metrics: what a user wants to know of predictions, beside the loss that training makes small.
 
 A metric is any function (y_true, y_pred) -> number, so the metrics of scikit-learn can be used as they are.
-y_pred is what `MLP.predict` gives: class labels (n,), or values (n, outputs). Two are here, for every user
-needs one of them: the accuracy of classes, and R2 of values.
+Its attribute `needs` says what y_pred is to be:
+
+    "predictions"       what `MLP.predict` gives, as for a function without the attribute: class labels (n,),
+                        or values (n, outputs)
+    "probabilities"     what `MLP.predict_proba` gives
+    "scores"            the same where the loss has probabilities, else the outputs: larger means likelier
+    "outputs"           what `MLP.forward` gives: logits, or decision values
+
+The metrics of scikit-learn that need more than labels are known by name. Others say so themselves, as in
+`f.needs = "scores"`, or are wrapped: `of_scores(f)`. Of two classes, probabilities and scores are those of
+class 1, (n,); outputs, how far that of class 1 is above the other.
+
+Here are those that users need most: the accuracy of classes, R2 of values, the area under the ROC curve.
 """
 from __future__ import annotations
 
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks
+from fastmlp import checks, frames
 
-__all__ = ["METRICS", "Metric", "accuracy", "compute", "r2", "resolve"]
+__all__ = ["METRICS", "Metric", "accuracy", "compute", "needs", "of_scores", "r2", "resolve", "roc_auc"]
 
 Array = NDArray[Any]
 Metric = Callable[[Any, Any], Any]
 
 TAKEN = ("loss", "samples_per_second")          # names that a history has already
+NEEDS = ("predictions", "probabilities", "scores", "outputs")
+OF_SKLEARN = {                                  # what they take beside y_true, where it is not predictions
+    **dict.fromkeys(("brier_score_loss", "d2_brier_score", "d2_log_loss_score", "log_loss"), "probabilities"),
+    **dict.fromkeys((
+        "average_precision_score", "confusion_matrix_at_thresholds", "coverage_error", "dcg_score",
+        "det_curve", "label_ranking_average_precision_score", "label_ranking_loss", "ndcg_score",
+        "precision_recall_curve", "roc_auc_score", "roc_curve", "top_k_accuracy_score"), "scores"),
+    "hinge_loss": "outputs",
+}
 
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -74,7 +95,144 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
     return float((1 - share).mean())
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "r2": r2}
+def roc_auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """AUC = P(z+ > z-) + P(z+ = z-) / 2, the area under the ROC curve.
+
+    The chance that a sample of the positive class has a higher score z than one of the negative class: 1 if
+    all of them have, 1/2 for scores that say nothing. Counts pairs by ranks, in O(n log n).
+
+    Parameters
+    ----------
+    y_true : (n,) or (n, m) array
+        Labels of two classes, of which the larger is the positive one; class indices 0..C-1, where y_score is
+        (n, C); or m labels a sample.
+    y_score : (n,) or (n, C) or (n, m) array of numbers
+        Scores of the positive class, of every class, or of every label. Only their order counts.
+    sample_weight : (n,) array, optional
+        Weights of the samples, 1 if not given.
+
+    Returns
+    -------
+    float
+        From 0 to 1, without unit: with C > 2 classes the mean of every class against the rest, with m labels
+        the mean over them. NaN for NaN among the scores, and where one of two classes has no samples.
+
+    Raises
+    ------
+    TypeError
+        For scores or weights that are not numbers.
+    ValueError
+        For no samples, shapes that do not fit, more than two classes with one score, negative weights, or
+        weights that are all zero.
+
+    References
+    ----------
+    Hanley, McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
+    Radiology 143, 1982.
+
+    Examples
+    --------
+    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
+    """
+    t, z = _array("y_true", y_true), _array("y_score", y_score, of_numbers=True)
+    if z.dtype.kind not in "biuf":
+        raise TypeError(f"y_score: expected numbers, got dtype {z.dtype}")
+    if t.ndim == 2 and t.shape[1] == 1:
+        t = t[:, 0]
+    if z.ndim == 2 and z.shape[1] == 1:
+        z = z[:, 0]
+    if t.ndim == 1 and z.ndim == 2:                                 # classes against the rest
+        t = checks.labels("y_true", t, len(z), z.shape[1])[:, None] == np.arange(z.shape[1])
+        if z.shape[1] == 2:
+            t, z = t[:, 1], z[:, 1] - z[:, 0]
+    t, z, s = _arguments(t, z, sample_weight, "y_score")
+    if z.dtype.kind == "f" and np.isnan(z).any():
+        return math.nan
+    areas = [_area(*columns, s) for columns in zip(t.reshape(len(t), -1).T, z.reshape(len(z), -1).T)]
+    return float(np.mean(areas))
+
+
+def _area(t: Array, z: Array, s: Array) -> float:
+    """The area for labels of two classes."""
+    classes = np.unique(t)
+    if len(classes) > 2:
+        raise ValueError(f"y_true: expected two classes, got {len(classes)}; of more than two, y_score has a "
+                         "column each")
+    if len(classes) < 2:
+        return math.nan
+    _, group = np.unique(z, return_inverse=True)                    # equal scores, in ascending order
+    positive = np.bincount(group, np.where(t == classes[1], s, 0))
+    negative = np.bincount(group, np.where(t == classes[1], 0, s))
+    below = np.cumsum(negative) - negative
+    return float(positive @ (below + negative / 2) / (positive.sum() * negative.sum()))
+
+
+METRICS: dict[str, Metric] = {"accuracy": accuracy, "r2": r2, "roc_auc": roc_auc}
+roc_auc.needs = "scores"  # type: ignore[attr-defined]
+
+
+def of_scores(metric: Metric) -> Metric:
+    """The metric as one that is given scores: probabilities where the loss has them, else the outputs.
+
+    Parameters
+    ----------
+    metric : function (y_true, y_score) -> number
+        y_score is (n, C), one column for each class or output; (n,), that of class 1, for two classes.
+
+    Returns
+    -------
+    function
+        The same, with the name of `metric` and the attribute `needs`.
+
+    Raises
+    ------
+    TypeError
+        For what is no function.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> def gap(y_true, y_score):
+    ...     return y_score[y_true == 1].mean() - y_score[y_true == 0].mean()
+    >>> model = MLP([1, 2], seed=0)
+    >>> model.weights[0][...] = [[-1, 1]]
+    >>> round(model.evaluate([[-1], [1]], [0, 1], metrics=of_scores(gap))["gap"], 3)
+    0.762
+    """
+    if not callable(metric):
+        raise TypeError(f"metric: expected a function (y_true, y_score), got {metric!r}")
+
+    @wraps(metric, updated=())
+    def scored(y_true: Any, y_score: Any) -> Any:
+        return metric(y_true, y_score)
+
+    scored.needs = "scores"  # type: ignore[attr-defined]
+    return scored
+
+
+def needs(metric: Metric) -> str:
+    """What a metric is to be given beside y_true: see the top of this module.
+
+    Raises ValueError for an attribute `needs` of another value.
+
+    >>> needs(roc_auc), needs(accuracy)
+    ('scores', 'predictions')
+    """
+    said = getattr(metric, "needs", None)
+    if said is None:
+        while isinstance(metric, partial):
+            metric = metric.func
+            said = said or getattr(metric, "needs", None)
+    if said is None:
+        name, module = getattr(metric, "__name__", ""), getattr(metric, "__module__", None) or ""
+        said = OF_SKLEARN.get(name) if module.partition(".")[0] == "sklearn" else None
+    if said is None:
+        return "predictions"
+    if said not in NEEDS:
+        raise ValueError(f"metrics: expected an attribute `needs` that is one of {', '.join(NEEDS)}, "
+                         f"got {said!r}")
+    return str(said)
 
 
 def resolve(metrics: Any) -> dict[str, Metric]:
@@ -108,6 +266,10 @@ def resolve(metrics: Any) -> dict[str, Metric]:
             raise TypeError(f"metrics: expected a dict from names to functions, got the key {name!r}")
         if not callable(metric):
             raise TypeError(f"metrics: expected a function (y_true, y_pred) for {name!r}, got {metric!r}")
+        if hasattr(metric, "_score_func"):
+            raise TypeError(f"metrics: expected a function (y_true, y_pred) for {name!r}, got {metric!r}; a "
+                            "scorer of scikit-learn calls predict itself: give the function it was made of")
+        needs(metric)
         if name in found:
             raise ValueError(f"metrics: expected every name once, got {name!r} twice; a dict can rename one")
         if name in TAKEN or name.startswith("val_"):
@@ -123,6 +285,8 @@ def _named(metric: Any) -> tuple[str, Metric]:
         return metric, METRICS[metric]
     if not callable(metric):
         raise TypeError(f"metrics: expected a name or a function (y_true, y_pred), got {metric!r}")
+    if hasattr(metric, "_score_func"):
+        return "scorer", metric
     name = getattr(metric, "__name__", "<object>")
     if not name.isidentifier():
         raise TypeError(f"metrics: expected a function with a name, got {metric!r}; give it one in a dict "
@@ -130,8 +294,10 @@ def _named(metric: Any) -> tuple[str, Metric]:
     return name, metric
 
 
-def compute(metrics: Mapping[str, Metric], y_true: Array, y_pred: Array) -> dict[str, float]:
-    """The number that each metric gives for these targets and predictions.
+def compute(metrics: Mapping[str, Metric], y_true: Array, y_pred: Array | Mapping[str, Array]
+            ) -> dict[str, float]:
+    """The number that each metric gives for these targets and predictions, or what else it `needs`: a dict
+    has an array for every need, one array is for all.
 
     Raises TypeError for a metric that gives anything but one number; what a metric raises is passed on.
 
@@ -140,7 +306,7 @@ def compute(metrics: Mapping[str, Metric], y_true: Array, y_pred: Array) -> dict
     """
     results = {}
     for name, metric in metrics.items():
-        value = metric(y_true, y_pred)
+        value = metric(y_true, y_pred[needs(metric)] if isinstance(y_pred, Mapping) else y_pred)
         if isinstance(value, np.ndarray) and value.ndim == 0:
             value = value[()]
         if not isinstance(value, (numbers.Real, np.bool_)):
@@ -149,13 +315,57 @@ def compute(metrics: Mapping[str, Metric], y_true: Array, y_pred: Array) -> dict
     return results
 
 
-def _arguments(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Array, Array, Array]:
-    t, p = checks.as_array("y_true", y_true), checks.as_array("y_pred", y_pred)
+def check_needs(metrics: Mapping[str, Metric], loss: Any) -> None:
+    """Every metric must get what it needs from a model with this loss.
+
+    Raises TypeError for one that needs probabilities, where the loss has none.
+
+    >>> from fastmlp import losses
+    >>> check_needs({"roc_auc": roc_auc}, losses.Hinge())
+    """
+    for name, metric in metrics.items():
+        if needs(metric) == "probabilities" and loss.output not in ("softmax", "sigmoid"):
+            raise TypeError(f"metrics: {name!r} needs probabilities, and the loss {loss.name!r} has none")
+
+
+def given(need: str, loss: Any, outputs: Array, backend: Any) -> Array:
+    """What a metric of this need is given, of outputs (rows, outputs) of a model with this loss.
+
+    >>> from fastmlp import losses
+    >>> from fastmlp.backends import active
+    >>> given("outputs", losses.CrossEntropy(), np.array([[1.0, 3.0]]), active())
+    array([2.])
+    """
+    likely = loss.output in ("softmax", "sigmoid")
+    if need == "predictions" or need == "scores" and loss.targets in ("values", "counts"):
+        return loss.predict(outputs, backend)
+    if need == "probabilities" or need == "scores" and likely:
+        result = loss.predict_proba(outputs.copy(), backend)
+        return result[:, 1] if loss.classifies and result.shape[1] == 2 else result
+    if loss.classifies and outputs.shape[1] == 2:
+        return outputs[:, 1] - outputs[:, 0]
+    return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+
+def _array(name: str, value: Any, of_numbers: bool = False) -> Array:
+    """As numbers where that can be, but labels may be words."""
+    array = checks.as_array(name, value, of_numbers)
+    if array.dtype.kind == "O" and (frames.is_frame(value) or frames.is_column(value)):
+        try:
+            return checks.as_array(name, value)     # nullable integers, say
+        except TypeError:
+            pass
+    return array
+
+
+def _arguments(y_true: Any, y_pred: Any, sample_weight: Any, name: str = "y_pred"
+               ) -> tuple[Array, Array, Array]:
+    t, p = _array("y_true", y_true), _array(name, y_pred)
     if t.ndim not in (1, 2):
         raise ValueError(f"y_true: expected shape (n,) or (n, outputs), got {t.shape}")
     if t.ndim != p.ndim and (len(t), 1) in (t.shape, p.shape):      # one output, with or without its axis
         t, p = t.reshape(-1), p.reshape(-1)
-    checks.shape("y_pred", p, t.shape, "like y_true")
+    checks.shape(name, p, t.shape, "like y_true")
     if t.size == 0:
         raise ValueError(f"y_true: expected at least one sample, got shape {t.shape}")
     if sample_weight is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -139,7 +140,8 @@ class MLP(Guarded):
               loss: losses.Loss, dtype: np.dtype[Any], backend: Any) -> None:
         """Settings, which have been checked, and arrays; without an engine yet."""
         size = sum((a + 2) * padded_row(b, dtype.itemsize) for a, b in zip(layers, layers[1:]))
-        checks.addressable("layers", (size + LINE,), dtype)
+        checks.fits_memory("layers", (size + LINE) * dtype.itemsize, f"a network {list(layers)} of {dtype}")
+        small = checks.SMALL_NBYTES // dtype.itemsize
         normalised = [norm is not None for norm in (*batch_norm, None)]
         parameters = Parameters(layers, dtype, normalised)
         statistics = Statistics(layers, dtype, normalised)
@@ -148,7 +150,11 @@ class MLP(Guarded):
             dtype=dtype, backend=backend,
             weights=parameters.weights, biases=parameters.biases, scales=parameters.scales,
             running_means=statistics.means, running_variances=statistics.variances,
-            _parameters=parameters, _statistics=statistics, _lock=parameters.identity.lock)
+            _parameters=parameters, _statistics=statistics, _lock=parameters.identity.lock,
+            # Looked up here, for a call with one row takes 2 us: what predictions are, and from how many rows
+            # on outputs, and from how many samples on a step, are compared with the machine's memory.
+            _classifies=loss.classifies, _many_rows=small // layers[-1],
+            _many_samples=max(0, small - parameters.buffer.size) // sum(layers))
 
     def _make_engine(self, seed: int) -> None:
         self._use_engine(self._engine_for(self._parameters, self.dropout, seed, 0))
@@ -269,11 +275,13 @@ class MLP(Guarded):
     def forward(self, X: ArrayLike, out: Array | None = None) -> Array:
         """The last layer before its output function: logits (n, C), or values (n, outputs).
 
-        X (n, inputs) of any numeric dtype and strides. A row's result is the same, to the bit, alone or
-        among others. `out`, of the model's dtype, must not share memory with X.
+        X (n, inputs) of any numeric dtype and strides, or a table of pandas, polars or pyarrow whose columns
+        are numbers. A row's result is the same, to the bit, alone or among others. `out`, of the model's
+        dtype, must not share memory with X. Rows with NaN give NaN, without a warning (`predict` has one).
 
         Raises TypeError for an X that is not numeric or an `out` of another dtype, ValueError for shapes
-        that do not fit and an `out` that is read-only or overlaps X.
+        that do not fit and an `out` that is read-only or overlaps X, MemoryError for a result that is larger
+        than memory.
 
         >>> MLP([3, 4, 2], seed=0).forward(np.zeros((5, 3))).shape
         (5, 2)
@@ -282,6 +290,8 @@ class MLP(Guarded):
             type(out) is np.ndarray and out.flags.aligned and checks.disjoint_elements(out)
             and not np.may_share_memory(out, self._parameters.buffer))
         if plain and type(X) is np.ndarray and X.ndim == 2:
+            if out is None and X.shape[0] > self._many_rows:
+                checks.addressable("X: its outputs", (X.shape[0], self.layers[-1]), self.dtype)
             result = np.empty((X.shape[0], self.layers[-1]), self.dtype) if out is None else out
             try:
                 if self.backend.COMPILED and self._forward(X, result, get_num_threads()):
@@ -306,22 +316,35 @@ class MLP(Guarded):
         """What the loss takes the outputs for: class labels (n,), those of the largest logit; 0 or 1 for
         every label of a binary loss, -1 or 1 for a hinge; values (n, outputs). One output gives (n,).
 
-        Raises as `forward` does.
+        Warns (RuntimeWarning) of rows whose outputs are NaN, since X holds NaN there or the model does: their
+        labels mean nothing. Raises as `forward` does.
 
         >>> MLP([3, 4, 2], seed=0).predict(np.zeros((5, 3)))
         array([0, 0, 0, 0, 0])
         """
-        return self.loss.predict(self.forward(X), self.backend)
+        outputs = self.forward(X)
+        predictions = self.loss.predict(outputs, self.backend)
+        if self._classifies and len(outputs) == 1:
+            largest = outputs.item(predictions.item(0))     # NaN, if there is one
+            if largest != largest:
+                _warn_of_nan("predict", *_rows_with_nan(outputs))
+        elif _has_nan(outputs):
+            _warn_of_nan("predict", *_rows_with_nan(outputs))
+        return predictions
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Class probabilities (n, C): softmax of the logits; or sigmoid, for every label of a binary loss.
 
-        Raises as `forward` does, and AttributeError for a loss that knows no probabilities.
+        Warns as `predict` does. Raises as `forward` does, and AttributeError for a loss that knows no
+        probabilities.
 
         >>> MLP([3, 4, 2], seed=0).predict_proba(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
-        return self.loss.predict_proba(self.forward(X), self.backend)
+        outputs = self.forward(X)
+        if _has_nan(outputs):
+            _warn_of_nan("predict_proba", *_rows_with_nan(outputs))
+        return self.loss.predict_proba(outputs, self.backend)
 
     def evaluate(
         self,
@@ -333,16 +356,28 @@ class MLP(Guarded):
     ) -> dict[str, float]:
         """The mean loss over the samples (weighted by `sample_weight` (n,)), and metrics: names of
         `fastmlp.metrics` or functions (y_true, y_pred) -> number; accuracy for classes, or R2 for values, if
-        not given.
+        not given. y_pred is what `predict` gives, or what else a function `needs` (see `fastmlp.metrics`):
+        the functions of scikit-learn that take scores or probabilities are given these.
 
-        Raises as `forward` does, and for targets and weights that do not fit.
+        Warns as `predict` does, of rows that count. Raises as `forward` does, and for targets, weights and
+        metrics that do not fit.
 
         >>> MLP([3, 4, 2], seed=0).evaluate(np.zeros((5, 3)), [0, 0, 0, 0, 1])["accuracy"]
         0.8
         """
+        measured, rows, bad, first = self._evaluate(X, y, sample_weight, metrics)
+        if bad:
+            _warn_of_nan("evaluate", bad, rows, first)
+        return measured
+
+    def _evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, metrics: Any
+                  ) -> tuple[dict[str, float], int, int, int]:
+        """The same without a warning, which `fit` has for itself; of how many rows, how many are NaN, and the
+        first of them."""
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, None)
         functions = self._metrics(metrics)
-        loss, weight, predicted = 0.0, 0.0, []
+        loss, weight, bad, first_bad = 0.0, 0.0, 0, 0
+        given: dict[str, list[Array]] = {measures.needs(function): [] for function in functions.values()}
         for rows in _blocks(len(X)):
             outputs = self.forward(X[rows])
             w = None if weights is None else weights[rows]
@@ -357,15 +392,22 @@ class MLP(Guarded):
                                        "meanwhile")
                 loss += result[0] * here
                 weight += here
-            if functions:
-                predicted.append(self.loss.predict(outputs, self.backend))
+            if _has_nan(outputs):
+                count, _, first = _rows_with_nan(outputs, w)
+                if count and not bad:
+                    first_bad = rows.start + first
+                bad += count
+            for need, parts in given.items():
+                parts.append(measures.given(need, self.loss, outputs, self.backend))
         measured = {"loss": loss / weight}
         if functions:
-            truth, predictions = self.loss.truth(targets), np.concatenate(predicted)
+            truth = self.loss.truth(targets)
+            predictions = {need: np.concatenate(parts) for need, parts in given.items()}
             if weights is not None:             # what weighs nothing does not count
-                truth, predictions = truth[weights > 0], predictions[weights > 0]
+                truth = truth[weights > 0]
+                predictions = {need: array[weights > 0] for need, array in predictions.items()}
             measured.update(measures.compute(functions, truth, predictions))
-        return measured
+        return measured, len(X), bad, first_bad
 
     # Training ----------------------------------------------------------------------------------------
 
@@ -388,8 +430,9 @@ class MLP(Guarded):
         """Minibatch training: `epochs` passes over the samples, `batch_size` of them at a step.
 
         X (n, inputs) of any numeric dtype (images in uint8, tables in float64, a memory map), converted
-        batch by batch. y: what the loss takes, such as class indices (n,) or values (n, outputs). batch_size
-        None takes all samples at once: gradient descent. The last batch of an epoch may be smaller. With
+        batch by batch; or a table of pandas, polars or pyarrow whose columns are numbers. y: what the loss
+        takes, such as class indices (n,) or values (n, outputs). batch_size None takes all samples at once:
+        gradient descent. The last batch of an epoch may be smaller. With
         `LBFGS` an epoch is an iteration over all samples, and its max_iter takes the place of `epochs`.
         `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
         or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
@@ -400,8 +443,8 @@ class MLP(Guarded):
         sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
         classes times the samples of the class), weigh the samples in the mean of a batch,
         sum_i w_i l_i / sum_i w_i. metrics: names of `fastmlp.metrics` or functions (y_true, y_pred) ->
-        number, computed after every epoch on the training data and, with val_ before the name, on the
-        validation data; samples of weight 0 do not count.
+        number, or of what else they need, as in `evaluate`; computed after every epoch on the training data
+        and, with val_ before the name, on the validation data; samples of weight 0 do not count.
 
         Ctrl-C ends training between two steps, with KeyboardInterrupt: the model is usable and has learned
         what it has. A loss, a validation loss or weights that are no longer finite warn (RuntimeWarning),
@@ -413,7 +456,8 @@ class MLP(Guarded):
         that are left ends with the same bits. The callback that saves stands last in the list, after those
         whose state it saves. (Not with `LBFGS`, whose memory of the last steps is no part of its state.)
 
-        Raises TypeError and ValueError for arguments that do not fit, before anything changes.
+        Raises TypeError and ValueError for arguments that do not fit, and MemoryError for a batch that needs
+        more than the machine's memory, before anything changes.
 
         Source: Bottou, "Large-Scale Machine Learning with Stochastic Gradient Descent", COMPSTAT 2010.
 
@@ -432,14 +476,18 @@ class MLP(Guarded):
             raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
                              "batch normalisation make another of it at every step")
         callbacks = checks.functions("callbacks", callbacks)
-        self._metrics(metrics)
+        if metrics is not None:
+            metrics = self._metrics(metrics)
         if validation_data is not None:
             if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
                 raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
                                 f"{type(validation_data).__name__}")
-            Xv, yv, weights_v = validation_data = (*validation_data, None)[:3]
-            self._samples("validation_data X", Xv, "validation_data y", yv, weights_v, None)
+            Xv, yv, weights_v = (*validation_data, None)[:3]
+            Xv = self._samples("validation_data X", Xv, "validation_data y", yv, weights_v, None)[0]
+            validation_data = Xv, yv, weights_v
         self._check_statistics(weights, len(X), batch_size)
+        if batch_size > self._many_samples:
+            self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots))
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
         with self._lock.take(runs=False):
@@ -468,6 +516,8 @@ class MLP(Guarded):
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
         self._check_statistics(weights, len(X), len(X))
+        if len(X) > self._many_samples:
+            self._workspace_nbytes("X", len(X), len(optimizer.slots))
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._lock.take():
             optimizer._begin(self)
@@ -501,6 +551,8 @@ class MLP(Guarded):
         """
         X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
         self._check_statistics(weights, len(X), len(X))
+        if len(X) > self._many_samples:
+            self._workspace_nbytes("X", len(X), 1)
         gradients = self._parameters.like()
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self._lock.take():
@@ -555,14 +607,22 @@ class MLP(Guarded):
         """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds
         beside the data, the parameters and the optimizer's state.
 
+        Raises MemoryError where all that is more than this machine has, or ValueError for more than any.
+
         >>> MLP([4, 16, 3]).workspace_nbytes(16) > 16 * (4 + 16 + 3) * 4
         True
         """
         batch_size = checks.integer("batch_size", batch_size, low=1)
-        width = sum(padded_row(n, 4) for n in self.layers)
-        checks.addressable("batch_size", (batch_size, 8 * width), self.dtype)
-        slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
-        return self._engine.workspace_nbytes(batch_size, slots, get_num_threads())
+        return self._workspace_nbytes("batch_size", batch_size, 1 if optimizer is None else
+                                      len(_optimizer(optimizer).slots))
+
+    def _workspace_nbytes(self, name: str, batch_size: int, slots: int) -> int:
+        """Bytes of the workspace; with parameters and state they must not be more than there is."""
+        what = f"training in batches of {batch_size}"
+        checks.fits_memory(name, batch_size * sum(self.layers) * self.dtype.itemsize, what)
+        nbytes = self._engine.workspace_nbytes(batch_size, slots, get_num_threads())
+        checks.fits_memory(name, nbytes + (1 + slots) * self._parameters.buffer.nbytes, what)
+        return nbytes
 
     @property
     def _steps(self) -> int:
@@ -580,6 +640,8 @@ class MLP(Guarded):
             return X, y, None       # type: ignore[return-value]
         X = checks.table(name_X, X, self.layers[0])
         checks.has_samples(name_X, X)
+        if len(X) > checks.SMALL_NBYTES // 8:       # their order, labels, weights: 8 bytes each
+            checks.addressable(f"{name_X}: its rows", (len(X),), np.dtype(np.intp))
         return X, *losses.targets_and_weights(
             self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight, class_weight)
 
@@ -592,16 +654,19 @@ class MLP(Guarded):
                 raise ValueError(f"{what} with batch normalisation, got 1: the variance over a single row is "
                                  "0, whatever it holds")
 
-    def _metrics(self, names: Any) -> dict[str, Callable[[Array, Array], float]]:
+    def _metrics(self, names: Any) -> dict[str, measures.Metric]:
         """Functions by name; what fits the loss, if none are given."""
         if names is None:
             names = (self.loss.metric,) if self.loss.metric else ()
-        return measures.resolve(names)
+        functions = measures.resolve(names)
+        measures.check_needs(functions, self.loss)
+        return functions
 
 
 # Of a model; what else one has is a subclass's.
 _ATTRIBUTES = frozenset([
-    *MLP.settable, *MLP.fixed, "_parameters", "_statistics", "_lock", "_rng", "_engine", "_forward"])
+    *MLP.settable, *MLP.fixed, "_parameters", "_statistics", "_lock", "_rng", "_engine", "_forward",
+    "_classifies", "_many_rows", "_many_samples"])
 
 
 def _copied_in(arrays: Arrays, values: Any) -> Arrays:
@@ -625,6 +690,26 @@ def _dropout(rate: Any) -> float:
     if rate == 1:
         raise ValueError("dropout: expected a share below 1, got 1.0")
     return rate
+
+
+def _has_nan(outputs: Array) -> bool:
+    """Whether any output is NaN. One number tells: squares do not cancel, and infinity stays infinity."""
+    total = np.vdot(outputs, outputs)
+    return bool(total != total)
+
+
+def _rows_with_nan(outputs: Array, weights: Array | None = None) -> tuple[int, int, int]:
+    """How many rows that count have NaN among their outputs, of how many, and the first of them."""
+    bad = np.isnan(outputs).any(axis=1)
+    if weights is not None:
+        bad &= weights > 0
+    return int(np.count_nonzero(bad)), len(bad), int(bad.argmax())
+
+
+def _warn_of_nan(call: str, bad: int, rows: int, first: int) -> None:
+    """To the caller of a method."""
+    warnings.warn(f"{call}: the outputs of {bad} of {rows} rows are NaN, the first in row {first}: X holds "
+                  "values that are not finite, or the model does", RuntimeWarning, stacklevel=3)
 
 
 def _blocks(n: int) -> list[slice]:

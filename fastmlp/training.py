@@ -98,12 +98,11 @@ class Training:
     def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Bar | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
-            measured = self.model.evaluate(self.samples.x, self.y, sample_weight=self.samples.weights,
-                                           metrics=self.metrics)
+            measured = self.model._evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
             logs.update((name, value) for name, value in measured.items() if name != "loss")
         if self.validation_data is not None:
             X, y, weights = self.validation_data
-            measured = self.model.evaluate(X, y, sample_weight=weights, metrics=self.metrics)
+            measured = self.model._evaluate(X, y, weights, self.metrics)[0]
             logs.update((f"val_{name}", value) for name, value in measured.items())
         if bar is not None:
             bar.show({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastmlp import backends, functional
+from fastmlp import MLP, backends, functional, state
 from fastmlp.backends import numpy as specification
 
 settings.register_profile(
@@ -106,6 +106,57 @@ def lay_out(array, layout):
         raise ValueError(layout)
     result[...] = array
     return result
+
+
+def assert_same(actual, desired, backend, dtype, factor=1000):
+    """Equal bits from the compiled backend, and within rounding from NumPy's: a BLAS promises no order of its
+    sums, and takes another one where an array's layout or its address differs.
+
+    Arrays, numbers, lists of them, or models, whose parameters are compared."""
+    if isinstance(actual, MLP):
+        actual, desired = ([*m.weights, *m.biases] for m in (actual, desired))
+    if isinstance(actual, (list, tuple)):
+        assert len(actual) == len(desired)
+        for a, b in zip(actual, desired):
+            assert_same(a, b, backend, dtype, factor)
+    elif backend == "numpy":
+        eps = factor * float(np.finfo(dtype).eps)
+        atol = eps * max(1.0, float(np.abs(desired).max(initial=0)))
+        np.testing.assert_allclose(actual, desired, rtol=eps, atol=atol)
+    else:
+        np.testing.assert_array_equal(actual, desired)
+
+
+def assert_learned(actual, desired, err_msg=""):
+    """Arrays that were computed in two ways, on the backend in force: as `assert_same`."""
+    for a, b in zip(actual, desired) if isinstance(desired, (list, tuple)) else [(actual, desired)]:
+        a, b = np.asarray(a), np.asarray(b)
+        if backends.get_backend() == "numpy" and b.dtype.kind == "f":
+            assert_same(a, b, "numpy", b.dtype)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=err_msg)
+
+
+class Learned(dict):
+    """Copies of a model's arrays by name, equal as `assert_same` has it."""
+
+    def __init__(self, model):
+        super().__init__((name, array.copy()) for name, array in state.arrays(model).items())
+        self.exact = model.backend.COMPILED
+
+    def __eq__(self, other):
+        if self.keys() != other.keys():
+            return False
+        backend = "cython" if self.exact else "numpy"
+        try:
+            for name, array in self.items():
+                assert_same(array, other[name], backend, array.dtype)
+        except AssertionError:
+            return False
+        return True
+
+    def __ne__(self, other):
+        return not self == other
 
 
 def assert_gradients(model, X, y, every, tolerance):

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
+from conftest import assert_learned, assert_same
 from numpy.testing import assert_array_equal
 
 import fastmlp
@@ -113,7 +114,7 @@ def test_restores_the_best_weights(few_digits, backend, dtype):
     assert stopping.stopped_epoch == best + 6 == len(history.val_loss) - 1 < 199
     assert stopping.best == history.val_loss[best] < history.val_loss[-1]
     same(model, seen[best])
-    assert model.evaluate(*test)["loss"] == history.val_loss[best]
+    assert_same(model.evaluate(*test)["loss"], history.val_loss[best], backend, dtype)
     assert history.loss[-1] < history.loss[best]            # it had gone on learning by heart
 
 
@@ -124,7 +125,8 @@ def test_restores_running_statistics(few_digits, backend):
     history = model.fit(*train, epochs=200, batch_size=16, optimizer=SGD(0.1, momentum=0.9),
                         validation_data=test, callbacks=[stopping], progress=False)
     assert stopping.stopped_epoch == stopping.best_epoch + 5
-    assert model.evaluate(*test)["loss"] == min(history.val_loss) < history.val_loss[-1]
+    assert_same(model.evaluate(*test)["loss"], min(history.val_loss), backend, model.dtype)
+    assert min(history.val_loss) < history.val_loss[-1]
 
 
 def test_without_restoring(few_digits, backend):
@@ -160,7 +162,8 @@ def test_finish_when_the_epochs_run_out(few_digits, backend, dtype):
                         validation_data=test, callbacks=[stopping], progress=False)
     assert stopping.stopped_epoch is None
     assert len(history.val_loss) == 40
-    assert model.evaluate(*test)["loss"] == min(history.val_loss) < history.val_loss[-1]
+    assert_same(model.evaluate(*test)["loss"], min(history.val_loss), backend, dtype)
+    assert min(history.val_loss) < history.val_loss[-1]
 
 
 def test_diverged_training_has_nothing_to_restore(backend, rng):
@@ -374,9 +377,12 @@ def test_a_training_goes_on_from_every_epoch(rule, options, threads, backend, rn
                 optimizer.set_state(model, part(arrays, "optimizer."))
                 stopping.set_state(part(arrays, "stopping."))
             history = train(model, optimizer, [stopping], 8 - epoch)
-            same(model, expected[0])
-            assert history.get("val_loss", []) == expected[1][epoch + 1:]
-            assert (stopping.best, stopping.best_epoch, stopping.stopped_epoch) == expected[2]
+            for name, array in state.arrays(model).items():
+                assert_learned(array, expected[0][name], err_msg=name)
+            best, *epochs = expected[2]
+            val_loss = history.get("val_loss", [])
+            assert_same([val_loss, stopping.best], [expected[1][epoch + 1:], best], backend, model.dtype)
+            assert [stopping.best_epoch, stopping.stopped_epoch] == epochs
     finally:
         fastmlp.set_num_threads(before)
 

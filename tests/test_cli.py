@@ -198,6 +198,84 @@ def test_help(arguments, capsys):
     assert capsys.readouterr().out
 
 
+# Output that nobody takes ------------------------------------------------------------------------------
+
+FASTMLP = f'"{sys.executable}" -c "import sys; from fastmlp.cli import main; sys.exit(main())"'
+needs_sh = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+
+
+def shell(line, **environment):
+    path = os.pathsep.join(p for p in (str(PACKAGE), os.environ.get("PYTHONPATH")) if p)
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "", **environment}
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment, timeout=300)
+
+
+@needs_sh
+@pytest.mark.parametrize("command, buffered", [
+    ("info", ""), ("info", "1"), ("demo --epochs 1 --threads 1", ""), ("bench --quick", ""), ("-h", "")])
+def test_reader_that_goes_away(command, buffered):
+    """Like any program that the signal ends, and nothing is said about it."""
+    result = shell(f"{{ {FASTMLP} {command}; echo status $? >&2; }} | true", PYTHONUNBUFFERED=buffered)
+    assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr, result.stderr
+    status = int(re.search(r"status (\d+)", result.stderr)[1])
+    assert status == 141
+
+
+@needs_sh
+@needs_full
+@pytest.mark.parametrize("command", ["info", "demo --epochs 1", "-h"])
+def test_full_disk(command):
+    result = shell(f"{FASTMLP} {command} >/dev/full")
+    assert result.returncode == 1
+    assert "fastmlp: cannot write the output: No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr
+    result = shell(f"{FASTMLP} {command} >/dev/full 2>/dev/full")
+    assert result.returncode == 1
+
+
+@needs_sh
+@pytest.mark.parametrize("command, expected", [
+    ("info", 0), ("demo --threads 1", 0), ("bench --quick", 0), ("-h", 0), ("nonsense", 2),
+    ("demo --data none.npz", 1)])
+def test_closed_streams(command, expected):
+    """`>&-` and `2>&-` close them before Python starts: it has None for both."""
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        result = shell(f"{FASTMLP} {command} {closed}")
+        assert result.returncode == expected, (closed, result.stderr)
+        assert "Traceback" not in result.stderr and "Exception ignored" not in result.stderr
+        assert (result.stdout == "") or ">&-" not in closed.split()
+
+
+def test_streams_that_are_none(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert cli.main(["demo"]) == 0
+    assert cli.main(["demo", "--data", "none.npz"]) == 1
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["nonsense"])
+    assert sys.stdout is None and sys.stderr is None
+
+
+def test_other_errors_of_the_system_are_not_hidden(monkeypatch):
+    def run(arguments):
+        raise FileNotFoundError(2, "of mine")
+
+    monkeypatch.setattr(cli, "run", run)
+    with pytest.raises(FileNotFoundError, match="of mine"):
+        cli.main(["info"])
+
+
+def test_as_a_module():
+    for arguments in (["--version"], ["demo", "--epochs", "2"], ["demo", "--data", "none.npz"]):
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+        module = subprocess.run([sys.executable, "-m", "fastmlp", *arguments], capture_output=True, text=True,
+                                env=environment)
+        command = run(*arguments)
+        assert module.returncode == command.returncode
+        assert module.stdout.splitlines()[:2] == command.stdout.splitlines()[:2]
+
+
 # README ------------------------------------------------------------------------------------------------
 
 @pytest.mark.skipif(not README.exists(), reason="the tests run without the source tree")

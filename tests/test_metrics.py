@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastmlp import MLP, metrics
-from fastmlp.metrics import METRICS, accuracy, compute, r2, resolve
+from fastmlp.metrics import METRICS, accuracy, compute, needs, of_scores, r2, resolve, roc_auc
 
 INTEGERS = ["int8", "uint8", "int32", "int64", "uint64"]
 
@@ -108,6 +108,171 @@ def test_of_a_model(backend, dtype, rng):
     assert_allclose(r2(y, values.predict(X)), 1 - loss / y.var(), rtol=1e-5 if dtype == np.float32 else 1e-12)
 
 
+# The area under the ROC curve ------------------------------------------------------------------------------
+
+def area(t, z, s=None):
+    """All pairs, one by one."""
+    s = np.ones(len(t)) if s is None else s
+    pairs = [(s[i] * s[j], (z[i] > z[j]) + (z[i] == z[j]) / 2)
+             for i in np.flatnonzero(t == t.max()) for j in np.flatnonzero(t == t.min())]
+    return sum(w * won for w, won in pairs) / sum(w for w, _ in pairs)
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (-1, 1), (False, True)], ids=str)
+@pytest.mark.parametrize("ties", [False, True])
+def test_roc_auc_counts_pairs(labels, ties, rng):
+    for n in (2, 5, 60):
+        t = np.resize(labels, n)
+        rng.shuffle(t)
+        z = rng.integers(0, 4, n) if ties else rng.standard_normal(n)
+        s = rng.uniform(0.1, 2, n)
+        assert_allclose(roc_auc(t, z), area(t, z), rtol=1e-13)
+        assert_allclose(roc_auc(t, z, s), area(t, z, s), rtol=1e-13)
+        assert_allclose(roc_auc(t, -z), 1 - area(t, z), rtol=1e-12)
+        assert roc_auc(t, t) == 1.0 and roc_auc(t, np.zeros(n)) == 0.5
+        assert roc_auc(t[:, None], z) == roc_auc(t, z[:, None]) == roc_auc(t, z)
+    assert type(roc_auc([0, 1], [0, 1])) is float
+
+
+def test_roc_auc_of_classes_and_of_labels(rng):
+    t, z = np.resize(np.arange(4), 50), rng.standard_normal((50, 4))
+    s = rng.uniform(0, 1, 50)
+    expected = np.mean([area(t == c, z[:, c], s) for c in range(4)])
+    assert_allclose(roc_auc(t, z, s), expected, rtol=1e-13)
+    labels = rng.integers(0, 2, (50, 4))
+    assert_allclose(roc_auc(labels, z), np.mean([area(*c) for c in zip(labels.T, z.T)]), rtol=1e-13)
+    logits = z[:, :2]
+    assert_allclose(roc_auc(t % 2, logits), area(t % 2, logits[:, 1] - logits[:, 0]), rtol=1e-13)
+
+
+def test_roc_auc_that_nothing_tells():
+    assert math.isnan(roc_auc([0, 0], [1, 2]))
+    assert math.isnan(roc_auc([0, 1], [1, np.nan]))
+    assert roc_auc([0, 1, 1], [1, 2, np.nan], [1, 1, 0]) == 1.0
+    assert roc_auc([0, 1], [-np.inf, np.inf]) == 1.0
+
+
+@pytest.mark.parametrize("arguments, error, message", [
+    (([0, 1, 2], [0, 1, 2]), ValueError, "^y_true: expected two classes, got 3"),
+    (([0, 1], [0, 1, 2]), ValueError, "^y_score"),
+    (([0, 2], [[0, 1], [1, 0]]), ValueError, "^y_true.*0 to 1, got 2"),
+    (([], []), ValueError, "^y_true.*at least one"),
+    (([0, 1], ["a", "b"]), TypeError, "^y_score.*numbers"),
+    (([0, 1], [0, 1], [1, -1]), ValueError, "^sample_weight"),
+], ids=str)
+def test_bad_arguments_of_roc_auc(arguments, error, message):
+    with pytest.raises(error, match=message):
+        roc_auc(*arguments)
+
+
+# What a metric is given ------------------------------------------------------------------------------------
+
+def of_sklearn(name):
+    """A function that only looks like one of scikit-learn's, and gives back what it was given."""
+    def function(y_true, y_pred):
+        function.got = y_true, y_pred
+        return 0.0
+    function.__name__, function.__module__ = name, "sklearn.metrics._ranking"
+    return function
+
+
+NETWORKS = {        # loss, outputs: and what targets there are
+    "two classes": ("cross_entropy", 2), "three classes": ("cross_entropy", 3),
+    "label": ("binary_cross_entropy", 1), "labels": ("binary_cross_entropy", 2),
+    "margins": ("multiclass_hinge", 3), "two margins": ("multiclass_hinge", 2), "margin": ("hinge", 1),
+    "value": ("mean_squared_error", 1), "counts": ("poisson", 2),
+}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_what_a_metric_is_given(network, backend, rng):
+    loss, outputs = NETWORKS[network]
+    model = MLP([4, 6, outputs], loss=loss, seed=0)
+    X, y = rng.standard_normal((5000, 4)), rng.integers(0, 2, (5000, outputs))       # more than a block
+    if loss in ("cross_entropy", "multiclass_hinge"):
+        y = y[:, 0]
+    elif loss == "hinge":
+        y = 2 * y - 1
+    z, p = model.forward(X).astype(float), model.predict(X)
+    likely = {"cross_entropy": np.exp(z) / np.exp(z).sum(axis=1, keepdims=True),
+              "binary_cross_entropy": 1 / (1 + np.exp(-z))}.get(loss)
+    if "two" in network:
+        z, likely = z[:, 1] - z[:, 0], None if likely is None else likely[:, 1]
+    if outputs == 1:
+        z, likely = z[:, 0], None if likely is None else likely[:, 0]
+    scores = likely if likely is not None else p if network in ("value", "counts") else z
+    weights = np.where(np.arange(5000) % 7, 1.0, 0.0)
+    for name, expected in (("accuracy_score", p), ("roc_auc_score", scores), ("hinge_loss", z),
+                           ("log_loss", likely)):
+        metric = of_sklearn(name)
+        for wrapped in (metric, partial(metric)):
+            metric.got = None
+            if expected is None:
+                with pytest.raises(TypeError, match=f"^metrics: 'm' needs probabilities.*'{loss}'"):
+                    model.evaluate(X, y, metrics={"m": wrapped})
+                with pytest.raises(TypeError, match="^metrics"):
+                    model.fit(X, y, metrics={"m": wrapped}, progress=False)
+                continue
+            model.evaluate(X, y, metrics={"m": wrapped, "other": accuracy}, sample_weight=weights)
+            truth, got = metric.got
+            assert len(truth) == len(got) == np.count_nonzero(weights)
+            assert got.shape == expected[weights > 0].shape
+            assert_allclose(got, expected[weights > 0], rtol=1e-4, atol=1e-5)
+
+
+def test_scores_in_training(backend, rng):
+    X = rng.standard_normal((300, 4))
+    y = (X[:, 0] + rng.standard_normal(300) > 0).astype(int)
+    for loss, outputs in (("cross_entropy", 2), ("binary_cross_entropy", 1)):
+        model = MLP([4, 8, outputs], loss=loss, seed=0)
+        history = model.fit(X[:200], y[:200], epochs=3, metrics=iter(["roc_auc", "accuracy"]), progress=False,
+                            validation_data=(X[200:], y[200:]))
+        scores = model.predict_proba(X[200:])
+        scores = scores[:, 1] if scores.ndim == 2 else scores
+        assert len(history.roc_auc) == 3
+        assert_allclose(history.val_roc_auc[-1], area(y[200:], scores), rtol=1e-6)
+        assert history.val_roc_auc[-1] != area(y[200:], model.predict(X[200:]))
+
+
+def test_who_says_what_it_needs():
+    def gap(y_true, y_score):
+        return 0.5
+
+    wrapped = of_scores(gap)
+    assert needs(gap) == "predictions" and needs(wrapped) == "scores"
+    assert wrapped.__name__ == "gap" and wrapped(0, 1) == 0.5
+    assert list(resolve([wrapped])) == ["gap"]
+    assert list(resolve({"lambda": of_scores(lambda t, z: 0)})) == ["lambda"]
+    gap.needs = "outputs"
+    assert needs(gap) == needs(partial(gap)) == "outputs"
+    assert needs(of_scores(gap)) == "scores"
+    assert needs(roc_auc) == "scores" and needs(accuracy) == needs(r2) == "predictions"
+    own = of_sklearn("roc_auc_score")
+    assert needs(own) == "scores"
+    own.__module__ = "mine"                     # a name alone says nothing
+    assert needs(own) == "predictions"
+    gap.needs = "everything"
+    with pytest.raises(ValueError, match="^metrics.*needs.*'everything'"):
+        resolve(gap)
+    with pytest.raises(TypeError, match="^metric: expected a function"):
+        of_scores(7)
+
+
+class Scorer:
+    """What make_scorer gives: its call takes an estimator."""
+
+    _score_func = staticmethod(accuracy)
+
+    def __call__(self, estimator, X, y):
+        return 0.5
+
+
+@pytest.mark.parametrize("wrong", [Scorer(), [Scorer()], {"m": Scorer()}], ids=["alone", "list", "dict"])
+def test_scorers_are_refused(wrong):
+    with pytest.raises(TypeError, match="^metrics.*scorer of scikit-learn.*function it was made of"):
+        resolve(wrong)
+
+
 # Names and functions ---------------------------------------------------------------------------------------
 
 def mean_error(y_true, y_pred):
@@ -128,7 +293,7 @@ def test_resolve():
     assert list(resolve({"b": mean_error, "a": accuracy})) == ["b", "a"]
     assert list(resolve(iter(["r2", "accuracy"]))) == ["r2", "accuracy"]
     assert list(resolve([WithName()])) == ["with_name"]
-    assert set(METRICS) == {"accuracy", "r2"}
+    assert set(METRICS) == {"accuracy", "r2", "roc_auc"}
 
 
 def test_compute(rng):

@@ -1,10 +1,14 @@
 """Metrics against scikit-learn's, and scikit-learn's in our place."""
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fastmlp.metrics import accuracy, compute, r2, resolve
+from fastmlp import MLP
+from fastmlp.metrics import OF_SKLEARN, accuracy, compute, needs, r2, resolve, roc_auc
 
 theirs = pytest.importorskip("sklearn.metrics")
 
@@ -26,3 +30,52 @@ def test_their_functions(rng):
     assert list(found) == names
     a, b = rng.integers(0, 3, (2, 50))
     assert compute(found, a, b) == {name: float(getattr(theirs, name)(a, b)) for name in names}
+
+
+def test_roc_auc(rng):
+    for n in (5, 300):
+        t, s = np.resize([0, 1, 1], n), rng.uniform(size=n)
+        for z in (rng.standard_normal(n), rng.integers(0, 5, n)):
+            assert_allclose(roc_auc(t, z), theirs.roc_auc_score(t, z), rtol=1e-12)
+            assert_allclose(roc_auc(t, z, s), theirs.roc_auc_score(t, z, sample_weight=s), rtol=1e-12)
+    t, z = np.resize(np.arange(4), 300), rng.dirichlet(np.ones(4), 300)
+    assert_allclose(roc_auc(t, z), theirs.roc_auc_score(t, z, multi_class="ovr"), rtol=1e-12)
+    t = rng.integers(0, 2, (300, 3))
+    assert_allclose(roc_auc(t, z[:, :3]), theirs.roc_auc_score(t, z[:, :3]), rtol=1e-12)
+
+
+def test_their_functions_of_scores(rng):
+    """Each gives what it gives for the scores that scikit-learn itself would hand to it."""
+    X = rng.standard_normal((400, 5))
+    y = (X[:, 0] + rng.standard_normal(400) > 0).astype(int)
+    for loss, outputs in (("cross_entropy", 2), ("binary_cross_entropy", 1)):
+        model = MLP([5, 8, outputs], loss=loss, seed=0)
+        p, z = model.predict_proba(X), model.forward(X)
+        p, z = (p[:, 1], z[:, 1] - z[:, 0]) if outputs == 2 else (p, z[:, 0])
+        functions = [theirs.roc_auc_score, theirs.average_precision_score, theirs.log_loss,
+                     theirs.brier_score_loss, theirs.hinge_loss, theirs.accuracy_score]
+        result = model.evaluate(X, y, metrics=functions)
+        for f, scores in zip(functions, (p, p, p, p, z, model.predict(X))):
+            assert_allclose(result[f.__name__], f(y, scores), rtol=1e-6, err_msg=f.__name__)
+    y = rng.integers(0, 3, 400)
+    model = MLP([5, 8, 3], seed=0)
+    top, area = partial(theirs.top_k_accuracy_score, k=2), partial(theirs.roc_auc_score, multi_class="ovr")
+    result = model.evaluate(X, y, metrics={"top": top, "area": area, "log": theirs.log_loss})
+    p = model.predict_proba(X)
+    assert_allclose([result["top"], result["area"], result["log"]],
+                    [top(y, p), area(y, p), theirs.log_loss(y, p)], rtol=1e-6)
+
+
+def test_their_scorers():
+    with pytest.raises(TypeError, match="^metrics.*scorer"):
+        resolve([theirs.make_scorer(theirs.roc_auc_score)])
+    with pytest.raises(TypeError, match="^metrics.*scorer"):
+        resolve({"auc": theirs.get_scorer("roc_auc")})
+
+
+def test_names_of_their_functions():
+    """Every name that is known is one of theirs, in this version or another: most are in any."""
+    known = [name for name in OF_SKLEARN if hasattr(theirs, name)]
+    assert len(known) >= len(OF_SKLEARN) - 3
+    for name in known:
+        assert needs(getattr(theirs, name)) == OF_SKLEARN[name]
