@@ -93,7 +93,7 @@ def inference(row: Row, dtype: str, threads: int, library: Maker, quick: bool = 
     contestants: dict[str, Any] = {"call": call}
     stream = getattr(kernels.module(dtype), "stream", None)
     if row.batch == 1 and type(made) is FastMLP and stream:
-        parameters = made.model._parameters.buffer
+        parameters = made.model.core.parameters.buffer
         contestants["stream"] = lambda: stream(parameters)
     turns = race(contestants, rounds, seconds, peak)
     record = turns["call"].record(row.flops(False))

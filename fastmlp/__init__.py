@@ -5,15 +5,14 @@ from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, S
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
 from .config import show_config
-from .files import load
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
+from .loading import load
 from .model import MLP
 from .normalization import BatchNorm
 from .optimizers import LBFGS, SGD, AdaGrad, Adam, AdamW, RMSprop
 from .threads import get_num_threads, set_num_threads
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "active_isa",

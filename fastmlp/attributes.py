@@ -33,7 +33,7 @@ class Guarded:
             object.__setattr__(self, name, self.settable[name](self, value))
         elif name in self.fixed:
             raise AttributeError(f"{name}: {self.fixed[name]}")
-        elif self._of_the_library() and not hasattr(type(self), name):
+        elif self.of_the_library() and not hasattr(type(self), name):
             raise AttributeError(self._unknown(name))
         else:
             object.__setattr__(self, name, value)
@@ -43,7 +43,7 @@ class Guarded:
             raise AttributeError(f"{name}: cannot be deleted")
         object.__delattr__(self, name)
 
-    def _of_the_library(self) -> bool:
+    def of_the_library(self) -> bool:
         return type(self).__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def _unknown(self, name: str) -> str:

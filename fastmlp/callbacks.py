@@ -142,7 +142,7 @@ class EarlyStopping(Guarded):
             self._start()
         elif self._kept is not None and self.best_epoch is not None:
             state.check(model, self._kept)
-        self._model = ref(model._parameters.identity)
+        self._model = ref(model.core.parameters.identity)
         stopped = self.stopped_epoch is not None
         self._resumed = self._resumed and not stopped
         return stopped
@@ -153,7 +153,7 @@ class EarlyStopping(Guarded):
             if not self._resumed and self._epochs:
                 self._start()
             self._resumed, self._before = False, self._epochs
-            self._model = ref(model._parameters.identity)
+            self._model = ref(model.core.parameters.identity)
         epoch += self._before
         self._epochs = epoch + 1
         value, sign = self._value(logs)
@@ -177,7 +177,7 @@ class EarlyStopping(Guarded):
         Raises ValueError for another model than the one that was trained.
         """
         if self.restore_best and self.best_epoch is not None and self._kept is not None:
-            if self._identity() not in (None, model._parameters.identity):
+            if self._identity() not in (None, model.core.parameters.identity):
                 raise ValueError("model: expected the one that was trained with this EarlyStopping, got "
                                  "another")
             state.restore(model, self._kept)
@@ -278,7 +278,7 @@ class EarlyStopping(Guarded):
         follow(result, memo)
         return result
 
-    def _follow(self, old: Identity, new: Identity) -> None:
+    def follow(self, old: Identity, new: Identity) -> None:
         """The model was copied with this object, after it."""
         if self._identity() is old:
             self._model = ref(new)

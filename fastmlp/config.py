@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-import fastmlp
 from fastmlp import kernels
+from fastmlp.backends import get_backend
+from fastmlp.threads import get_num_threads
+from fastmlp.version import __version__
 
 __all__ = ["describe", "fma_peak", "show_config"]
 
@@ -38,13 +40,13 @@ def describe(measure: bool = False) -> dict[str, str]:
     active = kernels.active_isa()
     isas = [f"{isa} (active)" if isa == active else isa for isa in kernels.available_isas()]
     lines = {
-        "fastmlp": fastmlp.__version__,
+        "fastmlp": __version__,
         "Python": f"{platform.python_version()}, {platform.system()} {platform.machine()}",
         "NumPy": f"{np.__version__}, BLAS {_blas()}",
         "processor": _processor(),
         "instruction sets": ", ".join(isas),
-        "backend": fastmlp.get_backend(),
-        "threads": str(fastmlp.get_num_threads()),
+        "backend": get_backend(),
+        "threads": str(get_num_threads()),
         "caches": _caches() or "unknown",
     }
     for name in SLOWS_NUMPY:

@@ -41,12 +41,12 @@ def moved(old: Identity, memo: dict[Any, Any]) -> Identity:
     """The identity of a deep copy; what was copied before the model follows it."""
     new = memo[id(old)] = Identity()
     for copied in memo.get(Identity, ()):
-        copied._follow(old, new)
+        copied.follow(old, new)
     return new
 
 
 def follow(copied: Any, memo: dict[Any, Any]) -> None:
-    """Have `copied._follow(old, new)` called when a model is copied later in the same deep copy."""
+    """Have `copied.follow(old, new)` called when a model is copied later in the same deep copy."""
     memo.setdefault(Identity, []).append(copied)
 
 

@@ -29,7 +29,7 @@ def all_finite(*arrays: NDArray[Any]) -> bool:
 
 def warn(model: MLP, what: str) -> None:
     """A RuntimeWarning at the line of the user's that trains the model; only the first one of that call."""
-    call = model._lock.last()
+    call = model.core.lock.last()
     if call.warned:
         return
     call.warned = True

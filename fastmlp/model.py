@@ -16,8 +16,9 @@ from fastmlp import metrics as measures
 from fastmlp.attributes import Guarded
 from fastmlp.backends import active
 from fastmlp.copying import VERSION, check_state, moved
+from fastmlp.core import Core, engine_for, samples_of
 from fastmlp.layout import LINE, Arrays, Parameters, Statistics, padded_row
-from fastmlp.network import Layer, Samples
+from fastmlp.network import Samples
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.threads import get_num_threads
 from fastmlp.training import Callback, History, Training, train
@@ -49,8 +50,8 @@ class Gradients(Guarded):
 def _current(name: str) -> Any:
     """A property: arrays of a model, as they are between two runs of the engine, too."""
     def get(self: MLP) -> Arrays:
-        if "_engine" in self.__dict__:
-            self._engine.write_back()
+        if hasattr(self.core, "engine"):
+            self.core.engine.write_back()
         arrays: Arrays = self.__dict__[name]
         return arrays
 
@@ -125,15 +126,15 @@ class MLP(Guarded):
         initializers.check_biases(bias_init)
         dtype, seed = checks.float_dtype("dtype", dtype), checks.seed("seed", seed)
         self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype, active())
-        self._rng = np.random.default_rng(seed)
+        self.core.rng = np.random.default_rng(seed)
         for w, f in zip(self.weights, self.activations):
-            w[...] = initializers.initial_weights(init, self._rng, *w.shape, f)
+            w[...] = initializers.initial_weights(init, self.core.rng, *w.shape, f)
         for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
-            b[...] = initializers.initial_biases(bias_init, self._rng, *w.shape)
+            b[...] = initializers.initial_biases(bias_init, self.core.rng, *w.shape)
         for scale in self.scales:
             if scale is not None:
                 scale[...] = 1
-        self._make_engine(int(self._rng.spawn(1)[0].integers(2**63)))
+        self._make_engine(int(self.core.rng.spawn(1)[0].integers(2**63)))
 
     def _make(self, layers: tuple[int, ...], functions: tuple[activations.Activation, ...],
               dropout: tuple[float, ...], batch_norm: tuple[normalization.BatchNorm | None, ...],
@@ -150,25 +151,18 @@ class MLP(Guarded):
             dtype=dtype, backend=backend,
             weights=parameters.weights, biases=parameters.biases, scales=parameters.scales,
             running_means=statistics.means, running_variances=statistics.variances,
-            _parameters=parameters, _statistics=statistics, _lock=parameters.identity.lock,
+            core=Core(parameters, statistics),
             # Looked up here, for a call with one row takes 2 us: what predictions are, and from how many rows
             # on outputs, and from how many samples on a step, are compared with the machine's memory.
             _classifies=loss.classifies, _many_rows=small // layers[-1],
             _many_samples=max(0, small - parameters.buffer.size) // sum(layers))
 
     def _make_engine(self, seed: int) -> None:
-        self._use_engine(self._engine_for(self._parameters, self.dropout, seed, 0))
-
-    def _engine_for(self, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Any:
-        """An engine for this network, with its own parameters or with others; the seed is dropout's."""
-        network = [Layer(*settings)
-                   for settings in zip(self.activations, (*dropout, 0.0), (*self.batch_norm, None))]
-        engine = self.backend.Engine(parameters, self._statistics, network, self.loss, seed=seed)
-        engine.global_step = step
-        return engine
+        self._use_engine(engine_for(self, self.core.parameters, self.dropout, seed, 0))
 
     def _use_engine(self, engine: Any) -> None:
-        self.__dict__.update(_engine=engine, _forward=engine.forward)
+        self.core.engine = engine
+        self.__dict__["_forward"] = engine.forward
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations[:-1]]
@@ -184,14 +178,15 @@ class MLP(Guarded):
 
     def _idle(self, name: str) -> None:
         """Raises RuntimeError where an assignment would meet a training step."""
-        if self._lock.busy_elsewhere() or self._lock.runs():
+        if self.core.lock.busy_elsewhere() or self.core.lock.runs():
             raise RuntimeError(f"{name}: cannot be assigned while the model is being trained, except in a "
                                "callback")
 
     def _new_dropout(self, value: Any) -> tuple[float, ...]:
         dropout = _for_each("dropout", value, len(self.layers) - 2, _dropout)
         self._idle("dropout")
-        self._use_engine(self._engine_for(self._parameters, dropout, self._engine.seed, self._steps))
+        engine = self.core.engine
+        self._use_engine(engine_for(self, self.core.parameters, dropout, engine.seed, engine.global_step))
         return dropout
 
     def _new_arrays(self, name: str, values: Any) -> Arrays:
@@ -207,7 +202,7 @@ class MLP(Guarded):
              for name in ("layers", "activations", "batch_norm", "loss", "dtype", "backend")}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name[0] == "_" or "_engine" in self.__dict__ or self._of_the_library():
+        if name[0] == "_" or "_forward" in self.__dict__ or self.of_the_library():
             super().__setattr__(name, value)
         else:                   # what a subclass sets before it calls __init__
             object.__setattr__(self, name, value)
@@ -218,19 +213,19 @@ class MLP(Guarded):
         Raises RuntimeError while another thread trains the model.
         """
         for _ in range(10):
-            before = self._lock.last()
-            if self._lock.busy_elsewhere():
+            before = self.core.lock.last()
+            if self.core.lock.busy_elsewhere():
                 break
             result = {
                 "version": VERSION, "layers": self.layers, "activations": self.activations,
                 "dropout": self.dropout, "batch_norm": self.batch_norm, "loss": self.loss,
                 "dtype": self.dtype.name, "backend": self.backend.__name__.rpartition(".")[2],
-                "identity": self._parameters.identity,
+                "identity": self.core.parameters.identity,
                 "arrays": {name: np.array(array, order="C") for name, array in state.arrays(self).items()},
-                "generator": self._rng.bit_generator.state, "counters": state.counters(self),
+                "generator": self.core.rng.bit_generator.state, "counters": state.counters(self),
                 "attributes": {name: value for name, value in vars(self).items() if name not in _ATTRIBUTES},
             }
-            if self._lock.last() is before:
+            if self.core.lock.last() is before:
                 return result
         raise RuntimeError("the model is being trained by another thread: it cannot be copied meanwhile")
 
@@ -238,10 +233,10 @@ class MLP(Guarded):
         """Become the model of a snapshot."""
         self._make(*(snapshot[name] for name in ("layers", "activations", "dropout", "batch_norm", "loss")),
                    np.dtype(snapshot["dtype"]), backend)
-        self._parameters.identity = snapshot["identity"]
-        self._lock = self._parameters.identity.lock
-        self._rng = np.random.default_rng(0)
-        self._rng.bit_generator.state = snapshot["generator"]
+        self.core.parameters.identity = snapshot["identity"]
+        self.core.lock = self.core.parameters.identity.lock
+        self.core.rng = np.random.default_rng(0)
+        self.core.rng.bit_generator.state = snapshot["generator"]
         state.restore(self, snapshot["arrays"])
         self._make_engine(0)
         state.set_counters(self, snapshot["counters"])
@@ -253,7 +248,7 @@ class MLP(Guarded):
     def __deepcopy__(self, memo: dict[Any, Any]) -> MLP:
         result = memo[id(self)] = type(self).__new__(type(self))
         snapshot = self._snapshot()
-        snapshot["identity"] = moved(self._parameters.identity, memo)
+        snapshot["identity"] = moved(self.core.parameters.identity, memo)
         for name in ("loss", "attributes"):
             snapshot[name] = copy.deepcopy(snapshot[name], memo)
         result._restore(snapshot, self.backend)
@@ -288,7 +283,7 @@ class MLP(Guarded):
         """
         plain = out is None or (
             type(out) is np.ndarray and out.flags.aligned and checks.disjoint_elements(out)
-            and not np.may_share_memory(out, self._parameters.buffer))
+            and not np.may_share_memory(out, self.core.parameters.buffer))
         if plain and type(X) is np.ndarray and X.ndim == 2:
             if out is None and X.shape[0] > self._many_rows:
                 checks.addressable("X: its outputs", (X.shape[0], self.layers[-1]), self.dtype)
@@ -303,7 +298,7 @@ class MLP(Guarded):
     def _forward_checked(self, X: ArrayLike, out: Array | None) -> Array:
         X = checks.table("X", X, self.layers[0])
         shape = (len(X), self.layers[-1])
-        checks.output("out", out, shape, self.dtype, {"X": X, "the parameters": self._parameters.buffer})
+        checks.output("out", out, shape, self.dtype, {"X": X, "the parameters": self.core.parameters.buffer})
         result = np.empty(shape, self.dtype)
         for rows in _blocks(len(X)):
             self._forward(checks.readable(X[rows], self.dtype), result[rows], get_num_threads())
@@ -374,7 +369,7 @@ class MLP(Guarded):
                   ) -> tuple[dict[str, float], int, int, int]:
         """The same without a warning, which `fit` has for itself; of how many rows, how many are NaN, and the
         first of them."""
-        X, targets, weights = self._samples("X", X, "y", y, sample_weight, None)
+        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, None)
         functions = self._metrics(metrics)
         loss, weight, bad, first_bad = 0.0, 0.0, 0, 0
         given: dict[str, list[Array]] = {measures.needs(function): [] for function in functions.values()}
@@ -467,7 +462,7 @@ class MLP(Guarded):
         >>> history.loss[-1] < 1e-6
         True
         """
-        X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
+        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
         epochs = checks.integer("epochs", epochs, low=0)
         batch_size = len(X) if batch_size is None else checks.integer("batch_size", batch_size, low=1)
         batch_size = min(batch_size, len(X))
@@ -483,16 +478,17 @@ class MLP(Guarded):
                 raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
                                 f"{type(validation_data).__name__}")
             Xv, yv, weights_v = (*validation_data, None)[:3]
-            Xv = self._samples("validation_data X", Xv, "validation_data y", yv, weights_v, None)[0]
+            Xv = samples_of(self, "validation_data X", Xv, "validation_data y", yv, weights_v, None)[0]
             validation_data = Xv, yv, weights_v
         self._check_statistics(weights, len(X), batch_size)
         if batch_size > self._many_samples:
             self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots))
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
-        with self._lock.take(runs=False):
-            optimizer._begin(self)
-            training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics)
+        with self.core.lock.take(runs=False):
+            optimizer.serve(self)
+            training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
+                                self._evaluate)
             return training.run(epochs, progress)
 
     def train_step(
@@ -513,18 +509,18 @@ class MLP(Guarded):
         >>> model.train_step(X, y, optimizer) > model.train_step(X, y, optimizer)
         True
         """
-        X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
+        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
         self._check_statistics(weights, len(X), len(X))
         if len(X) > self._many_samples:
             self._workspace_nbytes("X", len(X), len(optimizer.slots))
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
-        with self._lock.take():
-            optimizer._begin(self)
+        with self.core.lock.take():
+            optimizer.serve(self)
             total, weight = train(self, samples, 0, 1, optimizer)
             loss = total / weight
             if not math.isfinite(loss):
-                divergence.warn(self, f"the loss of step {self._steps} is {loss}")
+                divergence.warn(self, f"the loss of step {self.core.engine.global_step} is {loss}")
         return loss
 
     def loss_and_gradients(
@@ -549,14 +545,14 @@ class MLP(Guarded):
         >>> loss, float(abs(gradients.weights[0]).max())
         (0.0, 0.0)
         """
-        X, targets, weights = self._samples("X", X, "y", y, sample_weight, class_weight)
+        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
         self._check_statistics(weights, len(X), len(X))
         if len(X) > self._many_samples:
             self._workspace_nbytes("X", len(X), 1)
-        gradients = self._parameters.like()
+        gradients = self.core.parameters.like()
         samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
-        with self._lock.take():
-            loss = self._engine.gradients(samples, gradients, get_num_threads())
+        with self.core.lock.take():
+            loss = self.core.engine.gradients(samples, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
     def save(self, path: str | os.PathLike[str], optimizer: Any = None,
@@ -599,7 +595,7 @@ class MLP(Guarded):
         --------
         >>> MLP([4, 3]).save("net.safetensors")  # doctest: +SKIP
         """
-        from fastmlp.files import save  # here, since it needs this module
+        from fastmlp.saving import save  # here, for most programs save no models
 
         save(self, path, optimizer, callbacks)
 
@@ -620,30 +616,9 @@ class MLP(Guarded):
         """Bytes of the workspace; with parameters and state they must not be more than there is."""
         what = f"training in batches of {batch_size}"
         checks.fits_memory(name, batch_size * sum(self.layers) * self.dtype.itemsize, what)
-        nbytes = self._engine.workspace_nbytes(batch_size, slots, get_num_threads())
-        checks.fits_memory(name, nbytes + (1 + slots) * self._parameters.buffer.nbytes, what)
+        nbytes = self.core.engine.workspace_nbytes(batch_size, slots, get_num_threads())
+        checks.fits_memory(name, nbytes + (1 + slots) * self.core.parameters.buffer.nbytes, what)
         return nbytes
-
-    @property
-    def _steps(self) -> int:
-        """Steps of training that the model has taken."""
-        return self._engine.global_step
-
-    @_steps.setter
-    def _steps(self, step: int) -> None:
-        self._engine.global_step = step
-
-    def _samples(self, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike, sample_weight: Any,
-                 class_weight: Any) -> tuple[Array, Array, Array | None]:
-        """X, targets and weights as the engine takes them; raises for what does not fit."""
-        if sample_weight is None and class_weight is None and self._engine.takes(X, y):
-            return X, y, None       # type: ignore[return-value]
-        X = checks.table(name_X, X, self.layers[0])
-        checks.has_samples(name_X, X)
-        if len(X) > checks.SMALL_NBYTES // 8:       # their order, labels, weights: 8 bytes each
-            checks.addressable(f"{name_X}: its rows", (len(X),), np.dtype(np.intp))
-        return X, *losses.targets_and_weights(
-            self.loss, name_y, y, len(X), self.layers[-1], self.dtype, sample_weight, class_weight)
 
     def _check_statistics(self, weights: Array | None, rows: int, batch_size: int) -> None:
         """Raises ValueError where batch normalisation would see nothing but batches of a single row."""
@@ -665,8 +640,7 @@ class MLP(Guarded):
 
 # Of a model; what else one has is a subclass's.
 _ATTRIBUTES = frozenset([
-    *MLP.settable, *MLP.fixed, "_parameters", "_statistics", "_lock", "_rng", "_engine", "_forward",
-    "_classifies", "_many_rows", "_many_samples"])
+    *MLP.settable, *MLP.fixed, "core", "_forward", "_classifies", "_many_rows", "_many_samples"])
 
 
 def _copied_in(arrays: Arrays, values: Any) -> Arrays:

@@ -31,6 +31,7 @@ from fastmlp import checks, divergence
 from fastmlp.attributes import Guarded
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.copying import VERSION, Identity, check_state, follow, importable
+from fastmlp.core import engine_for, samples_of
 from fastmlp.layout import Parameters
 from fastmlp.network import Samples
 from fastmlp.schedules import Schedule, power, powers
@@ -185,6 +186,10 @@ class Optimizer(Guarded):
                         math.inf if self.clip_value is None else self.clip_value, self.decoupled,
                         self.decay_biases)
 
+    def known_state(self, identity: Identity) -> State | None:
+        """The state of a model, live; None where there is none yet."""
+        return self._states.get(identity)
+
     def state_of(self, parameters: Parameters) -> State:
         """The state of these parameters, live; zeros at first."""
         state = self._states.get(parameters.identity)
@@ -237,13 +242,13 @@ class Optimizer(Guarded):
         result[:, 2] = result[:, 0] * self.weight_decay if self.decoupled else 0.0
         return result
 
-    def _begin(self, model: MLP) -> None:
+    def serve(self, model: MLP) -> None:
         """Before a training of the model: a schedule with state goes on where it was with this model.
 
         Raises RuntimeError while it serves another training.
         """
         if isinstance(self.lr, Schedule):
-            self.lr._serve(self, model._parameters.identity)
+            self.lr.serve(self, model.core.parameters.identity)
 
     def observe(self, value: float) -> None:
         """Tells a schedule that waits for it (`ReduceOnPlateau`) the loss of an epoch."""
@@ -268,13 +273,13 @@ class Optimizer(Guarded):
         >>> list(SGD(0.1, momentum=0.9).get_state(MLP([4, 3])))
         ['step', 'velocity.weights.0', 'velocity.biases.0']
         """
-        state = self.state_of(model._parameters)
+        state = self.state_of(model.core.parameters)
         result: dict[str, Array] = {"step": np.array(state.step)}
         for slot, arrays in state.slots.items():
             for name, array in _named(arrays):
                 result[f"{slot}.{name}"] = array.copy()
         if isinstance(self.lr, Schedule):
-            of_schedule = self.lr._state_for(self, model._parameters.identity)
+            of_schedule = self.lr.state_for(self, model.core.parameters.identity)
             result |= {f"schedule.{name}": np.array(value) for name, value in of_schedule.items()}
         return result
 
@@ -291,7 +296,7 @@ class Optimizer(Guarded):
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected a dict of arrays, got {type(state).__name__}")
-        own = self.state_of(model._parameters)
+        own = self.state_of(model.core.parameters)
         wanted = {f"{slot}.{name}": (slot, array) for slot, arrays in own.slots.items()
                   for name, array in _named(arrays)}
         of_schedule = dict(self.lr.get_state()) if isinstance(self.lr, Schedule) else {}
@@ -316,7 +321,7 @@ class Optimizer(Guarded):
         if isinstance(self.lr, Schedule) and of_schedule:
             rates = {name: _real(f"state['schedule.{name}']", state[f"schedule.{name}"])
                      for name in of_schedule}
-            self._begin(model)
+            self.serve(model)
             before = self.lr.get_state()
             try:
                 self.lr.set_state(rates)
@@ -339,7 +344,7 @@ class Optimizer(Guarded):
             before = identity.lock.last()
             state = state.copy()
             if isinstance(self.lr, Schedule):
-                state.schedule = self.lr._state_for(self, identity) or None
+                state.schedule = self.lr.state_for(self, identity) or None
             if identity.lock.busy_elsewhere() or identity.lock.last() is not before:
                 raise RuntimeError("optimizer: cannot be copied while another thread trains a model with it")
             result.append((identity, state))
@@ -358,11 +363,11 @@ class Optimizer(Guarded):
         result.__dict__.update((name, copy.deepcopy(value, memo)) for name, value in self._settings().items())
         result._states.update((memo.get(id(identity), identity), state) for identity, state in states)
         if isinstance(result.lr, Schedule):
-            result.lr._forget()
+            result.lr.forget()
         follow(result, memo)
         return result
 
-    def _follow(self, old: Identity, new: Identity) -> None:
+    def follow(self, old: Identity, new: Identity) -> None:
         """The model was copied with this optimizer, after it."""
         if old in self._states:
             self._states[new] = self._states.pop(old)
@@ -378,7 +383,7 @@ class Optimizer(Guarded):
         states = [(identity, State(*rest)) for identity, *rest in state["states"]]
         self.__dict__.update(state["settings"], _states=WeakKeyDictionary(states))
         if isinstance(self.lr, Schedule):
-            self.lr._forget()
+            self.lr.forget()
 
 
 class SGD(Optimizer):
@@ -736,11 +741,12 @@ class LBFGS(Optimizer):
             from scipy.optimize import minimize
         except ImportError:
             raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
-        X, targets, weights = model._samples("X", X, "y", y, sample_weight, class_weight)
+        X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
         samples = Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
-        parameters = model._parameters
+        parameters = model.core.parameters
         trial = parameters.copy()
-        engine = model._engine_for(trial, model.dropout, model._engine.seed, model._steps)
+        engine = model.core.engine
+        engine = engine_for(model, trial, model.dropout, engine.seed, engine.global_step)
         gradients = trial.like()
         arrays, slopes = dict(_named(trial)), dict(_named(gradients))
         decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
@@ -759,7 +765,7 @@ class LBFGS(Optimizer):
         def loss_and_gradient(x: Array) -> tuple[float, Array]:
             nonlocal last, finite
             put(x)
-            with model._lock.take():
+            with model.core.lock.take():
                 last = engine.gradients(samples, gradients, get_num_threads())
             slope = _flat(slopes[name] for name in arrays)
             finite = finite and math.isfinite(last) and divergence.all_finite(slope)
@@ -779,7 +785,7 @@ class LBFGS(Optimizer):
 
         limits = {"maxiter": self.max_iter, "maxcor": self.memory, "maxfun": 20 * self.max_iter + 20,
                   "gtol": self.tolerance, "ftol": max(2e-9, 2 * float(np.finfo(model.dtype).eps))}
-        with model._lock.take(runs=False):
+        with model.core.lock.take(runs=False):
             np.copyto(trial.buffer, parameters.buffer)
             try:
                 found = minimize(loss_and_gradient, _flat(arrays.values()), method="L-BFGS-B", jac=True,

@@ -75,7 +75,7 @@ class Schedule:
         """The schedule that has the state, this one or one inside it."""
         return self if self.get_state() else None
 
-    def _serve(self, optimizer: Optimizer, identity: Identity) -> None:
+    def serve(self, optimizer: Optimizer, identity: Identity) -> None:
         """Have the state of this optimizer and model; that of the ones before is put aside.
 
         Raises RuntimeError while the schedule serves another training.
@@ -90,26 +90,27 @@ class Schedule:
         if of_before is not None and of_before is not identity and of_before.lock.last().holds():
             raise RuntimeError("lr: the schedule follows a training that is going on; give each one a "
                                "schedule of its own (copy.deepcopy)")
-        if before is not None and of_before is not None and of_before in before._states:
+        left = None if before is None or of_before is None else before.known_state(of_before)
+        if before is not None and left is not None:
             if isinstance(before.lr, Schedule) and before.lr._stateful() is owner:
-                before._states[of_before].schedule = owner.get_state()
-        state = optimizer._states.get(identity)
+                left.schedule = owner.get_state()
+        state = optimizer.known_state(identity)
         if state is not None and state.schedule is not None:
             owner.set_state(state.schedule)
         elif service.used:
             owner.set_state(service.initial)
         service.optimizer, service.identity, service.used = ref(optimizer), ref(identity), True
 
-    def _state_for(self, optimizer: Optimizer, identity: Identity) -> dict[str, float]:
+    def state_for(self, optimizer: Optimizer, identity: Identity) -> dict[str, float]:
         """The state that this optimizer and model would go on with."""
         owner = self._stateful()
         service = None if owner is None else owner.__dict__.get("_service")
         if service is None or not service.used or service.serves(optimizer, identity):
             return self.get_state()
-        state = optimizer._states.get(identity)
+        state = optimizer.known_state(identity)
         return dict(state.schedule if state is not None and state.schedule is not None else service.initial)
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """After a copy with its optimizer, which has the state of all its models."""
         owner = self._stateful()
         if owner is not None and "_service" in owner.__dict__:

@@ -57,7 +57,7 @@ class Training:
     """One call of `fit`, with checked arguments."""
 
     def __init__(self, model: MLP, samples: Samples, y: Any, optimizer: Optimizer, validation_data: Any,
-                 callbacks: tuple[Callback, ...], metrics: Any) -> None:
+                 callbacks: tuple[Callback, ...], metrics: Any, evaluate: Callable[..., Any]) -> None:
         self.model = model
         self.samples = samples
         self.y = y
@@ -65,6 +65,7 @@ class Training:
         self.validation_data = validation_data
         self.callbacks = callbacks
         self.metrics = metrics
+        self.evaluate = evaluate        # the model's, for samples that have been validated
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
@@ -81,9 +82,9 @@ class Training:
         for epoch in range(epochs):
             if self.samples.order is not None:      # of the generator alone: the last order is not saved
                 self.samples.order[...] = np.arange(len(self.samples))
-                self.model._rng.shuffle(self.samples.order)
+                self.model.core.rng.shuffle(self.samples.order)
             with bars.bar(len(self.samples), f"epoch {epoch + 1}/{epochs}") as bar:
-                with self.model._lock.take():
+                with self.model.core.lock.take():
                     logs = self._epoch(bar)
                 stop = self._after_epoch(epoch, logs, bar)
             if stop:
@@ -91,18 +92,18 @@ class Training:
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
                 callback.finish(self.model)
-        if not divergence.all_finite(self.model._parameters.buffer, self.model._statistics.buffer):
+        if not divergence.all_finite(self.model.core.parameters.buffer, self.model.core.statistics.buffer):
             divergence.warn(self.model, "the weights are not finite")
         return self.history
 
     def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Bar | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
-            measured = self.model._evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
+            measured = self.evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
             logs.update((name, value) for name, value in measured.items() if name != "loss")
         if self.validation_data is not None:
             X, y, weights = self.validation_data
-            measured = self.model._evaluate(X, y, weights, self.metrics)[0]
+            measured = self.evaluate(X, y, weights, self.metrics)[0]
             logs.update((f"val_{name}", value) for name, value in measured.items())
         if bar is not None:
             bar.show({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})
@@ -135,7 +136,7 @@ class Training:
         try:
             return self._runs(bar)
         finally:
-            self.model._engine.write_back()
+            self.model.core.engine.write_back()
 
     def _runs(self, bar: Bar) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
@@ -178,5 +179,5 @@ def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimi
           totals: Totals = (0.0, 0.0), store: bool = True) -> Totals:
     """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
     is cut into runs leaves no trace in its last bit."""
-    return model._engine.train(samples, first, last, optimizer, totals, get_num_threads(), store)
+    return model.core.engine.train(samples, first, last, optimizer, totals, get_num_threads(), store)
 

@@ -104,7 +104,7 @@ def test_threads_on_every_isa(isa, dtype, monkeypatch):
         for n in (1, 2, 3):
             fastmlp.set_num_threads(n)
             model, _, _ = trained(case, dtype, 40)
-            assert type(model._engine._engine) is kernels.load(isa, dtype.name).Engine
+            assert type(model.core.engine._engine) is kernels.load(isa, dtype.name).Engine
             hashes.add(hash_of(model))
         assert len(hashes) == 1
 
@@ -298,7 +298,7 @@ def test_runs_of_the_engine_do_not_matter(dtype, rng):
     history = one.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, shuffle=False, progress=False)
     samples, totals = Samples(X, y, batch_size=8), (0.0, 0.0)
     for first in range(0, 125, 5):
-        totals = two._engine.train(samples, first, first + 5, optimizer, totals, 1)
+        totals = two.core.engine.train(samples, first, first + 5, optimizer, totals, 1)
     assert hash_of(one) == hash_of(two)
     assert history.loss == [totals[0] / 1000] and totals[1] == 1000
 
@@ -321,11 +321,11 @@ def test_an_interrupted_epoch_leaves_the_last_step(runs, dtype, rng, monkeypatch
     monkeypatch.setattr(training, "SLOWEST", 1.0)           # an epoch of many runs
     with pytest.raises(KeyboardInterrupt):
         one.fit(X, y, batch_size=4, optimizer=ours, shuffle=False, progress=False)
-    assert 0 < one._steps < 250
-    for step in range(one._steps):
+    assert 0 < one.core.engine.global_step < 250
+    for step in range(one.core.engine.global_step):
         two.train_step(X[4 * step:4 * step + 4], y[4 * step:4 * step + 4], theirs)
     assert hash_of(one) == hash_of(two)
-    velocities = ours.velocity(one._parameters), theirs.velocity(two._parameters)
+    velocities = ours.velocity(one.core.parameters), theirs.velocity(two.core.parameters)
     assert velocities[0].buffer.tobytes() == velocities[1].buffer.tobytes()
 
 

@@ -352,7 +352,7 @@ def test_a_training_goes_on_from_every_epoch(rule, options, threads, backend, rn
         arrays = {"optimizer." + name: value for name, value in optimizer.get_state(model).items()}
         arrays |= {"stopping." + name: value for name, value in stopping.get_state().items()}
         np.savez(file, **arrays, **state.arrays(model))
-        saved.append((file, state.counters(model), model._rng.bit_generator.state))
+        saved.append((file, state.counters(model), model.core.rng.bit_generator.state))
 
     def part(file, prefix):
         return {name.removeprefix(prefix): file[name] for name in file.files if name.startswith(prefix)}
@@ -373,7 +373,7 @@ def test_a_training_goes_on_from_every_epoch(rule, options, threads, backend, rn
             with np.load(file) as arrays:
                 state.restore(model, {name: arrays[name] for name in state.arrays(model)})
                 state.set_counters(model, counters)
-                model._rng.bit_generator.state = generator
+                model.core.rng.bit_generator.state = generator
                 optimizer.set_state(model, part(arrays, "optimizer."))
                 stopping.set_state(part(arrays, "stopping."))
             history = train(model, optimizer, [stopping], 8 - epoch)

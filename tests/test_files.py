@@ -500,7 +500,7 @@ def test_a_file_of_version_1(path, backend):
     path.write_bytes(pack(*VERSION_1))
     optimizer = SGD(0.5, momentum=0.9)
     model = fastmlp.load(path, optimizer)
-    assert (model.layers, model.dtype, model._steps) == ((2, 2), np.float32, 1)
+    assert (model.layers, model.dtype, model.core.engine.global_step) == ((2, 2), np.float32, 1)
     assert_array_equal(model.weights[0], [[1.5, 0], [-2, 1]])
     assert_array_equal(model.biases[0], [0, 0.5])
     model.save(path, optimizer)

@@ -104,11 +104,11 @@ def test_model_and_data_stay_as_they_are(backend, dtype, rng):
     model, X, y = problem(rng, dtype=dtype)
     X.flags.writeable = False
     before = {name: array.copy() for name, array in state.arrays(model).items()}
-    generator = model._rng.bit_generator.state
+    generator = model.core.rng.bit_generator.state
     gradient_check(model, X, y)
     for name, array in state.arrays(model).items():
         np.testing.assert_array_equal(array, before[name])
-    assert model._rng.bit_generator.state == generator
+    assert model.core.rng.bit_generator.state == generator
 
 
 def test_any_input(backend, rng):

@@ -149,7 +149,7 @@ def test_biases_by_name(name, dtype):
 
 def test_pads_stay_zero(dtype):
     model = MLP([5, 9, 3], init=Constant(2), bias_init=Constant(1), dtype=dtype)
-    assert model._parameters.buffer.sum() == 2 * (5 * 9 + 9 * 3) + 9 + 3
+    assert model.core.parameters.buffer.sum() == 2 * (5 * 9 + 9 * 3) + 9 + 3
 
 
 def test_functions_get_the_models_generator():

@@ -55,7 +55,7 @@ class Counted:
             blocks = sys.getallocatedblocks()
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
-            self.model._engine.train(self.samples, 0, steps, self.optimizer, (0.0, 0.0), self.threads)
+            self.model.core.engine.train(self.samples, 0, steps, self.optimizer, (0.0, 0.0), self.threads)
             return sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()
@@ -134,7 +134,7 @@ def test_optimizer_does_not_keep_models_alive(rng):
     optimizer = SGD(0.1, momentum=0.9)
     model = MLP([784, 16, 10], seed=0)
     model.train_step(X, y, optimizer)
-    gone = weakref.ref(model._parameters)
+    gone = weakref.ref(model.core.parameters)
     del model
     gc.collect()
     assert gone() is None
@@ -152,7 +152,7 @@ def test_workspace_holds_what_a_step_needs(backend, dtype, monkeypatch):
         least = dtype.itemsize * batch * (layers[0] + 2 * sum(layers[1:-1]) + layers[-1])
         padding = 8 * 64 * (len(layers) + 1) * (2 * batch + max(layers))
         scratch = 128 * 1024                    # of a thread, whatever the network
-        assert least <= size <= 1.5 * least + 2 * model._parameters.buffer.nbytes + padding + scratch
+        assert least <= size <= 1.5 * least + 2 * model.core.parameters.buffer.nbytes + padding + scratch
         assert model.workspace_nbytes(2 * batch) > size
 
 
@@ -193,7 +193,7 @@ y = rng.integers(0, 10, 60000)
 model = MLP([784, 512, 512, 10], seed=0)
 model.fit(X, y, epochs=1, batch_size=128, optimizer=SGD(1e-6, momentum={momentum}), shuffle={shuffle},
           validation_data=(X[:10000], y[:10000]), progress=False)
-print(json.dumps([status("VmHWM") - before, X.nbytes + y.nbytes, model._parameters.buffer.nbytes,
+print(json.dumps([status("VmHWM") - before, X.nbytes + y.nbytes, model.core.parameters.buffer.nbytes,
                   model.workspace_nbytes(128)]))
 """)
     assert data <= peak <= data + 3 * parameters + workspace + 30 * MB

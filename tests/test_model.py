@@ -171,7 +171,7 @@ def test_parameters(dtype):
 
 def pads(model):
     """How many elements of the buffer that are no parameters are not zero."""
-    flat = model._parameters.buffer.copy()
+    flat = model.core.parameters.buffer.copy()
     copy = Parameters(model.layers, model.dtype)
     copy.buffer[...] = flat
     for a in [*copy.weights, *copy.biases]:
@@ -189,7 +189,7 @@ def test_pads_stay_zero(activation, backend, dtype, rng):
     assert pads(model) == 0
     loss, gradients = model.loss_and_gradients(X, y)
     assert pads(model) == 0
-    velocity = optimizer.velocity(model._parameters)
+    velocity = optimizer.velocity(model.core.parameters)
     for a in [*velocity.weights, *velocity.biases]:
         a[...] = 0
     assert not velocity.buffer.any()

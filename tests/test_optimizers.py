@@ -306,7 +306,7 @@ def test_norm_scale(dtype):
 
 def some_state(optimizer, model, rng, step=7):
     """Numbers that could have been left by training."""
-    state = optimizer.state_of(model._parameters)
+    state = optimizer.state_of(model.core.parameters)
     state.step = step
     for parameters in state.slots.values():
         for array in (*parameters.weights, *parameters.biases):
@@ -331,7 +331,7 @@ def test_state_round_trip(rule, dtype, rng, tmp_path):
     for name in saved:
         assert again[name].dtype == saved[name].dtype
         assert_array_equal(again[name], saved[name])
-    assert other.state_of(two._parameters).step == 7
+    assert other.state_of(two.core.parameters).step == 7
     for name, array in saved.items():                           # copies: neither side is aliased
         array[...] = 0
         assert name == "step" or optimizer.get_state(one)[name].all()
@@ -412,7 +412,7 @@ def test_the_state_goes_on_after_saving(dtype, rng):
     third.set_state(two, np.load(file))
     for _ in range(3):
         two.train_step(X, y, third)
-    assert_array_equal(one._parameters.buffer, two._parameters.buffer)
+    assert_array_equal(one.core.parameters.buffer, two.core.parameters.buffer)
 
 
 # In the engine --------------------------------------------------------------------------------------------
@@ -444,7 +444,7 @@ def test_training_follows_the_formula(rule, settings, backend, rng):
         model.train_step(X, y, optimizer)
     for (kind, i), hand in hands.items():
         assert_allclose(getattr(model, kind)[i], hand.p, rtol=1e-9, atol=1e-11)
-        slots = optimizer.state_of(model._parameters).slots.values()
+        slots = optimizer.state_of(model.core.parameters).slots.values()
         for slot, expected in zip(slots, hand.slots(), strict=True):
             assert_allclose(getattr(slot, kind)[i], expected, rtol=1e-8, atol=1e-11)
     assert optimizer.get_state(model)["step"] == 6
@@ -463,10 +463,10 @@ def test_backends_agree(rule, settings, dtype, rng):
         model.fit(X, y, epochs=3, batch_size=32, optimizer=optimizer, progress=False)
         models.append(model)
         assert int(optimizer.get_state(model)["step"]) == 15
-        pads = model._parameters.buffer.copy()
+        pads = model.core.parameters.buffer.copy()
         size = sum(np.count_nonzero(a) for a in (*model.weights, *model.biases))
         assert np.count_nonzero(pads) == size                   # nothing but parameters
-        for slot in optimizer.state_of(model._parameters).slots.values():
+        for slot in optimizer.state_of(model.core.parameters).slots.values():
             assert np.count_nonzero(slot.buffer) == sum(map(np.count_nonzero, (*slot.weights, *slot.biases)))
     for one, two in zip(models[0].weights, models[1].weights, strict=True):
         assert_allclose(one, two, rtol=1e-2, atol=2e-3 if dtype == np.float32 else 1e-9)
@@ -599,7 +599,7 @@ def test_lbfgs_of_a_network(backend, dtype, rng):
     for w in model.weights:
         assert w.base is not None
     total = sum(float(abs(a).sum()) for a in (*model.weights, *model.biases))
-    assert_allclose(float(abs(model._parameters.buffer).sum()), total, rtol=1e-5)
+    assert_allclose(float(abs(model.core.parameters.buffer).sum()), total, rtol=1e-5)
 
 
 def test_lbfgs_stops_when_told_and_keeps_what_it_has(rng):
@@ -690,17 +690,17 @@ def test_lbfgs_keeps_the_last_iteration_whenever_it_is_interrupted(backend, rng)
         return MLP([3, 5, 1], activation="tanh", loss=loss, dtype="float64", seed=0)
 
     stop, model = None, make()
-    states = [model._parameters.buffer.copy()]
+    states = [model.core.parameters.buffer.copy()]
     LBFGS(max_iter=8).minimize(model, X, y,
-                               callback=lambda *_: states.append(model._parameters.buffer.copy()))
+                               callback=lambda *_: states.append(model.core.parameters.buffer.copy()))
     total, seen = evaluations, set()
-    assert_array_equal(model._parameters.buffer, states[-1])
+    assert_array_equal(model.core.parameters.buffer, states[-1])
     for stop in range(1, total + 1):
         evaluations, model, optimizer = 0, make(), LBFGS(max_iter=8)
         with pytest.raises(TimeIsUp):
             optimizer.minimize(model, X, y)
         iterations = int(optimizer.get_state(model)["step"])
-        assert_learned(model._parameters.buffer, states[iterations])
+        assert_learned(model.core.parameters.buffer, states[iterations])
         seen.add(iterations)
         stop = None
         assert np.isfinite(model.train_step(X, y, SGD(0.01)))
@@ -713,7 +713,7 @@ def test_lbfgs_and_exceptions_of_the_callback(backend, rng):
     model, states = MLP([4, 8, 3], activation="tanh", seed=0), []
 
     def third(*args):
-        states.append(model._parameters.buffer.copy())
+        states.append(model.core.parameters.buffer.copy())
         if len(states) == 3:
             raise TimeIsUp
 
@@ -722,7 +722,7 @@ def test_lbfgs_and_exceptions_of_the_callback(backend, rng):
         states.clear()
         with pytest.raises(TimeIsUp):
             call()
-        assert_array_equal(model._parameters.buffer, states[-1])
+        assert_array_equal(model.core.parameters.buffer, states[-1])
     model.train_step(X, y, SGD(0.1))
 
 
@@ -739,10 +739,10 @@ def test_lbfgs_leaves_the_finite_numbers(after, fitted, backend, rng):
         return float(((z - t) ** 2).mean()) if good else math.nan, 2 * (z - t) / z.size
 
     model = MLP([3, 5, 1], activation="tanh", loss=loss, dtype="float64", seed=0)
-    start = model._parameters.buffer.copy()
+    start = model.core.parameters.buffer.copy()
 
     def record(*_):
-        states.append(model._parameters.buffer.copy())
+        states.append(model.core.parameters.buffer.copy())
 
     with pytest.warns(RuntimeWarning, match="LBFGS.*diverged.*learning rate") as raised:
         if fitted:
@@ -750,7 +750,7 @@ def test_lbfgs_leaves_the_finite_numbers(after, fitted, backend, rng):
         else:
             LBFGS(max_iter=9).minimize(model, X, y, callback=record)
     assert len(raised) == 1 and raised[0].filename == __file__
-    assert_array_equal(model._parameters.buffer, states[-1] if states else start)
+    assert_array_equal(model.core.parameters.buffer, states[-1] if states else start)
     assert bool(states) == bool(after)
 
 
@@ -759,11 +759,11 @@ def test_lbfgs_of_features_that_are_not_finite(backend, rng):
     X, y = regression(rng)
     X[3, 1] = np.inf
     model = MLP([3, 1], loss="mean_squared_error", seed=0)
-    before = model._parameters.buffer.copy()
+    before = model.core.parameters.buffer.copy()
     with pytest.warns(RuntimeWarning, match="diverged"):
         result = LBFGS().minimize(model, X, y)
     assert not result.converged and not result.losses and "not finite" in result.message
-    assert_array_equal(model._parameters.buffer, before)
+    assert_array_equal(model.core.parameters.buffer, before)
 
 
 def test_lbfgs_calls_of_its_callback_see_the_model(backend, rng):
@@ -776,7 +776,7 @@ def test_lbfgs_calls_of_its_callback_see_the_model(backend, rng):
         one, X, y, callback=lambda *_: losses.append(one.loss_and_gradients(X, y)[0]))
     other = LBFGS(max_iter=9).minimize(two, X, y)
     assert_learned([losses, found.losses], [found.losses, other.losses])
-    assert_learned(one._parameters.buffer, two._parameters.buffer)
+    assert_learned(one.core.parameters.buffer, two.core.parameters.buffer)
 
 
 # Assignments ----------------------------------------------------------------------------------------------
@@ -848,7 +848,7 @@ def test_assigned_settings_take_effect(backend, dtype, rng):
         for model, rule in ((one, optimizer), (two, other)):
             model.fit(X, y, epochs=1, batch_size=16, optimizer=rule, progress=False)
         saved = other.get_state(two)
-        assert_learned(one._parameters.buffer, two._parameters.buffer)
+        assert_learned(one.core.parameters.buffer, two.core.parameters.buffer)
 
 
 def test_a_subclass_may_have_attributes_of_its_own(rng):

@@ -62,7 +62,7 @@ def test_digits_on_both_backends(digits, dtype):
 def test_digits_on_every_isa(isa, digits, monkeypatch):
     monkeypatch.setitem(cython._kernels.KERNELS, "f", kernels.load(isa, "float32"))
     model, history = train_digits(digits)
-    assert type(model._engine._engine) is kernels.load(isa, "float32").Engine
+    assert type(model.core.engine._engine) is kernels.load(isa, "float32").Engine
     assert history.val_accuracy[-1] >= 0.97
 
 
@@ -425,7 +425,7 @@ def test_assigned_dropout(rate, backend, dtype, rng):
     start.fit(X, y, epochs=1, batch_size=16, optimizer=SGD(0.1, momentum=0.9), progress=False)
     state.restore(two, state.arrays(start))
     state.set_counters(two, state.counters(start))
-    two._rng.bit_generator.state = start._rng.bit_generator.state
+    two.core.rng.bit_generator.state = start.core.rng.bit_generator.state
     other = SGD(0.1, momentum=0.9)
     other.set_state(two, optimizer.get_state(one))
     one.dropout = rate
@@ -504,7 +504,7 @@ def test_callbacks_may_train(backend, rng):
     def callback(model, epoch, logs):
         for call in nested_calls(model, X, y):
             call()
-        steps.append(model._steps)
+        steps.append(model.core.engine.global_step)
 
     model.fit(X, y, epochs=2, batch_size=10, callbacks=[callback], progress=False)
     assert steps == [4, 8]
@@ -560,7 +560,7 @@ for call in (step, gradients, fit, minimize):
             raised[call.__name__] = raised.get(call.__name__, 0) + 1
         try:
             call()                      # no lock is held, whatever was interrupted
-            assert not model._lock.last().holds()
+            assert not model.core.lock.last().holds()
         except TimeIsUp:
             pass
     assert np.isfinite(model.forward(X)).all()
@@ -600,7 +600,7 @@ def test_what_was_not_released_counts_for_nothing(place, backend, rng, monkeypat
         in_thread.start()
         in_thread.join()
         assert isinstance(errors[-1], float)
-        assert not model._lock.busy_elsewhere() and not model._lock.last().holds()
+        assert not model.core.lock.busy_elsewhere() and not model.core.lock.last().holds()
 
 
 def test_one_of_many_threads_takes_the_lock():

@@ -1,0 +1,67 @@
+"""What a model consists of, for the other modules of this library; users have `MLP`."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp import checks, losses
+from fastmlp.layout import Parameters, Statistics
+from fastmlp.locking import TrainingLock
+from fastmlp.network import Layer
+
+if TYPE_CHECKING:
+    from fastmlp.model import MLP
+
+__all__ = ["Core", "engine_for", "samples_of"]
+
+Array = NDArray[Any]
+
+
+class Core:
+    """The parts of a model, as `model.core`.
+
+    parameters  weights, biases and scales, in one buffer
+    statistics  running means and variances
+    engine      of the model's backend
+    rng         the generator of its seed: initial values, shuffling
+    lock        held by the call that trains it
+    """
+
+    __slots__ = ("engine", "lock", "parameters", "rng", "statistics")
+
+    engine: Any
+    rng: np.random.Generator
+
+    def __init__(self, parameters: Parameters, statistics: Statistics) -> None:
+        self.parameters = parameters
+        self.statistics = statistics
+        self.lock: TrainingLock = parameters.identity.lock
+
+
+def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Any:
+    """An engine for a network like the model's, with its own parameters or with others; the seed is
+    dropout's."""
+    network = [Layer(*settings)
+               for settings in zip(model.activations, (*dropout, 0.0), (*model.batch_norm, None))]
+    engine = model.backend.Engine(parameters, model.core.statistics, network, model.loss, seed=seed)
+    engine.global_step = step
+    return engine
+
+
+def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike, sample_weight: Any,
+               class_weight: Any) -> tuple[Array, Array, Array | None]:
+    """X, targets and weights as the engine takes them.
+
+    Raises TypeError and ValueError, naming the argument, for what does not fit.
+    """
+    if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
+        return X, y, None       # type: ignore[return-value]
+    X = checks.table(name_X, X, model.layers[0])
+    checks.has_samples(name_X, X)
+    if len(X) > checks.SMALL_NBYTES // 8:       # their order, labels, weights: 8 bytes each
+        checks.addressable(f"{name_X}: its rows", (len(X),), np.dtype(np.intp))
+    return X, *losses.targets_and_weights(
+        model.loss, name_y, y, len(X), model.layers[-1], model.dtype, sample_weight, class_weight)
