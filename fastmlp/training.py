@@ -179,5 +179,6 @@ def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimi
           totals: Totals = (0.0, 0.0), store: bool = True) -> Totals:
     """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
     is cut into runs leaves no trace in its last bit."""
-    return model.core.engine.train(samples, first, last, optimizer, totals, get_num_threads(), store)
+    run = model.core.engine.begin(samples, optimizer)
+    return run.steps(first, last, totals, get_num_threads(), store)     # type: ignore[no-any-return]
 

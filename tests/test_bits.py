@@ -298,7 +298,7 @@ def test_runs_of_the_engine_do_not_matter(dtype, rng):
     history = one.fit(X, y, epochs=1, batch_size=8, optimizer=optimizer, shuffle=False, progress=False)
     samples, totals = Samples(X, y, batch_size=8), (0.0, 0.0)
     for first in range(0, 125, 5):
-        totals = two.core.engine.train(samples, first, first + 5, optimizer, totals, 1)
+        totals = two.core.engine.begin(samples, optimizer).steps(first, first + 5, totals, 1)
     assert hash_of(one) == hash_of(two)
     assert history.loss == [totals[0] / 1000] and totals[1] == 1000
 

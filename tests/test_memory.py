@@ -55,7 +55,9 @@ class Counted:
             blocks = sys.getallocatedblocks()
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
-            self.model.core.engine.train(self.samples, 0, steps, self.optimizer, (0.0, 0.0), self.threads)
+            run = self.model.core.engine.begin(self.samples, self.optimizer)
+            run.steps(0, steps, (0.0, 0.0), self.threads)
+            del run
             return sys.getallocatedblocks() - blocks, tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""How the modules hang together, from their syntax trees: no circle of imports, no hands in foreign pockets."""
+"""How the modules hang together, from their syntax trees: imports without circles, private names at home."""
 from __future__ import annotations
 
 import ast

@@ -972,7 +972,7 @@ def test_a_refused_call_leaves_the_model_usable():
     model = MLP(LAYERS, seed=0)
     with pytest.raises(TypeError):
         samples = Samples(X.astype(complex), y.astype(np.intp), batch_size=8)
-        model.core.engine.train(samples, 0, 1, SGD(0.1), (0.0, 0.0), 2)
+        model.core.engine.begin(samples, SGD(0.1)).steps(0, 1, (0.0, 0.0), 2)
     assert np.isfinite(model.train_step(X, y, SGD(0.1)))
 
 

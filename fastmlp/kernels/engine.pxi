@@ -122,7 +122,7 @@ cdef class UpdateRule:
     any."""
     cdef Optimizer weights
     cdef Optimizer biases
-    cdef double clip_norm
+    cdef readonly double clip_norm
 
     def __cinit__(self, settings, double clip_norm):
         set_rule(&self.weights, settings, False)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp.backends.interface import Totals
 from fastmlp.layout import Parameters, Statistics
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.network import Layer, Samples
@@ -17,7 +18,7 @@ PREPARED = 64               # steps whose rates are computed at once, and kept
 
 
 class Engine:
-    """A network over a buffer of parameters; `fastmlp.backends.numpy.Engine` is its specification."""
+    """`fastmlp.backends.interface.Engine`, on the kernels; `fastmlp.backends.numpy.Engine` specifies it."""
 
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
                  seed: int) -> None:
@@ -50,48 +51,64 @@ class Engine:
     def global_step(self, step: int) -> None:
         self._engine.set_global_step(step)
 
-    def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
-              totals: tuple[float, float], threads: int, store: bool = True) -> tuple[float, float]:
+    def begin(self, samples: Samples, optimizer: Optimizer) -> Run:
+        return Run(self, samples, optimizer)
+
+    def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
+        loss, weight = self.run(samples, self._store, None, None, 0, 1, (0.0, 0.0), threads, True,
+                                gradients.buffer)
+        return loss / weight if weight else 0.0
+
+    def rule_and_rates(self, optimizer: Optimizer, steps: int) -> tuple[Any, Any, State]:
+        """The update rule, the rates of so many steps to come, and the state: kept until settings change."""
         state = optimizer.state_of(self._parameters)
         rates = state.rates
         if rates is None or rates.version != optimizer.version or not (
-                rates.block.first <= state.step <= rates.block.last - (last - first)):
-            rates = self._new_rates(optimizer, state, last - first)
+                rates.block.first <= state.step <= rates.block.last - steps):
+            fixed = optimizer.rates_are_fixed
+            rows = optimizer.rates(state.step, max(steps, PREPARED) if fixed else steps)
+            rates = Prepared(optimizer.version, self._kernels.Rates(rows, state.step))
             state = optimizer.state_of(self._parameters)    # which a function of the rate may have changed
+            state.rates = rates if fixed else None
         known, version, rule = self._rule
         if known is not optimizer or version != optimizer.version:
             rule = self._kernels.UpdateRule(optimizer.rule(), optimizer.clip_norm or 0.0)
             self._rule = optimizer, optimizer.version, rule
-        gradients = None
-        if optimizer.clip_norm:
-            if self._gradients is None:
-                self._gradients = self._parameters.like()
-            gradients = self._gradients.buffer
-        return self._run(samples, rule, rates.block, state, first, last, totals, threads, store, gradients)
+        return rule, rates.block, state
 
-    def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
-        loss, weight = self._run(samples, self._store, None, None, 0, 1, (0.0, 0.0), threads, True,
-                                 gradients.buffer)
-        return loss / weight if weight else 0.0
-
-    def _new_rates(self, optimizer: Optimizer, state: State, steps: int) -> Prepared:
-        """Those of the steps to come, and of some more where nothing of the user's computes them."""
-        fixed = optimizer.rates_are_fixed
-        rows = optimizer.rates(state.step, max(steps, PREPARED) if fixed else steps)
-        prepared = Prepared(optimizer.version, self._kernels.Rates(rows, state.step))
-        state.rates = prepared if fixed else None
-        return prepared
-
-    def _run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
-             totals: tuple[float, float], threads: int, store: bool, gradients: Any) -> Any:
+    def run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
+            totals: Totals, threads: int, store: bool, gradients: Any = None) -> Totals:
+        """Steps of the kernels; of a rule with a limit on the norm, gradients are stored on the way."""
         own = None
         if isinstance(self._loss, CallableLoss):
             own = OwnLoss(self._loss, samples, self._parameters.sizes[-1])
-        totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals, threads,
-                                    store, own, gradients)
+        if rule.clip_norm:
+            if self._gradients is None:
+                self._gradients = self._parameters.like()
+            gradients = self._gradients.buffer
+        result: Totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals,
+                                            threads, store, own, gradients)
         if own is not None and own.error is not None:
             raise own.error
-        return totals
+        return result
+
+
+class Run:
+    """Training steps over some samples."""
+
+    __slots__ = ("_engine", "_optimizer", "_samples")
+
+    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer) -> None:
+        self._engine = engine
+        self._samples = samples
+        self._optimizer = optimizer
+
+    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
+        rule, rates, state = self._engine.rule_and_rates(self._optimizer, last - first)
+        return self._engine.run(self._samples, rule, rates, state, first, last, totals, threads, store)
+
+    def write_back(self) -> None:
+        self._engine.write_back()
 
 
 class Prepared(NamedTuple):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.backends.interface import Totals
 from fastmlp.layout import Parameters, Statistics
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.network import Layer, Samples
@@ -68,30 +69,27 @@ class Engine:
         training step, but nothing is learned."""
         return self._backpropagate(samples, slice(None), gradients, remember=False)[0]
 
-    def train(self, samples: Samples, first: int, last: int, optimizer: Optimizer,
-              totals: tuple[float, float], threads: int = 1, store: bool = True) -> tuple[float, float]:
-        """Steps first..last - 1 over the samples. Returns `totals` plus the losses, each times its weight,
-        and the weights of all samples seen.
+    def begin(self, samples: Samples, optimizer: Optimizer) -> Run:
+        """Training over these samples."""
+        return Run(self, samples, optimizer)
 
-        Without `store` the parameters may stay in the engine's workspace, until the next run or `write_back`.
-        Steps that were made are counted in global_step and the optimizer's state, also where one raises."""
+    def step(self, samples: Samples, step: int, optimizer: Optimizer) -> tuple[float, float]:
+        """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
         gradients = parameters.like()
-        for step in range(first, last):
-            loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
-            rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
-            state = optimizer.state_of(parameters)
-            totals = totals[0] + loss * weight, totals[1] + weight
-            scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
-            for kind in ("weights", "biases", "scales"):
-                for i, p in enumerate(getattr(parameters, kind)):
-                    if p is not None:
-                        slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
-                        gradient = getattr(gradients, kind)[i]
-                        apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
-            state.step += 1
-            self.global_step += 1
-        return totals
+        loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
+        rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
+        state = optimizer.state_of(parameters)
+        scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
+        for kind in ("weights", "biases", "scales"):
+            for i, p in enumerate(getattr(parameters, kind)):
+                if p is not None:
+                    slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
+                    gradient = getattr(gradients, kind)[i]
+                    apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
+        state.step += 1
+        self.global_step += 1
+        return loss, weight
 
     def write_back(self) -> None:
         """To the caller's arrays what a run left in the workspace: nothing here."""
@@ -149,3 +147,23 @@ class Engine:
         means, variances = self._statistics.means[i], self._statistics.variances[i]
         means += means.dtype.type(momentum) * (mean - means)
         variances += variances.dtype.type(momentum) * (variance - variances)
+
+
+class Run:
+    """Training steps over some samples."""
+
+    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer) -> None:
+        self._engine = engine
+        self._samples = samples
+        self._optimizer = optimizer
+
+    def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True) -> Totals:
+        """Steps first..last - 1; `totals` plus the losses, each times its weight, and the weights of all
+        samples seen."""
+        for step in range(first, last):
+            loss, weight = self._engine.step(self._samples, step, self._optimizer)
+            totals = totals[0] + loss * weight, totals[1] + weight
+        return totals
+
+    def write_back(self) -> None:
+        """To the caller's arrays what a run left in the workspace: nothing here."""
