@@ -36,6 +36,7 @@ class Engine:
         loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
         self.seed = seed
         self.global_step = 0
+        self._gradients: Parameters | None = None       # of a step
 
     def takes(self, x: Any, y: Any) -> bool:
         """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""
@@ -76,7 +77,9 @@ class Engine:
     def step(self, samples: Samples, step: int, optimizer: Optimizer) -> tuple[float, float]:
         """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
-        gradients = parameters.like()
+        if self._gradients is None:
+            self._gradients = parameters.like()
+        gradients = self._gradients
         loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
         rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
         state = optimizer.state_of(parameters)
