@@ -454,7 +454,8 @@ def resolve(activation: str | Activation | type[Activation]) -> Activation:
     Parameters
     ----------
     activation : str, Activation or class
-        A name such as "relu"; an activation; or its class, which stands for an object with default parameters.
+        A name such as "relu"; an activation; or its class, which stands for an object with default
+        parameters.
 
     Returns
     -------

@@ -833,8 +833,8 @@ def gelu_tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
         y = x (1 + tanh u) / 2
         u = sqrt(2 / pi) (x + 0.044715 x^3)
 
-    Off the exact `gelu` by at most 0.0005. Of the formula, the compiled backend is within ``3 + 6 |u|`` ULP for
-    negative x: the rounding of u. gelu_tanh(-inf) = 0; NaN stays NaN.
+    Off the exact `gelu` by at most 0.0005. Of the formula, the compiled backend is within ``3 + 6 |u|`` ULP
+    for negative x: the rounding of u. gelu_tanh(-inf) = 0; NaN stays NaN.
 
     Parameters
     ----------
@@ -1037,7 +1037,8 @@ def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     TypeError
         For a dtype other than float32 or float64.
     ValueError
-        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for an ``x`` without an axis.
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for an ``x`` without an
+        axis.
 
     References
     ----------
@@ -1123,7 +1124,8 @@ def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     TypeError
         For a dtype other than float32 or float64.
     ValueError
-        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for an ``x`` without an axis.
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for an ``x`` without an
+        axis.
 
     References
     ----------
