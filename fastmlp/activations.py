@@ -98,11 +98,11 @@ class ReLU(Activation):
 
     Notes
     -----
-    One comparison, and a derivative of exactly 1 on the active side, so that gradients pass through many layers
-    without shrinking. Its price is the *dead* unit: when a large step makes z negative for every sample, the
-    output and the gradient are 0 everywhere and no later step can bring the unit back. Signs of it are units
-    that are 0 for the whole training set. Remedies are a smaller learning rate, He initialisation, or
-    `LeakyReLU`.
+    One comparison, and a derivative of exactly 1 on the active side, so that gradients pass through many
+    layers without shrinking. Its price is the *dead* unit: when a large step makes z negative for every
+    sample, the output and the gradient are 0 everywhere and no later step can bring the unit back. Signs of
+    it are units that are 0 for the whole training set. Remedies are a smaller learning rate, He
+    initialisation, or `LeakyReLU`.
 
     References
     ----------
@@ -177,11 +177,12 @@ class Sigmoid(Activation):
 
     Notes
     -----
-    Squeezes any real number into (0, 1) and reads as a probability. Between layers it suffers from *saturation*:
-    for ``|z| > 5`` the curve is flat, y (1 - y) < 0.007, and the unit stops learning. The derivative is at most
-    1/4 (at z = 0), so that each sigmoid layer shrinks the gradient at least fourfold unless the weights make up
-    for it: *vanishing gradients*, ten layers leave less than a millionth. Its outputs are also all positive,
-    which makes all weight gradients of a unit share one sign. Prefer ReLU or tanh inside the network.
+    Squeezes any real number into (0, 1) and reads as a probability. Between layers it suffers from
+    *saturation*: for ``|z| > 5`` the curve is flat, y (1 - y) < 0.007, and the unit stops learning. The
+    derivative is at most 1/4 (at z = 0), so that each sigmoid layer shrinks the gradient at least fourfold
+    unless the weights make up for it: *vanishing gradients*, ten layers leave less than a millionth. Its
+    outputs are also all positive, which makes all weight gradients of a unit share one sign. Prefer ReLU or
+    tanh inside the network.
 
     References
     ----------
@@ -255,9 +256,9 @@ class ELU(Activation):
     Notes
     -----
     A ReLU that bends smoothly into a floor at -alpha. Like a leaky ReLU it is not flat just below 0, so that
-    units recover; unlike it, it saturates far below, so that a unit which is off for good reasons has an output
-    of bounded size. Negative outputs bring the mean of a layer towards 0, which is what the next layer learns
-    fastest from.
+    units recover; unlike it, it saturates far below, so that a unit which is off for good reasons has an
+    output of bounded size. Negative outputs bring the mean of a layer towards 0, which is what the next layer
+    learns fastest from.
 
     References
     ----------
@@ -391,7 +392,8 @@ class GELUTanh(Activation):
     Notes
     -----
     An approximation of `GELU` from times when erf was slow, off by at most 0.0005. Here the exact one costs
-    about the same; this one is for networks that were trained with it (GPT-2; the default of ``jax.nn.gelu``).
+    about the same; this one is for networks that were trained with it (GPT-2; the default of
+    ``jax.nn.gelu``).
 
     References
     ----------

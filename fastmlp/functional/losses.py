@@ -215,7 +215,8 @@ def multiclass_hinge(
 
     References
     ----------
-    Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines", Journal of Machine Learning Research 2, 2001.
+    Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines", Journal
+    of Machine Learning Research 2, 2001.
 
     Examples
     --------
@@ -621,7 +622,8 @@ def squared_hinge(
 
     References
     ----------
-    Lee, Mangasarian, "SSVM: A Smooth Support Vector Machine for Classification", Computational Optimization and Applications 20, 2001.
+    Lee, Mangasarian, "SSVM: A Smooth Support Vector Machine for Classification", Computational Optimization
+    and Applications 20, 2001.
 
     Examples
     --------

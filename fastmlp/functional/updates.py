@@ -64,8 +64,8 @@ def sgd_update(
 
     References
     ----------
-    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning", ICML
-    2013, in the form of torch.optim.SGD.
+    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning",
+    ICML 2013, in the form of torch.optim.SGD.
 
     Examples
     --------
