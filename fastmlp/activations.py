@@ -9,11 +9,11 @@ What to choose: ReLU is the cheapest and a good start. Where units die, a functi
 leaky ReLU, ELU. In deep plain networks without batch normalisation, SELU. The smooth gates z F(z), GELU and
 SiLU, are what transformers use. Sigmoid and tanh saturate (see there): only where outputs must be bounded.
 
-The classes here are names with parameters. The formulas in NumPy are in `fastmlp.backends.numpy`, the
-kernels in `fastmlp/kernels/activations.pxi`; both find an activation by its `name` and `code`.
-The derivative is written in terms of the output y = f(z), so that z need not be kept for the way back. GELU
+The classes here are names with parameters. The formulas in NumPy are in ``fastmlp.backends.numpy``, the
+kernels in ``fastmlp/kernels/activations.pxi``; both find an activation by its ``name`` and ``code``.
+The derivative is written in terms of the output y = f(z), so that the backward pass does not need z. GELU
 and SiLU fall and rise again below 0, so that two z have one y; their derivative is in terms of z, and
-`from_output` is False.
+``from_output`` is False.
 
 Another activation is another class here, another pair of functions there, and nothing else.
 """
@@ -32,8 +32,28 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Activation:
-    """What every activation has: a `name`, the `code` the kernels know it by, `alpha` (0 where unused), and
-    whether the derivative is a function of the output (`from_output`)."""
+    """Base class of all activations.
+
+    Attributes
+    ----------
+    name : str
+        Name by which `MLP` and files find the activation.
+    code : int
+        Number by which the kernels find it.
+    from_output : bool
+        Whether the derivative is a function of the output y = f(z), and not of the input z.
+    alpha : float
+        Parameter of the function; 0 where it has none.
+
+    See Also
+    --------
+    resolve : The activation of a name.
+
+    Examples
+    --------
+    >>> isinstance(ReLU(), Activation)
+    True
+    """
 
     name: ClassVar[str]
     code: ClassVar[int]
@@ -43,11 +63,20 @@ class Activation:
 
 @dataclass(frozen=True)
 class Identity(Activation):
-    """f(z) = z; f'(z) = 1.
+    """Identity: the output is the input.
 
-    The activation of the last layer: logits and regression values may be any real number. Between two
-    layers it makes them one (see the top of this module).
+    Function and derivative::
 
+        f(z) = z
+        f'(z) = 1
+
+    Notes
+    -----
+    The activation of the last layer: logits and regression values may be any real number. Between two layers
+    it makes them one (see the top of this module).
+
+    Examples
+    --------
     >>> Identity().name
     'identity'
     """
@@ -58,19 +87,31 @@ class Identity(Activation):
 
 @dataclass(frozen=True)
 class ReLU(Activation):
-    """f(z) = max(z, 0); f'(z) = 1 where y > 0, else 0 (also at z = 0).
+    """Rectified linear unit.
 
-    The rectified linear unit: one comparison, and a derivative of exactly 1 on the active side, so that
-    gradients pass through many layers without shrinking. Its price is the *dead* unit: when a large step
-    makes z negative for every sample, the output and the gradient are 0 everywhere and no later step can
-    bring the unit back. Signs of it are units that are 0 for the whole training set. Remedies are a smaller
-    learning rate, He initialisation, or `LeakyReLU`.
+    Function and derivative, with y = f(z)::
+
+        f(z) = max(z, 0)
+        f'(z) = 1 where y > 0, else 0 (also at z = 0)
 
     NaN stays NaN; f(-inf) = 0.
 
-    Source: Nair, Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010;
+    Notes
+    -----
+    One comparison, and a derivative of exactly 1 on the active side, so that gradients pass through many
+    layers without shrinking. Its price is the *dead* unit: when a large step makes z negative for every
+    sample, the output and the gradient are 0 everywhere and no later step can bring the unit back. Signs of
+    it are units that are 0 for the whole training set. Remedies are a smaller learning rate, He
+    initialisation, or `LeakyReLU`.
+
+    References
+    ----------
+    Nair, Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010.
+
     Glorot, Bordes, Bengio, "Deep Sparse Rectifier Neural Networks", AISTATS 2011.
 
+    Examples
+    --------
     >>> ReLU()
     ReLU()
     """
@@ -81,16 +122,36 @@ class ReLU(Activation):
 
 @dataclass(frozen=True)
 class LeakyReLU(Activation):
-    """f(z) = z where z > 0, else alpha z; f'(z) = 1 where y > 0, else alpha.
+    """Rectified linear unit with a small slope below 0.
 
-    A ReLU that leaks: on the inactive side a small slope alpha remains, so that a unit which is negative for
-    every sample still has a gradient and can recover; no unit is ever dead. alpha = 0 is ReLU, alpha = 1 the
-    identity. alpha must be finite and not negative, for the sign of y must tell that of z.
+    Function and derivative, with y = f(z)::
 
-    Raises TypeError or ValueError for any other alpha.
+        f(z) = z where z > 0, else alpha z
+        f'(z) = 1 where y > 0, else alpha
 
-    Source: Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", ICML 2013.
+    Parameters
+    ----------
+    alpha : float, default 0.01
+        Slope below 0, finite and >= 0, for the sign of y must be that of z. 0 is ReLU, 1 the identity.
 
+    Raises
+    ------
+    TypeError
+        If ``alpha`` is not a number.
+    ValueError
+        If ``alpha`` is negative or not finite.
+
+    Notes
+    -----
+    On the inactive side a small slope remains, so that a unit which is negative for every sample still has a
+    gradient and can recover: with alpha > 0 no unit is ever dead.
+
+    References
+    ----------
+    Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", ICML 2013.
+
+    Examples
+    --------
     >>> LeakyReLU(alpha=0.2)
     LeakyReLU(alpha=0.2)
     """
@@ -105,20 +166,32 @@ class LeakyReLU(Activation):
 
 @dataclass(frozen=True)
 class Sigmoid(Activation):
-    """f(z) = 1 / (1 + exp(-z)); f'(z) = y (1 - y).
+    """Logistic function, from 0 to 1.
 
-    The logistic function squeezes any real number into (0, 1) and reads as a probability. Between layers it
-    suffers from *saturation*: for |z| > 5 the curve is flat, y (1 - y) < 0.007, and the unit stops learning.
-    The derivative is at most 1/4 (at z = 0), so that each sigmoid layer shrinks the gradient at least
-    fourfold unless the weights make up for it: *vanishing gradients*, ten layers leave less than a millionth.
-    Its outputs are also all positive, which makes all weight gradients of a unit share one sign. Prefer
-    ReLU or tanh inside the network.
+    Function and derivative, with y = f(z)::
+
+        f(z) = 1 / (1 + exp(-z))
+        f'(z) = y (1 - y)
 
     Never overflows: f(-inf) = 0, f(inf) = 1.
 
-    Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323,
-    1986; Hochreiter, "Untersuchungen zu dynamischen neuronalen Netzen", 1991 (vanishing gradients).
+    Notes
+    -----
+    Squeezes any real number into (0, 1) and reads as a probability. Between layers it suffers from
+    *saturation*: for ``|z| > 5`` the curve is flat, y (1 - y) < 0.007, and the unit stops learning. The
+    derivative is at most 1/4 (at z = 0), so that each sigmoid layer shrinks the gradient at least fourfold
+    unless the weights make up for it: *vanishing gradients*, ten layers leave less than a millionth. Its
+    outputs are also all positive, which makes all weight gradients of a unit share one sign. Prefer ReLU or
+    tanh inside the network.
 
+    References
+    ----------
+    Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323, 1986.
+
+    Hochreiter, "Untersuchungen zu dynamischen neuronalen Netzen", 1991 (vanishing gradients).
+
+    Examples
+    --------
     >>> Sigmoid().alpha
     0.0
     """
@@ -129,14 +202,25 @@ class Sigmoid(Activation):
 
 @dataclass(frozen=True)
 class Tanh(Activation):
-    """f(z) = tanh(z) = (exp(z) - exp(-z)) / (exp(z) + exp(-z)); f'(z) = 1 - y^2.
+    """Hyperbolic tangent, from -1 to 1.
 
+    Function and derivative, with y = f(z)::
+
+        f(z) = tanh(z) = (exp(z) - exp(-z)) / (exp(z) + exp(-z))
+        f'(z) = 1 - y^2
+
+    Notes
+    -----
     A sigmoid stretched to (-1, 1): tanh(z) = 2 sigmoid(2 z) - 1. Its outputs are centred on 0, and its
-    derivative reaches 1 (at z = 0), four times that of the sigmoid, so that gradients fade later. It still
-    saturates: for |z| > 3, 1 - y^2 < 0.01. Glorot initialisation keeps z in the middle, at the start.
+    derivative reaches 1 (at z = 0), four times that of the sigmoid, so that gradients vanish later. It still
+    saturates: for ``|z| > 3``, 1 - y^2 < 0.01. Glorot initialisation keeps z in the middle, at the start.
 
-    Source: LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
+    References
+    ----------
+    LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
 
+    Examples
+    --------
     >>> Tanh() == Tanh()
     True
     """
@@ -147,22 +231,42 @@ class Tanh(Activation):
 
 @dataclass(frozen=True)
 class ELU(Activation):
-    """f(z) = z where z > 0, else alpha (exp(z) - 1); f'(z) = 1 where y > 0, else y + alpha.
+    """Exponential linear unit.
 
-    A ReLU that bends smoothly into a floor at -alpha. Like a leaky ReLU it is not flat just below 0, so that
-    units recover; unlike it, it saturates far below, so that a unit which is off is off for good reasons and
-    says so with a number of bounded size. Negative outputs bring the mean of a layer towards 0, which is what
-    the next layer learns fastest from. With alpha = 1 the derivative is continuous.
+    Function and derivative, with y = f(z)::
 
-    alpha must be finite and not negative, for the sign of y must tell that of z; alpha = 0 is ReLU.
+        f(z) = z where z > 0, else alpha (exp(z) - 1)
+        f'(z) = 1 where y > 0, else y + alpha
 
     f(-inf) = -alpha; NaN stays NaN.
 
-    Raises TypeError or ValueError for any other alpha.
+    Parameters
+    ----------
+    alpha : float, default 1.0
+        Negative of the lowest output, finite and >= 0, for the sign of y must be that of z. 0 is ReLU; with 1
+        the derivative is continuous.
 
-    Source: Clevert, Unterthiner, Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear
-    Units (ELUs)", ICLR 2016.
+    Raises
+    ------
+    TypeError
+        If ``alpha`` is not a number.
+    ValueError
+        If ``alpha`` is negative or not finite.
 
+    Notes
+    -----
+    A ReLU that bends smoothly into a floor at -alpha. Like a leaky ReLU it is not flat just below 0, so that
+    units recover; unlike it, it saturates far below, so that a unit which is off for good reasons has an
+    output of bounded size. Negative outputs bring the mean of a layer towards 0, which is what the next layer
+    learns fastest from.
+
+    References
+    ----------
+    Clevert, Unterthiner, Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units
+    (ELUs)", ICLR 2016.
+
+    Examples
+    --------
     >>> ELU()
     ELU(alpha=1.0)
     """
@@ -177,17 +281,28 @@ class ELU(Activation):
 
 @dataclass(frozen=True)
 class SELU(Activation):
-    """f(z) = s z where z > 0, else s a (exp(z) - 1); f'(z) = s where y > 0, else y + s a,
-    with s = 1.0507009873554805 and a = 1.6732632423543772.
+    """Scaled exponential linear unit, which normalises itself.
 
+    Function and derivative, with y = f(z)::
+
+        f(z) = s z where z > 0, else s a (exp(z) - 1)
+        f'(z) = s where y > 0, else y + s a
+        s = 1.0507009873554805, a = 1.6732632423543772
+
+    f(-inf) = -s a = -1.7581; NaN stays NaN.
+
+    Notes
+    -----
     An ELU whose two constants make mean 0 and variance 1 a fixed point that attracts: in a plain chain of
     layers whose weights start with mean 0 and variance 1 / fan_in ("lecun_normal"), the signal normalises
     itself from layer to layer, without batch normalisation, and neither vanishes nor explodes.
 
-    f(-inf) = -s a = -1.7581; NaN stays NaN.
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017.
 
-    Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017.
-
+    Examples
+    --------
     >>> SELU()
     SELU()
     """
@@ -198,17 +313,28 @@ class SELU(Activation):
 
 @dataclass(frozen=True)
 class Softplus(Activation):
-    """f(z) = ln(1 + exp(z)); f'(z) = 1 / (1 + exp(-z)) = 1 - exp(-y).
+    """Smooth ReLU, always positive.
 
-    The smooth ReLU: its derivative is the sigmoid, from 0 far below to 1 far above, and nowhere exactly 0.
-    Always positive, so it also serves where an output must be (a variance, a rate). Like the sigmoid it is
-    not centred on 0: softplus(0) = 0.693.
+    Function and derivative, with y = f(z)::
+
+        f(z) = ln(1 + exp(z))
+        f'(z) = 1 / (1 + exp(-z)) = 1 - exp(-y)
 
     Never overflows: f(-inf) = 0, and f(z) = z for large z.
 
-    Source: Dugas, Bengio, Belisle, Nadeau, Garcia, "Incorporating Second-Order Functional Knowledge for
-    Better Option Pricing", NIPS 2000.
+    Notes
+    -----
+    Its derivative is the sigmoid, from 0 far below to 1 far above, and nowhere exactly 0. Always positive, so
+    it also serves where an output must be (a variance, a rate). Like the sigmoid it is not centred on 0:
+    softplus(0) = 0.693.
 
+    References
+    ----------
+    Dugas, Bengio, Belisle, Nadeau, Garcia, "Incorporating Second-Order Functional Knowledge for Better Option
+    Pricing", NIPS 2000.
+
+    Examples
+    --------
     >>> Softplus().name
     'softplus'
     """
@@ -219,19 +345,29 @@ class Softplus(Activation):
 
 @dataclass(frozen=True)
 class GELU(Activation):
-    """f(z) = z P(z), P(z) = (1 + erf(z / sqrt 2)) / 2; f'(z) = P(z) + z exp(-z^2 / 2) / sqrt(2 pi).
+    """Gaussian error linear unit, in its exact form.
 
-    P is the distribution function of the standard normal: the unit lets z through in proportion to how many
-    inputs lie below it, where ReLU asks only for its sign. Smooth, and not monotone: it dips to -0.17 at
-    z = -0.75 and comes back to 0, so that strongly negative units are off as in ReLU, but mildly negative
-    ones still learn.
+    Function and derivative; the derivative needs z (``from_output`` is False)::
 
-    This is the exact form, as PyTorch's nn.GELU(). The derivative needs z (`from_output` is False).
+        f(z) = z P(z)
+        f'(z) = P(z) + z exp(-z^2 / 2) / sqrt(2 pi)
+        P(z) = (1 + erf(z / sqrt 2)) / 2
 
     f(-inf) = 0; NaN stays NaN.
 
-    Source: Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+    Notes
+    -----
+    P is the distribution function of the standard normal: the unit lets z through in proportion to how many
+    inputs lie below it, where ReLU asks only for its sign. Smooth, and not monotone: it dips to -0.17 at
+    z = -0.75 and comes back to 0, so that strongly negative units are off as in ReLU, but mildly negative
+    ones still learn. The same function as PyTorch's ``nn.GELU()``.
 
+    References
+    ----------
+    Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+
+    Examples
+    --------
     >>> GELU().from_output
     False
     """
@@ -243,17 +379,28 @@ class GELU(Activation):
 
 @dataclass(frozen=True)
 class GELUTanh(Activation):
-    """f(z) = z (1 + tanh u) / 2, u = sqrt(2 / pi) (z + 0.044715 z^3);
-    f'(z) = (1 + tanh u) / 2 + z (1 - tanh^2 u) / 2 sqrt(2 / pi) (1 + 0.134145 z^2).
+    """Gaussian error linear unit, approximated by tanh.
 
-    An approximation of `GELU` from times when erf was slow, off by at most 0.0005. Here the exact one costs
-    about the same; this one is for networks that were trained with it (GPT-2; the default of jax.nn.gelu).
-    The derivative needs z (`from_output` is False).
+    Function and derivative; the derivative needs z (``from_output`` is False)::
+
+        f(z) = z (1 + tanh u) / 2
+        f'(z) = (1 + tanh u) / 2 + z (1 - tanh^2 u) / 2 sqrt(2 / pi) (1 + 0.134145 z^2)
+        u = sqrt(2 / pi) (z + 0.044715 z^3)
 
     f(-inf) = 0; NaN stays NaN.
 
-    Source: Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+    Notes
+    -----
+    An approximation of `GELU` from times when erf was slow, off by at most 0.0005. Here the exact one costs
+    about the same; this one is for networks that were trained with it (GPT-2; the default of
+    ``jax.nn.gelu``).
 
+    References
+    ----------
+    Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+
+    Examples
+    --------
     >>> GELUTanh().name
     'gelu_tanh'
     """
@@ -265,17 +412,30 @@ class GELUTanh(Activation):
 
 @dataclass(frozen=True)
 class SiLU(Activation):
-    """f(z) = z s, s = 1 / (1 + exp(-z)); f'(z) = s (1 + z (1 - s)).
+    """Sigmoid linear unit, also known as swish.
 
-    A unit that is its own gate: z times the sigmoid of z. Also known as swish. Close to GELU in shape (its
-    dip is deeper, -0.28 at z = -1.28) and cheaper: one exp. The derivative needs z (`from_output` is False).
+    Function and derivative; the derivative needs z (``from_output`` is False)::
+
+        f(z) = z s
+        f'(z) = s (1 + z (1 - s))
+        s = 1 / (1 + exp(-z))
 
     f(-inf) = 0; NaN stays NaN.
 
-    Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units for Neural Network Function Approximation in
-    Reinforcement Learning", Neural Networks 107, 2018; Ramachandran, Zoph, Le, "Searching for Activation
-    Functions", 2017.
+    Notes
+    -----
+    A unit that is its own gate: z times the sigmoid of z. Close to GELU in shape (its dip is deeper, -0.28 at
+    z = -1.28) and cheaper: one exp.
 
+    References
+    ----------
+    Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units for Neural Network Function Approximation in
+    Reinforcement Learning", Neural Networks 107, 2018.
+
+    Ramachandran, Zoph, Le, "Searching for Activation Functions", 2017.
+
+    Examples
+    --------
     >>> resolve("silu")
     SiLU()
     """
@@ -291,11 +451,28 @@ _DEFAULTS = {name: cls() for name, cls in BY_NAME.items()}
 
 
 def resolve(activation: str | Activation | type[Activation]) -> Activation:
-    """The activation meant by a name, an object or a class of this module.
+    """Return the activation of a name, an object or a class of this module.
 
-    Raises ValueError for an unknown name (it lists the known ones and the nearest), TypeError for anything
-    that is neither.
+    Parameters
+    ----------
+    activation : str, Activation or class
+        A name such as "relu"; an activation; or its class, which stands for an object with default
+        parameters.
 
+    Returns
+    -------
+    Activation
+        The object itself, or the one of that name or class.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message lists the known ones and the nearest.
+    TypeError
+        For anything else.
+
+    Examples
+    --------
     >>> resolve("relu")
     ReLU()
     >>> resolve(LeakyReLU(0.1))

@@ -2,15 +2,15 @@
 
 Too small, and the signal fades with every layer; too large, and it saturates or explodes. All equal, and the
 units of a layer stay equal for ever: they see the same inputs and get the same gradients, and only chance
-can break the symmetry. So weights are random, with a variance that keeps the signal about as large as it was:
+can break the symmetry. So weights are random, with a variance that keeps the signal about as large as it was::
 
     He      Var w = 2 / fan_in                  for ReLU and its kin, which let half of the signal through
     Glorot  Var w = 2 / (fan_in + fan_out)      for tanh, sigmoid and linear layers: a compromise between the
-                                                way forward (1 / fan_in) and the way back (1 / fan_out)
+                                                forward (1 / fan_in) and the backward pass (1 / fan_out)
     LeCun   Var w = 1 / fan_in                  for SELU, whose fixed point assumes it
 
 Orthogonal weights keep not only the average length of a signal but every length. Biases start at 0, which
-breaks nothing while the weights differ; `bias_init` is for those who know better.
+breaks nothing while the weights differ; ``bias_init`` is for those who know better.
 
 An initialiser is a function (rng, fan_in, fan_out) -> weights (fan_in, fan_out), one for biases a function
 (rng, n) -> biases (n,). Numbers are drawn in float64 and then rounded, so that float32 and float64 models
@@ -57,10 +57,32 @@ def _uniform(rng: np.random.Generator, variance: float, shape: tuple[int, ...]) 
 
 
 def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """w ~ N(0, 2 / fan_in).
+    """He initialisation, normal: for ReLU and its kin.
 
-    Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015.
+    Formula, N(mean, variance)::
 
+        w ~ N(0, 2 / fan_in)
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015.
+
+    Examples
+    --------
     >>> he_normal(np.random.default_rng(0), 784, 256).shape
     (784, 256)
     """
@@ -68,10 +90,32 @@ def he_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """w ~ U(-a, a), a = sqrt(6 / fan_in).
+    """He initialisation, uniform: for ReLU and its kin.
 
-    Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015.
+    Formula, U uniform::
 
+        w ~ U(-a, a), a = sqrt(6 / fan_in)
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun, "Delving Deep into Rectifiers", ICCV 2015.
+
+    Examples
+    --------
     >>> float(abs(he_uniform(np.random.default_rng(0), 6, 50)).max()) <= 1.0
     True
     """
@@ -79,11 +123,32 @@ def he_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def glorot_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """w ~ N(0, 2 / (fan_in + fan_out)).
+    """Glorot initialisation, normal: for tanh, sigmoid and linear layers.
 
-    Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks",
-    AISTATS 2010.
+    Formula, N(mean, variance)::
 
+        w ~ N(0, 2 / (fan_in + fan_out))
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    References
+    ----------
+    Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+
+    Examples
+    --------
     >>> glorot_normal(np.random.default_rng(0), 3, 2).dtype
     dtype('float64')
     """
@@ -91,11 +156,32 @@ def glorot_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def glorot_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """w ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out)).
+    """Glorot initialisation, uniform: for tanh, sigmoid and linear layers.
 
-    Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks",
-    AISTATS 2010.
+    Formula, U uniform::
 
+        w ~ U(-a, a), a = sqrt(6 / (fan_in + fan_out))
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    References
+    ----------
+    Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks", AISTATS 2010.
+
+    Examples
+    --------
     >>> float(abs(glorot_uniform(np.random.default_rng(0), 3, 3)).max()) <= 1.0
     True
     """
@@ -103,11 +189,34 @@ def glorot_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array
 
 
 def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """w ~ N(0, 1 / fan_in).
+    """LeCun initialisation, normal: for SELU.
 
-    Source: LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998; for SELU: Klambauer, Unterthiner, Mayr,
-    Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017.
+    Formula, N(mean, variance)::
 
+        w ~ N(0, 1 / fan_in)
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
+
+    Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017 (for SELU).
+
+    Examples
+    --------
     >>> lecun_normal(np.random.default_rng(0), 3, 2).shape
     (3, 2)
     """
@@ -115,10 +224,32 @@ def lecun_normal(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
-    """w ~ U(-a, a), a = sqrt(3 / fan_in).
+    """LeCun initialisation, uniform: for SELU.
 
-    Source: LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
+    Formula, U uniform::
 
+        w ~ U(-a, a), a = sqrt(3 / fan_in)
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
+
+    Examples
+    --------
     >>> float(abs(lecun_uniform(np.random.default_rng(0), 3, 50)).max()) <= 1.0
     True
     """
@@ -126,20 +257,48 @@ def lecun_uniform(rng: np.random.Generator, fan_in: int, fan_out: int) -> Array:
 
 
 def orthogonal(rng: np.random.Generator, fan_in: int, fan_out: int, gain: float = 1.0) -> Array:
-    """w^T w = gain^2 I where fan_in >= fan_out, else w w^T = gain^2 I: a random rotation.
+    """Orthogonal weights: a random rotation, times a gain.
 
+    Formula::
+
+        w^T w = gain^2 I where fan_in >= fan_out, else w w^T = gain^2 I
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+    gain : float, default 1.0
+        Factor of all lengths.
+
+    Returns
+    -------
+    ndarray of float64, shape (fan_in, fan_out)
+        Weights.
+
+    Notes
+    -----
     All such matrices are equally likely (Haar's measure). Signals keep their length exactly (gradients do,
     where the layer narrows), however many layers follow each other; an N(0, 1 / fan_in) matrix keeps it on
     average only, and squeezes some directions to nothing. For ReLU, which lets half through, a gain of
-    sqrt(2) makes up: functools.partial(orthogonal, gain=2**0.5).
+    sqrt(2) makes up: ``functools.partial(orthogonal, gain=2**0.5)``.
 
-    A product of random Householder reflections, each I - 2 v v^T / v^T v. It takes about
-    4 m k^2 operations for the shorter side k and the longer m: two seconds for 1000 x 1000.
+    A product of random Householder reflections, each I - 2 v v^T / v^T v. It takes about 4 m k^2 operations
+    for the shorter side k and the longer m: two seconds for 1000 x 1000.
 
-    Source: Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear
-    neural networks", ICLR 2014; Stewart, "The efficient generation of random orthogonal matrices with an
-    application to condition estimators", SIAM J. Numer. Anal. 17, 1980.
+    References
+    ----------
+    Saxe, McClelland, Ganguli, "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+    networks", ICLR 2014.
 
+    Stewart, "The efficient generation of random orthogonal matrices with an application to condition
+    estimators", SIAM J. Numer. Anal. 17, 1980.
+
+    Examples
+    --------
     >>> w = orthogonal(np.random.default_rng(0), 4, 3)
     >>> bool(np.allclose(w.T @ w, np.eye(3)))
     True
@@ -158,10 +317,27 @@ def orthogonal(rng: np.random.Generator, fan_in: int, fan_out: int, gain: float 
 
 
 def zeros(rng: np.random.Generator, *shape: int) -> Array:
-    """w = 0. For biases, and for the weights of a last layer that is to begin with equal probabilities.
+    """Zeros: w = 0.
 
-    In a hidden layer, units with the same weights stay the same: see the top of this module.
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Not used.
+    *shape : int
+        Shape of the result.
 
+    Returns
+    -------
+    ndarray of float64, shape ``shape``
+        Zeros.
+
+    Notes
+    -----
+    For biases, and for the weights of a last layer that is to begin with equal probabilities. In a hidden
+    layer, units with the same weights stay the same: see the top of this module.
+
+    Examples
+    --------
     >>> zeros(np.random.default_rng(0), 2)
     array([0., 0.])
     """
@@ -170,12 +346,30 @@ def zeros(rng: np.random.Generator, *shape: int) -> Array:
 
 @dataclass(frozen=True)
 class Constant:
-    """w = value. For biases: a small positive one keeps ReLUs alive at the start.
+    """Initialiser that makes all numbers the same: w = value.
 
-    Raises TypeError for a value that is no number, ValueError for one that is not finite.
+    Parameters
+    ----------
+    value : float
+        Value of all numbers, finite.
 
-    Source: Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.4.
+    Raises
+    ------
+    TypeError
+        If ``value`` is not a number.
+    ValueError
+        If ``value`` is not finite.
 
+    Notes
+    -----
+    For biases: a small positive one keeps ReLUs alive at the start.
+
+    References
+    ----------
+    Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.4.
+
+    Examples
+    --------
     >>> Constant(0.1)(np.random.default_rng(0), 2)
     array([0.1, 0.1])
     """
@@ -186,6 +380,20 @@ class Constant:
         object.__setattr__(self, "value", checks.number("value", self.value))
 
     def __call__(self, rng: np.random.Generator, *shape: int) -> Array:
+        """Return an array of the value.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Not used.
+        *shape : int
+            Shape of the result.
+
+        Returns
+        -------
+        ndarray of float64, shape ``shape``
+            Array of the value.
+        """
         return np.full(shape, self.value)
 
 
@@ -196,8 +404,22 @@ INITIALIZERS: dict[str, Initializer] = {
 
 
 def check(init: Any) -> None:
-    """Raises ValueError for an unknown name, TypeError for anything but a name or a function.
+    """Validate the initialiser of weights.
 
+    Parameters
+    ----------
+    init : object
+        What was given: "auto", a name of this module, or a function (rng, fan_in, fan_out).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For anything but a name or a function.
+
+    Examples
+    --------
     >>> check("glorot")
     Traceback (most recent call last):
         ...
@@ -207,8 +429,22 @@ def check(init: Any) -> None:
 
 
 def check_biases(bias_init: Any) -> None:
-    """The same for biases, which know no "auto".
+    """Validate the initialiser of biases.
 
+    Parameters
+    ----------
+    bias_init : object
+        What was given: a name of this module other than "auto", or a function (rng, n).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    TypeError
+        For anything but a name or a function.
+
+    Examples
+    --------
     >>> check_biases(0.1)
     Traceback (most recent call last):
         ...
@@ -230,14 +466,37 @@ def _check(name: str, init: Any, known: list[str], arguments: str) -> None:
 def initial_weights(
     init: Any, rng: np.random.Generator, fan_in: int, fan_out: int, activation: Activation
 ) -> Array:
-    """(fan_in, fan_out) weights in front of an activation, from a name or a function (rng, fan_in, fan_out).
+    """Return the weights in front of an activation.
 
-    "auto" is LeCun's normal for SELU, He's normal for the other relatives of ReLU (leaky ReLU, ELU, softplus,
-    GELU, SiLU), Glorot's uniform for everything else.
+    Parameters
+    ----------
+    init : str or callable
+        A name of this module, a function (rng, fan_in, fan_out), or "auto": LeCun's normal for SELU, He's
+        normal for the other relatives of ReLU (leaky ReLU, ELU, softplus, GELU, SiLU), Glorot's uniform for
+        everything else.
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    fan_out : int
+        Number of its outputs.
+    activation : Activation
+        Activation of the layer.
 
-    Raises TypeError for a function that gives no numbers, ValueError for one that gives another shape or
-    numbers that are not finite.
+    Returns
+    -------
+    ndarray, shape (fan_in, fan_out)
+        Weights.
 
+    Raises
+    ------
+    TypeError
+        For a function that returns no numbers.
+    ValueError
+        For a function that returns another shape or numbers that are not finite.
+
+    Examples
+    --------
     >>> from fastmlp.activations import ReLU
     >>> rng = np.random.default_rng(0)
     >>> initial_weights("auto", rng, 4, 3, ReLU()).shape
@@ -249,13 +508,38 @@ def initial_weights(
 
 
 def initial_biases(bias_init: Any, rng: np.random.Generator, fan_in: int, n: int) -> Array:
-    """(n,) biases of a layer with fan_in inputs, from a name or a function (rng, n).
+    """Return the biases of a layer.
 
+    Parameters
+    ----------
+    bias_init : str or callable
+        A name of this module, or a function (rng, n).
+    rng : numpy.random.Generator
+        Random numbers.
+    fan_in : int
+        Number of inputs of the layer.
+    n : int
+        Number of its outputs.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        Biases.
+
+    Raises
+    ------
+    TypeError
+        For a function that returns no numbers.
+    ValueError
+        For a function that returns another shape or numbers that are not finite.
+
+    Notes
+    -----
     A bias is the weight of an input that is always 1. With a name it is drawn like the weights of its layer
     would be; "orthogonal" gives a vector of length 1 in a random direction.
 
-    Raises what `initial_weights` raises.
-
+    Examples
+    --------
     >>> initial_biases(Constant(0.5), np.random.default_rng(0), 4, 3)
     array([0.5, 0.5, 0.5])
     """

@@ -1,16 +1,16 @@
-"""Losses: what training makes small. One small class each.
+"""Losses: what training minimises. One small class each.
 
-A loss gives each sample i a number l_i, and a batch their mean, weighted where there are weights:
+A loss gives each sample i a number l_i, and a batch their mean, weighted where there are weights::
 
     L = sum_i w_i l_i / sum_i w_i
 
 A sample of weight 0 counts for nothing, whatever its outputs. The losses of single outputs (all but those of
 classes and of distributions) take for l_i the mean over the m outputs of the sample.
 
-`MLP(loss=...)` fixes the output function that belongs to the loss, and with it what the targets are. Loss and
-gradient are computed from the outputs z before that function: sigmoid and softmax saturate, and what they
-round off no logarithm brings back. The formulas in NumPy are in `fastmlp.backends.numpy`, the kernels in
-`fastmlp/kernels/losses.pxi`; both find a loss by its `name` and `code`.
+``MLP(loss=...)`` fixes the output function that belongs to the loss, and with it what the targets are. Loss
+and gradient are computed from the outputs z before that function: sigmoid and softmax saturate, and what they
+round off no logarithm brings back. The formulas in NumPy are in ``fastmlp.backends.numpy``, the kernels in
+``fastmlp/kernels/losses.pxi``; both find a loss by its ``name`` and ``code``.
 
 Which one: cross-entropy for one class out of C; binary cross-entropy for yes or no, once or many times over;
 mean squared error for values, Huber or mean absolute error where some of them are far off, Poisson for
@@ -42,12 +42,29 @@ BLOCK_ROWS = 4096               # targets that are looked through at a time
 
 @dataclass(frozen=True)
 class Loss:
-    """What every loss has: a `name`, the `code` the kernels know it by, and what it says of the outputs.
+    """Base class of all losses.
 
-    targets     what they are: "classes" (indices), "distributions" over the classes, "binary" (0 or 1),
-                "signs" (-1 or +1), "values", "counts", or "anything"
-    output      the function that makes predictions of outputs: "softmax", "sigmoid", "exp", "identity"; None
-                where outputs are scores
+    Attributes
+    ----------
+    name : str
+        Name by which `MLP` and files find the loss.
+    code : int
+        Number by which the kernels find it.
+    targets : str
+        What the targets are: "classes" (indices), "distributions" over the classes, "binary" (0 or 1),
+        "signs" (-1 or +1), "values", "counts", or "anything".
+    output : str or None
+        Function that makes predictions of outputs: "softmax", "sigmoid", "exp", "identity"; None where
+        outputs are scores.
+
+    See Also
+    --------
+    resolve : The loss of a name.
+
+    Examples
+    --------
+    >>> CrossEntropy().targets, CrossEntropy().output
+    ('classes', 'softmax')
     """
 
     name: ClassVar[str]
@@ -62,7 +79,7 @@ class Loss:
 
     @property
     def parameter(self) -> float:
-        """The number that the kernels need beside the code."""
+        """Number that the kernels need beside the code."""
         return 0.0
 
     @property
@@ -71,16 +88,55 @@ class Loss:
         return True
 
     def pos_weights(self, outputs: int, dtype: Any) -> Array | None:
-        """What a positive label weighs, for each of the outputs; None for 1."""
+        """Return the weight of a positive label, for each of the outputs.
+
+        Parameters
+        ----------
+        outputs : int
+            Number m of outputs.
+        dtype : dtype
+            Type of the result.
+
+        Returns
+        -------
+        ndarray, shape (outputs,), or None
+            Weights; None for 1.
+        """
         return None
 
     def check_targets(self, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any]
                       ) -> tuple[Array, Array | None]:
-        """Targets as the engine takes them: class indices (rows,) as intp, or a table (rows, outputs). And
-        which of them count, (rows,); None for all.
+        """Return validated targets as the engine takes them, and which of them count.
 
-        Raises TypeError and ValueError, naming the argument, for targets that are not what the loss is about.
+        Parameters
+        ----------
+        name : str
+            Name of the argument, for errors.
+        y : array_like
+            Targets, as `MLP.fit` takes them.
+        rows : int
+            Number of samples.
+        outputs : int
+            Number of outputs of the model.
+        dtype : dtype
+            Type of the model.
 
+        Returns
+        -------
+        targets : ndarray, shape (rows,) or (rows, outputs)
+            Class indices as intp, or a table.
+        counts : ndarray of bool, shape (rows,), or None
+            True for the targets that count; None for all.
+
+        Raises
+        ------
+        TypeError
+            For targets of another type than the loss takes.
+        ValueError
+            For targets of another shape or range than the loss takes.
+
+        Examples
+        --------
         >>> Hinge().check_targets("y", [1, -1, 1], 3, 1, np.dtype("float32"))[0].tolist()
         [[1], [-1], [1]]
         """
@@ -88,13 +144,24 @@ class Loss:
 
     @property
     def metric(self) -> str | None:
-        """The name of the usual metric of predictions, in `fastmlp.metrics`."""
+        """Name of the usual metric of predictions, in `fastmlp.metrics`."""
         if self.targets in ("classes", "distributions", "binary", "signs"):
             return "accuracy"
         return "r2" if self.targets in ("values", "counts") else None
 
     def truth(self, targets: Array) -> Array:
-        """Checked targets as `predict` gives predictions: the likeliest class, 0 or 1, -1 or +1, values."""
+        """Return validated targets as `predict` returns predictions.
+
+        Parameters
+        ----------
+        targets : ndarray, shape (rows,) or (rows, outputs)
+            Targets, as `check_targets` returns them.
+
+        Returns
+        -------
+        ndarray, shape (rows,) or (rows, outputs)
+            The likeliest class, 0 or 1, -1 or +1, or values.
+        """
         if targets.ndim == 1:
             return targets
         if self.classifies:
@@ -104,9 +171,22 @@ class Loss:
         return _one_column(targets)
 
     def predict(self, outputs: Array, backend: Any) -> Array:
-        """Predictions of outputs (rows, outputs): class labels (rows,); 0 or 1, -1 or +1, or values for every
-        output, (rows,) where there is one.
+        """Return the predictions that outputs stand for.
 
+        Parameters
+        ----------
+        outputs : ndarray, shape (rows, outputs)
+            Outputs of the model.
+        backend : module
+            Backend that computes.
+
+        Returns
+        -------
+        ndarray, shape (rows,) or (rows, outputs)
+            Class labels (rows,); or 0 or 1, -1 or +1, or values for every output, (rows,) where there is one.
+
+        Examples
+        --------
         >>> from fastmlp.backends import active
         >>> Hinge().predict(np.array([[0.5], [-2.0]]), active())
         array([ 1, -1])
@@ -122,9 +202,28 @@ class Loss:
         return _one_column(outputs)
 
     def predict_proba(self, outputs: Array, backend: Any) -> Array:
-        """Probabilities of the classes (rows, C), written over the outputs; or of label 1 for every output,
-        (rows,) where there is one. AttributeError where the outputs know of none.
+        """Return the probabilities that outputs stand for.
 
+        Parameters
+        ----------
+        outputs : ndarray, shape (rows, outputs)
+            Outputs of the model; they are overwritten.
+        backend : module
+            Backend that computes.
+
+        Returns
+        -------
+        ndarray, shape (rows, C), (rows, outputs) or (rows,)
+            Probabilities of the classes (rows, C), written over the outputs; or of label 1 for every output,
+            (rows,) where there is one.
+
+        Raises
+        ------
+        AttributeError
+            Where the outputs do not determine probabilities.
+
+        Examples
+        --------
         >>> from fastmlp.backends import active
         >>> BinaryCrossEntropy().predict_proba(np.array([[0.0], [100.0]]), active())
         array([0.5, 1. ])
@@ -141,22 +240,46 @@ class Loss:
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """l = -sum_c t_c log softmax(z)_c; dl/dz = softmax(z) - t.
+    """Cross-entropy of softmax, for one class out of C.
 
-    The negative log-likelihood of the right class, for one class out of C. z (n, C) are logits, t class
-    indices (n,) of any integer dtype, or rows of probabilities (n, C). The output function is softmax. Loss
-    and gradient are computed from the logits at once: stable for logits of any size.
+    For a sample with the logits z and the target t::
 
-    `label_smoothing` s, from 0 to 1, replaces t by (1 - s) t + s / C: the network is not asked for logits
-    without bound, and its probabilities are less sure of themselves. Samples with the class index
-    `ignore_index` count for nothing.
+        l = -sum_c t_c log softmax(z)_c
+        dl/dz = softmax(z) - t
 
-    Raises TypeError or ValueError for another smoothing or index.
+    z (n, C) are logits, t class indices (n,) of any integer dtype, or rows of probabilities (n, C). The
+    output function is softmax. The loss is in nats.
 
-    Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990;
-    Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4; Szegedy et al., "Rethinking the
-    Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
+    Parameters
+    ----------
+    label_smoothing : float, default 0.0
+        Share s from 0 to 1: t is replaced by (1 - s) t + s / C. The network is not asked for logits without
+        bound, and its probabilities are less sure of themselves.
+    ignore_index : int, optional
+        Samples with this class index count for nothing.
 
+    Raises
+    ------
+    TypeError
+        For a smoothing or an index of the wrong type.
+    ValueError
+        For a smoothing or an index out of range.
+
+    Notes
+    -----
+    The negative log-likelihood of the right class. Loss and gradient are computed from the logits at once:
+    stable for logits of any size.
+
+    References
+    ----------
+    Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4.
+
+    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
+
+    Examples
+    --------
     >>> CrossEntropy(label_smoothing=0.1)
     CrossEntropy(label_smoothing=0.1, ignore_index=None)
     """
@@ -191,7 +314,20 @@ class CrossEntropy(Loss):
         return _labels(name, y, rows, outputs), None if counted is None else counted.reshape(-1)
 
     def split(self, labels: Array) -> tuple[Array, Array | None]:
-        """Labels, 0 in the place of those to be ignored; and which count, None for all."""
+        """Return the labels, with 0 in the place of those to be ignored, and which of them count.
+
+        Parameters
+        ----------
+        labels : ndarray of intp, shape (rows,)
+            Class indices.
+
+        Returns
+        -------
+        labels : ndarray of intp, shape (rows,)
+            Class indices, all of them valid.
+        counts : ndarray of bool, shape (rows,), or None
+            True for the labels that count; None for all.
+        """
         if self.ignore_index is None or labels.dtype.kind not in "iu":
             return labels, None
         counted = labels != self.ignore_index
@@ -202,16 +338,29 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class KLDivergence(Loss):
-    """l = sum_c t_c (log t_c - log softmax(z)_c); dl/dz = softmax(z) - t.
+    """Kullback-Leibler divergence of softmax from a target distribution.
 
-    The Kullback-Leibler divergence of the network's distribution from a target distribution: how many nats
-    a code made for softmax(z) wastes on t. It is cross-entropy less the entropy of t, so that the gradient
-    is the same, and 0 is reached where both agree: the loss of distillation. z (n, C) are logits, t rows of
-    probabilities (n, C); where t_c = 0 the class costs nothing.
+    For a sample with the logits z and the target t::
 
-    Source: Kullback, Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22, 1951;
+        l = sum_c t_c (log t_c - log softmax(z)_c)
+        dl/dz = softmax(z) - t
+
+    z (n, C) are logits, t rows of probabilities (n, C); where t_c = 0 the class costs nothing. The output
+    function is softmax. The loss is in nats.
+
+    Notes
+    -----
+    How many nats a code made for softmax(z) wastes on t. It is cross-entropy less the entropy of t, so that
+    the gradient is the same, and 0 is reached where both agree: the loss of distillation.
+
+    References
+    ----------
+    Kullback, Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22, 1951.
+
     Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
 
+    Examples
+    --------
     >>> KLDivergence().targets
     'distributions'
     """
@@ -224,15 +373,27 @@ class KLDivergence(Loss):
 
 @dataclass(frozen=True)
 class MultiClassHinge(Loss):
-    """l = max(0, 1 + max over k != t of z_k - z_t); dl/dz_k = 1 at that k, -1 at t, 0 elsewhere.
+    """Hinge loss of the multi-class support vector machine.
 
-    The loss of the multi-class support vector machine: the right class is to lead the best of the others by
-    a margin of 1. z (n, C) are scores, t class indices (n,). Where the margin is kept the gradient is 0; of
-    several best others the first has it.
+    For a sample with the scores z and the class t::
 
-    Source: Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines",
-    Journal of Machine Learning Research 2, 2001.
+        l = max(0, 1 + max over k != t of z_k - z_t)
+        dl/dz_k = 1 at that k, -1 at t, 0 elsewhere
 
+    z (n, C) are scores, t class indices (n,). Where the margin is kept the gradient is 0; of several best
+    others the first has it.
+
+    Notes
+    -----
+    The right class is to lead the best of the others by a margin of 1.
+
+    References
+    ----------
+    Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines", Journal
+    of Machine Learning Research 2, 2001.
+
+    Examples
+    --------
     >>> MultiClassHinge().output is None
     True
     """
@@ -251,15 +412,28 @@ class MultiClassHinge(Loss):
 
 @dataclass(frozen=True)
 class MeanSquaredError(Loss):
-    """l = 1/m sum_j (z_j - t_j)^2; dl/dz = 2 (z - t) / m.
+    """Mean squared error, the loss of regression.
 
-    The loss of regression: the mean of the squared error over all n samples and m outputs. Targets are real
-    values (n, m), or (n,) for one output. The output function is the identity. What it makes of the outputs
-    is the mean of t, given x.
+    For a sample with the m outputs z and the targets t::
 
-    Source: Legendre, "Nouvelles methodes pour la determination des orbites des cometes", 1805; Bishop,
-    "Pattern Recognition and Machine Learning", 2006, section 3.1.
+        l = 1/m sum_j (z_j - t_j)^2
+        dl/dz = 2 (z - t) / m
 
+    Targets are real values (n, m), or (n,) for one output. The output function is the identity. The loss is
+    in the squared unit of the targets.
+
+    Notes
+    -----
+    The mean over all n samples and m outputs. The outputs become the mean of t, given x.
+
+    References
+    ----------
+    Legendre, "Nouvelles methodes pour la determination des orbites des cometes", 1805.
+
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 3.1.
+
+    Examples
+    --------
     >>> MeanSquaredError().classifies
     False
     """
@@ -272,14 +446,27 @@ class MeanSquaredError(Loss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(Loss):
-    """l = 1/m sum_j |z_j - t_j|; dl/dz = sign(z - t) / m, 0 where z = t.
+    """Mean absolute error, a regression that outliers hardly change.
 
-    The regression whose outputs become the median of t, given x: a target that is far off pulls no more than
-    any other. The gradient does not fade near the minimum, so that the learning rate has to. Targets are
-    real values (n, m), or (n,) for one output.
+    For a sample with the m outputs z and the targets t::
 
-    Source: Laplace, "Memoire sur la probabilite des causes par les evenements", 1774.
+        l = 1/m sum_j |z_j - t_j|
+        dl/dz = sign(z - t) / m, 0 where z = t
 
+    Targets are real values (n, m), or (n,) for one output. The output function is the identity. The loss is
+    in the unit of the targets.
+
+    Notes
+    -----
+    The outputs become the median of t, given x: a target that is far off pulls no more than any other. The
+    gradient does not get smaller near the minimum, so that the learning rate has to.
+
+    References
+    ----------
+    Laplace, "Memoire sur la probabilite des causes par les evenements", 1774.
+
+    Examples
+    --------
     >>> MeanAbsoluteError().output
     'identity'
     """
@@ -292,17 +479,39 @@ class MeanAbsoluteError(Loss):
 
 @dataclass(frozen=True)
 class Huber(Loss):
-    """l = 1/m sum_j h(z_j - t_j), h(e) = e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2);
-    dl/dz = max(-delta, min(delta, z - t)) / m.
+    """Huber loss: squared near the target, absolute far from it.
 
-    Squared near the target, absolute far from it: smooth at the minimum, and not carried away by outliers.
-    delta, above 0, is where the one becomes the other, in units of the targets. Targets are real values
-    (n, m), or (n,) for one output.
+    For a sample with the m outputs z and the targets t::
 
-    Raises TypeError or ValueError for any other delta.
+        l = 1/m sum_j h(z_j - t_j)
+        h(e) = e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2)
+        dl/dz = max(-delta, min(delta, z - t)) / m
 
-    Source: Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+    Targets are real values (n, m), or (n,) for one output. The output function is the identity. The loss is
+    in the squared unit of the targets.
 
+    Parameters
+    ----------
+    delta : float, default 1.0
+        Error at which squared becomes absolute, finite and > 0, in units of the targets.
+
+    Raises
+    ------
+    TypeError
+        If ``delta`` is not a number.
+    ValueError
+        If ``delta`` is not finite and above 0.
+
+    Notes
+    -----
+    Smooth at the minimum, and not carried away by outliers.
+
+    References
+    ----------
+    Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+
+    Examples
+    --------
     >>> Huber(delta=2)
     Huber(delta=2.0)
     """
@@ -326,14 +535,26 @@ class Huber(Loss):
 
 @dataclass(frozen=True)
 class Poisson(Loss):
-    """l = 1/m sum_j exp(z_j) - t_j z_j; dl/dz = (exp(z) - t) / m.
+    """Negative log-likelihood of counts with a Poisson distribution.
 
-    The negative log-likelihood of counts whose mean is exp(z), less log t!, which no weight can change: of
-    events in a given time, say. It is smallest at z = log t, and may be negative. Targets are counts (n, m),
-    or (n,) for one output: from 0 up, whole or not. The output function is exp.
+    For a sample with the m outputs z and the targets t::
 
-    Source: McCullagh, Nelder, "Generalized Linear Models", 1989, chapter 6.
+        l = 1/m sum_j exp(z_j) - t_j z_j
+        dl/dz = (exp(z) - t) / m
 
+    Targets are counts (n, m), or (n,) for one output: from 0 up, whole or not. The output function is exp.
+
+    Notes
+    -----
+    The mean of the counts is exp(z): of events in a given time, say. log t!, which no weight can change, is
+    left out. The loss is smallest at z = log t, and may be negative.
+
+    References
+    ----------
+    McCullagh, Nelder, "Generalized Linear Models", 1989, chapter 6.
+
+    Examples
+    --------
     >>> Poisson().output
     'exp'
     """
@@ -348,21 +569,41 @@ class Poisson(Loss):
 
 @dataclass(frozen=True)
 class BinaryCrossEntropy(Loss):
-    """l = -1/m sum_j p_j t_j log s(z_j) + (1 - t_j) log(1 - s(z_j)), with s(z) = 1 / (1 + exp(-z));
-    dl/dz = ((1 - t) s(z) - p t (1 - s(z))) / m, which is (s(z) - t) / m for p = 1.
+    """Cross-entropy of labels that are 0 or 1.
 
+    For a sample with the m logits z and the targets t::
+
+        l = -1/m sum_j p_j t_j log s(z_j) + (1 - t_j) log(1 - s(z_j))
+        dl/dz = ((1 - t) s(z) - p t (1 - s(z))) / m, which is (s(z) - t) / m for p = 1
+        s(z) = 1 / (1 + exp(-z))
+
+    Targets t (n, m), or (n,) for one output, are 0 or 1, or probabilities between them. The output function
+    is the logistic function s. The loss is in nats.
+
+    Parameters
+    ----------
+    pos_weight : float or sequence of float, shape (m,), optional
+        Weight p of a positive label against a negative one, finite and >= 0; one number or one for each
+        output. Above 1 it finds more of a rare label, at the price of more false alarms. 1 if not given.
+
+    Raises
+    ------
+    TypeError
+        If ``pos_weight`` is not made of numbers.
+    ValueError
+        If ``pos_weight`` is negative or not finite.
+
+    Notes
+    -----
     The negative log-likelihood of a label that is 1 with probability s(z): one label for a sample, or many
-    that do not exclude each other. Logits z (n, m); targets t (n, m), or (n,) for one output, are 0 or 1, or
-    probabilities between them. The output function is the logistic function. Stable for logits of any size.
+    that do not exclude each other. Stable for logits of any size.
 
-    `pos_weight` p, one number or one for each output, is what a positive label weighs against a negative one:
-    above 1 it finds more of a rare label, at the price of more false alarms. It must be finite and not
-    negative.
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.2.
 
-    Raises TypeError or ValueError for any other pos_weight.
-
-    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.2.
-
+    Examples
+    --------
     >>> BinaryCrossEntropy(pos_weight=3)
     BinaryCrossEntropy(pos_weight=3.0)
     """
@@ -394,13 +635,25 @@ class BinaryCrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class Hinge(Loss):
-    """l = 1/m sum_j max(0, 1 - t_j z_j); dl/dz = -t / m where t z < 1, else 0.
+    """Hinge loss of the support vector machine.
 
-    The loss of the support vector machine: the score z is to have the sign of t, by a margin of 1. Samples
-    beyond the margin have no gradient at all. Targets are -1 or +1, (n, m), or (n,) for one output.
+    For a sample with the m scores z and the targets t::
 
-    Source: Cortes, Vapnik, "Support-Vector Networks", Machine Learning 20, 1995.
+        l = 1/m sum_j max(0, 1 - t_j z_j)
+        dl/dz = -t / m where t z < 1, else 0
 
+    Targets are -1 or +1, (n, m), or (n,) for one output.
+
+    Notes
+    -----
+    The score z is to have the sign of t, by a margin of 1. Samples beyond the margin have no gradient at all.
+
+    References
+    ----------
+    Cortes, Vapnik, "Support-Vector Networks", Machine Learning 20, 1995.
+
+    Examples
+    --------
     >>> Hinge().targets
     'signs'
     """
@@ -413,14 +666,26 @@ class Hinge(Loss):
 
 @dataclass(frozen=True)
 class SquaredHinge(Loss):
-    """l = 1/m sum_j max(0, 1 - t_j z_j)^2; dl/dz = -2 t max(0, 1 - t z) / m.
+    """Squared hinge loss, without a kink.
 
-    A hinge without a kink: its gradient fades towards the margin, and grows with what is missing. Targets
-    are -1 or +1, (n, m), or (n,) for one output.
+    For a sample with the m scores z and the targets t::
 
-    Source: Lee, Mangasarian, "SSVM: A Smooth Support Vector Machine for Classification", Computational
-    Optimization and Applications 20, 2001.
+        l = 1/m sum_j max(0, 1 - t_j z_j)^2
+        dl/dz = -2 t max(0, 1 - t z) / m
 
+    Targets are -1 or +1, (n, m), or (n,) for one output.
+
+    Notes
+    -----
+    The gradient gets smaller towards the margin, and grows with what is missing.
+
+    References
+    ----------
+    Lee, Mangasarian, "SSVM: A Smooth Support Vector Machine for Classification", Computational Optimization
+    and Applications 20, 2001.
+
+    Examples
+    --------
     >>> SquaredHinge().code
     9
     """
@@ -435,16 +700,27 @@ class SquaredHinge(Loss):
 
 @dataclass(frozen=True)
 class CallableLoss(Loss):
-    """(L, dL/dz) = function(z, t): a loss of one's own.
+    """Loss that a function of your own computes.
 
-    The function is given the outputs z (n, outputs) of a batch, in the dtype of the model, and its targets,
-    whatever was passed as y, with as many rows. It returns the loss, a number, and its gradient, an array
-    like z. What it takes for a mean, and how it weighs samples, is its own affair.
+    For a batch with the outputs z and the targets t::
 
+        (L, dL/dz) = function(z, t)
+
+    Calling the object calls the function.
+
+    Parameters
+    ----------
+    function : callable
+        It is given the outputs z (n, outputs) of a batch, in the dtype of the model, and its targets,
+        whatever was passed as ``y``, with as many rows. It returns the loss, a number, and its gradient, an
+        array like z. What it takes for a mean, and how it weighs samples, is its own affair.
+
+    Notes
+    -----
     A loss whose function is defined in a module can be pickled, and so can its models.
 
-    Calling the object calls the function and raises TypeError or ValueError for what is no loss and gradient.
-
+    Examples
+    --------
     >>> loss = CallableLoss(lambda z, t: (abs(z - t).sum(), np.sign(z - t)))
     >>> loss(np.array([[2.0], [5.0]]), np.array([[1.0], [7.0]]))
     (3.0, array([[ 1.], [-1.]]))
@@ -467,6 +743,29 @@ class CallableLoss(Loss):
         return copy.deepcopy(self)
 
     def __call__(self, outputs: Array, targets: Array) -> tuple[float, Array]:
+        """Return the loss of a batch and its gradient, validated.
+
+        Parameters
+        ----------
+        outputs : ndarray, shape (n, outputs)
+            Outputs of the model.
+        targets : array, n rows
+            Targets, whatever the function takes.
+
+        Returns
+        -------
+        loss : float
+            Loss of the batch.
+        gradient : ndarray, shape and dtype of ``outputs``
+            Its gradient with respect to the outputs.
+
+        Raises
+        ------
+        TypeError
+            If the function returns anything but a number and an array of numbers.
+        ValueError
+            If the gradient has another shape.
+        """
         result = self.function(outputs, targets)
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
@@ -496,11 +795,28 @@ BY_NAME: dict[str, type[Loss]] = {cls.name: cls for cls in (
 
 
 def resolve(loss: str | Loss | type[Loss] | Callable[[Array, Array], tuple[float, Array]]) -> Loss:
-    """The loss meant by a name, an object or a class of this module, or a function (see `CallableLoss`).
+    """Return the loss of a name, an object or a class of this module, or a function.
 
-    Raises ValueError for an unknown name (it lists the known ones and the nearest), TypeError for anything
-    else.
+    Parameters
+    ----------
+    loss : str, Loss, class or callable
+        A name such as "huber"; a loss; its class, which stands for an object with default parameters; or a
+        function, which becomes a `CallableLoss`.
 
+    Returns
+    -------
+    Loss
+        The object itself, or the one that is meant.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name; the message lists the known ones and the nearest.
+    TypeError
+        For anything else.
+
+    Examples
+    --------
     >>> resolve("huber")
     Huber(delta=1.0)
     """
@@ -524,13 +840,45 @@ def targets_and_weights(
     loss: Loss, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any],
     sample_weight: ArrayLike | None = None, class_weight: Mapping[Any, float] | str | None = None,
 ) -> tuple[Array, Array | None]:
-    """Targets as the engine takes them, and what every sample weighs: float64 (rows,), or None for all alike.
+    """Return validated targets as the engine takes them, and the weight of every sample.
 
     The weight is sample_weight times class_weight, 0 where the target is ignored.
 
-    Raises TypeError and ValueError, naming the argument, for targets that do not fit the loss and for weights
-    that are negative, not finite, or all 0.
+    Parameters
+    ----------
+    loss : Loss
+        Loss, which says what targets are.
+    name : str
+        Name of the argument ``y``, for errors.
+    y : array_like
+        Targets, as `MLP.fit` takes them.
+    rows : int
+        Number of samples.
+    outputs : int
+        Number of outputs of the model.
+    dtype : dtype
+        Type of the model.
+    sample_weight : array_like, shape (rows,), optional
+        Weight of every sample, >= 0; 1 if not given.
+    class_weight : dict {class: weight} or "balanced", optional
+        Weight of every class; see `class_weights`. 1 if not given.
 
+    Returns
+    -------
+    targets : ndarray, shape (rows,) or (rows, outputs)
+        Class indices as intp, or a table.
+    weights : ndarray of float64, shape (rows,), or None
+        Weight of every sample; None for all alike.
+
+    Raises
+    ------
+    TypeError
+        For targets and weights of another type.
+    ValueError
+        For targets that do not fit the loss, and weights that are negative, not finite, or all 0.
+
+    Examples
+    --------
     >>> y, w = targets_and_weights(CrossEntropy(ignore_index=-1), "y", [1, -1, 0], 3, 2, np.dtype("float32"))
     >>> y, w
     (array([1, 0, 0]), array([1., 0., 1.]))
@@ -565,18 +913,41 @@ def _products(weights: Array, factors: Array) -> Array:
 
 def class_weights(class_weight: Mapping[Any, float] | str, labels: Array, classes: int | Sequence[int],
                   counted: Array | None = None) -> Array:
-    """What every sample weighs, float64 (rows,), by its class.
+    """Return the weight of every sample, by its class.
 
-    class_weight is a dict {class: weight}, where a class that is not named weighs 1; or "balanced", for
-    n / (k n_c) with n samples, n_c of them of class c, and k classes that occur: each class then weighs as
-    much as any other. classes are the labels there can be, or their number C for 0 to C - 1. counted (rows,)
-    is True for the samples that n and n_c count, None for all.
+    For a class c, "balanced" is::
 
-    Raises TypeError for anything else, ValueError for an unknown class or word, and weights that are negative
-    or not finite.
+        n / (k n_c), with n samples, n_c of them of class c, and k classes that occur
 
-    Source: King, Zeng, "Logistic Regression in Rare Events Data", Political Analysis 9, 2001.
+    Parameters
+    ----------
+    class_weight : dict {class: weight} or "balanced"
+        In a dict, a class that is not named weighs 1. "balanced": each class weighs as much as any other.
+    labels : ndarray, shape (rows,)
+        Class of every sample.
+    classes : int or sequence of int
+        Labels that there can be, or their number C for 0 to C - 1.
+    counted : ndarray of bool, shape (rows,), optional
+        True for the samples that n and n_c count; all if not given.
 
+    Returns
+    -------
+    ndarray of float64, shape (rows,)
+        Weight of every sample.
+
+    Raises
+    ------
+    TypeError
+        For weights of another type.
+    ValueError
+        For an unknown class or word, and weights that are negative or not finite.
+
+    References
+    ----------
+    King, Zeng, "Logistic Regression in Rare Events Data", Political Analysis 9, 2001.
+
+    Examples
+    --------
     >>> class_weights("balanced", np.array([0, 0, 0, 1]), 2)
     array([0.66666667, 0.66666667, 0.66666667, 2.        ])
     >>> class_weights({1: 5}, np.array([0, 0, 1]), 2)

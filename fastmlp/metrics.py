@@ -46,17 +46,44 @@ OF_SKLEARN = {                                  # what they take beside y_true, 
 
 
 def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """sum_i s_i [t_i = p_i] / sum_i s_i: the share of samples whose label is right, from 0 to 1.
+    """Share of samples whose label is right, from 0 to 1.
 
-    Labels (n,); or (n, k), where a sample is right if all of its k labels are. s (n,) are weights of the
-    samples, 1 if not given. A high accuracy says little where one class is rare: "never" is right in 999 of
-    1000 cases of what happens once in a thousand.
+    With the labels t, the predictions p and the weights s::
 
-    Raises TypeError for weights that are not numbers; ValueError for no samples, shapes that differ,
-    negative weights, or weights that are all zero.
+        accuracy = sum_i s_i [t_i = p_i] / sum_i s_i
 
-    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 1.5.
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, k)
+        Labels t. With k labels, a sample is right if all of them are.
+    y_pred : array_like, shape of ``y_true``
+        Predicted labels p.
+    sample_weight : array_like, shape (n,), optional
+        Weight of every sample, >= 0; 1 if not given.
 
+    Returns
+    -------
+    float
+        Accuracy, without a unit.
+
+    Raises
+    ------
+    TypeError
+        For weights that are not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    Notes
+    -----
+    A high accuracy says little where one class is rare: "never" is right in 999 of 1000 cases of what happens
+    once in a thousand.
+
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 1.5.
+
+    Examples
+    --------
     >>> accuracy([0, 1, 2, 2], [0, 1, 2, 1])
     0.75
     """
@@ -66,18 +93,47 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | No
 
 
 def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """R2 = 1 - sum_i s_i (t_i - p_i)^2 / sum_i s_i (t_i - mean t)^2, the share of the variance explained.
+    """Coefficient of determination: the share of the variance that is explained.
 
+    With the targets t, the predictions p and the weights s::
+
+        R2 = 1 - sum_i s_i (t_i - p_i)^2 / sum_i s_i (t_i - mean t)^2
+
+    The mean is weighted as well.
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, outputs)
+        Targets t.
+    y_pred : array_like, shape of ``y_true``
+        Predictions p.
+    sample_weight : array_like, shape (n,), optional
+        Weight of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        R2, without a unit; the mean over the outputs. Where the targets are all the same, 1 if they are met
+        and 0 if not; NaN for fewer than two samples, which have no variance.
+
+    Raises
+    ------
+    TypeError
+        For what is not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    Notes
+    -----
     1 is perfect, 0 as good as the mean of the targets for every sample; it can be as far below 0 as
-    predictions can be bad. Values (n,) or (n, outputs), where it is the mean of the outputs' R2. s (n,) are
-    weights of the samples, 1 if not given; the mean is weighted as well. Has no unit. Where the targets are
-    all the same, 1 if they are met and 0 if not; NaN for fewer than two samples, which have no variance.
+    predictions can be bad.
 
-    Raises TypeError for what is not numbers; ValueError for no samples, shapes that differ, negative weights,
-    or weights that are all zero.
+    References
+    ----------
+    Wright, "Correlation and causation", Journal of Agricultural Research 20, 1921.
 
-    Source: Wright, "Correlation and causation", Journal of Agricultural Research 20, 1921.
-
+    Examples
+    --------
     >>> r2([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 5.0])
     0.8
     """
@@ -236,13 +292,28 @@ def needs(metric: Metric) -> str:
 
 
 def resolve(metrics: Any) -> dict[str, Metric]:
-    """Metrics by name, from a name, a function, a list of both, or a dict name -> function.
+    """Return metrics by name.
 
-    A function in a list goes by its `__name__`. None is no metric.
+    Parameters
+    ----------
+    metrics : str, callable, list of both, dict {name: callable} or None
+        Names of this module, or functions (y_true, y_pred) -> number. A function in a list goes by its
+        ``__name__``. None is no metric.
 
-    Raises ValueError for an unknown name, a name that occurs twice, and one that the history has already
-    (loss); TypeError for anything else, and a function without a name of its own (a lambda): use a dict.
+    Returns
+    -------
+    dict {name: callable}
+        Metrics, in the order given.
 
+    Raises
+    ------
+    ValueError
+        For an unknown name, a name that occurs twice, and one that the history has already (loss).
+    TypeError
+        For anything else, and a function without a name of its own (a lambda): use a dict.
+
+    Examples
+    --------
     >>> def largest_error(y_true, y_pred):
     ...     return abs(y_true - y_pred).max()
     >>> list(resolve(["r2", largest_error]))
@@ -296,11 +367,29 @@ def _named(metric: Any) -> tuple[str, Metric]:
 
 def compute(metrics: Mapping[str, Metric], y_true: Array, y_pred: Array | Mapping[str, Array]
             ) -> dict[str, float]:
-    """The number that each metric gives for these targets and predictions, or what else it `needs`: a dict
-    has an array for every need, one array is for all.
+    """Compute every metric for targets and predictions.
 
-    Raises TypeError for a metric that gives anything but one number; what a metric raises is passed on.
+    Parameters
+    ----------
+    metrics : dict {name: callable}
+        Metrics, as `resolve` returns them.
+    y_true : ndarray
+        Targets.
+    y_pred : ndarray, shape of ``y_true``, or dict {need: ndarray}
+        Predictions; or what the metrics need, see `needs`, an array for each.
 
+    Returns
+    -------
+    dict {name: float}
+        Number of every metric.
+
+    Raises
+    ------
+    TypeError
+        For a metric that returns anything but one number; what a metric raises is passed on.
+
+    Examples
+    --------
     >>> compute(resolve("accuracy"), np.array([0, 1]), np.array([0, 0]))
     {'accuracy': 0.5}
     """

@@ -1,16 +1,16 @@
 """Optimizers: how a gradient becomes a step. A small object of settings, and its state for every model.
 
 All of them but `LBFGS` take one step for every minibatch, and treat each parameter for itself. For a
-parameter p with the gradient dp, a step begins with
+parameter p with the gradient dp, a step begins with::
 
     g = dp                                  scaled down where the norm of all gradients exceeds clip_norm
     g = min(max(g, -clip_value), clip_value)
     g = g + weight_decay p + l1 sign(p)     on weights, and on biases with decay_biases
 
-and ends with the rule of the class. Steps are counted from 0, for each model.
+and ends with the update rule of the class. Steps are counted from 0, for each model.
 
-The formulas in NumPy are in `fastmlp.backends.numpy.updates`, the kernels in
-`fastmlp/kernels/optimizers.pxi`. Another rule is another class here, another formula there, and nothing
+The formulas in NumPy are in ``fastmlp.backends.numpy.updates``, the kernels in
+``fastmlp/kernels/optimizers.pxi``. Another rule is another class here, another formula there, and nothing
 else.
 """
 from __future__ import annotations
@@ -90,29 +90,66 @@ class State:
 
 
 class Optimizer(Guarded):
-    """What every optimizer has: a learning rate, penalties and limits, and state that belongs to one model.
+    """Base class of all optimizers.
 
-    lr              a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0 on
-    weight_decay    >= 0, the factor of an L2 penalty of weight_decay/2 |w|^2
-    l1              >= 0, the factor of an L1 penalty of l1 |w|, which draws weights towards exactly 0
-    clip_value      > 0, the largest absolute value of a gradient; None for any
-    clip_norm       > 0, the largest norm of all gradients of a step taken together; None for any
-    decay_biases    whether the penalties act on biases too
+    Parameters
+    ----------
+    lr : float, Schedule or callable
+        Learning rate: a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0
+        on.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
+    l1 : float, default 0.0
+        Factor >= 0 of an L1 penalty of ``l1 |w|``, which draws weights towards exactly 0.
+    clip_value : float, optional
+        Largest absolute value of a gradient, > 0. No limit if not given.
+    clip_norm : float, optional
+        Largest norm of all gradients of a step taken together, > 0. No limit if not given.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
 
-    The same object can train several models, and goes on where it was with each. `slots` are the names of its
-    state: for each of them there is one array like each parameter. Settings may be assigned, and hold from
-    the next run of the engine on.
+    Attributes
+    ----------
+    slots : tuple of str
+        Names of the state: for each of them there is one array like each parameter.
+    full_batch : bool
+        Whether the optimizer takes no steps, but minimises over all samples (`LBFGS`).
+    decoupled : bool
+        Whether weight decay acts on the weights and not on the gradient (`AdamW`).
+    version : int
+        Version of the settings: another number after every assignment.
 
-    A copy (copy.copy and copy.deepcopy alike) has settings, schedule and state of its own: for the same
-    models, or for their copies where model and optimizer are copied in one structure. A pickle holds the
-    state for the models that are pickled with it: `pickle.dumps((model, optimizer))`; alone, it holds the
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type, when made and when assigned.
+    ValueError
+        For settings out of range, when made and when assigned.
+    AttributeError
+        For an assignment to any other name.
+
+    Notes
+    -----
+    The same object can train several models, and goes on where it was with each. Settings may be assigned,
+    and hold from the next run of the engine on.
+
+    A copy (``copy.copy`` and ``copy.deepcopy`` alike) has settings, schedule and state of its own: for the
+    same models, or for their copies where model and optimizer are copied in one structure. A pickle holds the
+    state for the models that are pickled with it: ``pickle.dumps((model, optimizer))``; alone, it holds the
     settings.
 
-    Raises TypeError for settings of the wrong kind, ValueError for settings out of range, when made and when
-    assigned; AttributeError for an assignment to any other name.
+    References
+    ----------
+    Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013 (clipping).
 
-    Source: Pascanu, Mikolov, Bengio, "On the difficulty of training recurrent neural networks", ICML 2013
-    (clipping); Krogh, Hertz, "A simple weight decay can improve generalization", NIPS 1991.
+    Krogh, Hertz, "A simple weight decay can improve generalization", NIPS 1991.
+
+    Examples
+    --------
+    >>> optimizer = SGD(0.1, clip_norm=1.0)
+    >>> optimizer.lr = 0.05
+    >>> optimizer
+    SGD(lr=0.05, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=1.0)
     """
 
     slots: ClassVar[tuple[str, ...]] = ()
@@ -181,7 +218,13 @@ class Optimizer(Guarded):
         raise TypeError(f"optimizer: {type(self).__name__} has no rule for a minibatch")
 
     def rule(self) -> Settings:
-        """All that does not change from step to step."""
+        """Return all that does not change from step to step.
+
+        Returns
+        -------
+        Settings
+            Update rule and settings, for the backends.
+        """
         return Settings(self._formula(), self.beta1, self.beta2, self.eps, self.weight_decay, self.l1,
                         math.inf if self.clip_value is None else self.clip_value, self.decoupled,
                         self.decay_biases)
@@ -191,7 +234,18 @@ class Optimizer(Guarded):
         return self._states.get(identity)
 
     def state_of(self, parameters: Parameters) -> State:
-        """The state of these parameters, live; zeros at first."""
+        """Return the state of these parameters.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Parameters of a model.
+
+        Returns
+        -------
+        State
+            State, live; zeros at first.
+        """
         state = self._states.get(parameters.identity)
         if state is None:
             state = self._states[parameters.identity] = State(0, {})
@@ -201,10 +255,29 @@ class Optimizer(Guarded):
         return state
 
     def learning_rates(self, first: int, count: int) -> Array:
-        """The learning rates of steps first, first + 1, ...: (count,) in float64.
+        """Return the learning rates of steps first, first + 1, and so on.
 
-        Raises TypeError or ValueError where a schedule gives anything but a finite number >= 0.
+        Parameters
+        ----------
+        first : int
+            First step, from 0 on.
+        count : int
+            Number of steps.
 
+        Returns
+        -------
+        ndarray of float64, shape (count,)
+            Learning rate of every step.
+
+        Raises
+        ------
+        TypeError
+            Where a function of the step returns anything but a number.
+        ValueError
+            Where a schedule or a function returns anything but a finite number >= 0.
+
+        Examples
+        --------
         >>> SGD(lr=lambda step: 1 / (step + 1)).learning_rates(0, 3)
         array([1.        , 0.5       , 0.33333333])
         """
@@ -222,14 +295,29 @@ class Optimizer(Guarded):
         return rates
 
     def rates(self, first: int, count: int) -> Array:
-        """What changes from step to step, of steps first, first + 1, ...: (count, 3) in float64.
+        """Return what changes from step to step, of steps first, first + 1, and so on.
 
-        The learning rate, divided by the bias correction of the first moment; 1 over the root of the bias
-        correction of the second moment (1 where a rule has none); the share that decoupled weight decay takes
-        from a weight (0 where it is not).
+        Parameters
+        ----------
+        first : int
+            First step, from 0 on.
+        count : int
+            Number of steps.
+
+        Returns
+        -------
+        ndarray of float64, shape (count, 3)
+            The learning rate, divided by the bias correction of the first moment; 1 over the root of the bias
+            correction of the second moment (1 where a rule has none); the share that decoupled weight decay
+            takes from a weight (0 where it is not decoupled).
+
+        Notes
+        -----
         Each depends on the step alone and is computed with + - * / and square roots: however a run is cut,
         and on whatever machine, these are the same bits.
 
+        Examples
+        --------
         >>> Adam(lr=0.1).rates(0, 2).round(3)
         array([[ 1.   , 31.623,  0.   ],
                [ 0.526, 22.366,  0.   ]])
@@ -251,7 +339,13 @@ class Optimizer(Guarded):
             self.lr.serve(self, model.core.parameters.identity)
 
     def observe(self, value: float) -> None:
-        """Tells a schedule that waits for it (`ReduceOnPlateau`) the loss of an epoch."""
+        """Pass the loss of an epoch to a schedule that depends on it (`ReduceOnPlateau`).
+
+        Parameters
+        ----------
+        value : float
+            Loss of the epoch.
+        """
         if isinstance(self.lr, Schedule):
             self.lr.observe(value)
 
@@ -263,12 +357,22 @@ class Optimizer(Guarded):
     # State, read and written -------------------------------------------------------------------------
 
     def get_state(self, model: MLP) -> dict[str, Array]:
-        """Copies of all that the optimizer knows of a model, by flat names; `np.savez(file, **state)` saves
-        them.
+        """Return copies of all that the optimizer holds of a model, by flat names.
 
-        "step" counts the steps taken; "velocity.weights.0" is the slot "velocity" of model.weights[0]; and
-        "schedule.lr" and the like come from a schedule that has state.
+        Parameters
+        ----------
+        model : MLP
+            Model that was trained with this optimizer, or will be.
 
+        Returns
+        -------
+        dict {str: ndarray}
+            "step" counts the steps taken; "velocity.weights.0" is the slot "velocity" of
+            ``model.weights[0]``; and "schedule.lr" and the like come from a schedule that has state.
+            ``np.savez(file, **state)`` saves it.
+
+        Examples
+        --------
         >>> from fastmlp import MLP
         >>> list(SGD(0.1, momentum=0.9).get_state(MLP([4, 3])))
         ['step', 'velocity.weights.0', 'velocity.biases.0']
@@ -284,11 +388,24 @@ class Optimizer(Guarded):
         return result
 
     def set_state(self, model: MLP, state: Mapping[str, Any]) -> None:
-        """Makes `get_state` of the same model, or of one of the same sizes, the state of this one.
+        """Replace the state of a model by what `get_state` returned.
 
-        Raises TypeError or ValueError, with nothing changed, for names that are missing or unknown, and for
-        arrays of another shape or dtype.
+        Parameters
+        ----------
+        model : MLP
+            The same model, or one of the same sizes.
+        state : mapping {str: array_like}
+            State, as `get_state` returns it.
 
+        Raises
+        ------
+        TypeError
+            For arrays of another dtype; nothing is changed.
+        ValueError
+            For names that are missing or unknown, and for arrays of another shape; nothing is changed.
+
+        Examples
+        --------
         >>> from fastmlp import MLP
         >>> one, two = MLP([4, 3]), MLP([4, 3])
         >>> optimizer = Adam()
@@ -387,23 +504,63 @@ class Optimizer(Guarded):
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum, Nesterov's momentum and penalties.
+    """Stochastic gradient descent, with momentum and Nesterov's momentum.
 
-        p = p - lr g                            without momentum; g as at the top of this module
+    For a parameter p with the gradient g, as at the top of this module::
+
+        p = p - lr g                            without momentum
+
         v = momentum v + g                      (v = 0 at first)
         p = p - lr v                            or p - lr (g + momentum v) with nesterov
 
-    lr >= 0 (or a schedule) and 0 <= momentum < 1. The gradient of one minibatch is a noisy estimate of that
-    of the whole set: it costs a fraction, and its noise helps out of saddles and shallow local minima.
-    Momentum averages it over the last 1 / (1 - momentum) steps. `fit(batch_size=None)` makes it gradient
-    descent on the full batch.
+    Parameters
+    ----------
+    lr : float, Schedule or callable, default 0.01
+        Learning rate: a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0
+        on.
+    momentum : float, default 0.0
+        Share of the velocity v that is kept, from 0 to below 1.
+    nesterov : bool, default False
+        Whether to use Nesterov's momentum.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
+    l1 : float, default 0.0
+        Factor >= 0 of an L1 penalty of ``l1 |w|``, which draws weights towards exactly 0.
+    clip_value : float, optional
+        Largest absolute value of a gradient, > 0. No limit if not given.
+    clip_norm : float, optional
+        Largest norm of all gradients of a step taken together, > 0. No limit if not given.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
 
-    Raises TypeError for settings that are no numbers, ValueError for settings out of range or
-    nesterov without momentum.
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range, or nesterov without momentum.
 
-    Source: Robbins, Monro, "A Stochastic Approximation Method", 1951; Polyak, 1964; Sutskever, Martens,
-    Dahl, Hinton, "On the importance of initialization and momentum in deep learning", ICML 2013.
+    See Also
+    --------
+    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
 
+    Notes
+    -----
+    The gradient of one minibatch is a noisy estimate of that of the whole set: it costs a fraction, and its
+    noise helps out of saddles and shallow local minima. Momentum averages it over the last 1 / (1 - momentum)
+    steps. ``fit(batch_size=None)`` makes it gradient descent on the full batch.
+
+    References
+    ----------
+    Robbins, Monro, "A Stochastic Approximation Method", Annals of Mathematical Statistics 22, 1951.
+
+    Polyak, "Some methods of speeding up the convergence of iteration methods", 1964.
+
+    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning",
+    ICML 2013.
+
+    Examples
+    --------
     >>> SGD(lr=0.1, momentum=0.9)
     SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     """
@@ -453,7 +610,18 @@ class SGD(Optimizer):
         return Formula.SGD if not self.momentum else Formula.NESTEROV if self.nesterov else Formula.MOMENTUM
 
     def velocity(self, parameters: Parameters) -> Parameters | None:
-        """The velocity of these parameters, live; None without momentum."""
+        """Return the velocity of these parameters.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            Parameters of a model.
+
+        Returns
+        -------
+        Parameters or None
+            Velocity, live; None without momentum.
+        """
         return self.state_of(parameters).slots.get("velocity")
 
 
@@ -462,19 +630,54 @@ def _eps(optimizer: Optimizer, value: Any) -> float:
 
 
 class AdaGrad(Optimizer):
-    """A learning rate for every parameter, that falls with the gradients it has seen.
+    """AdaGrad: a learning rate for every parameter, that falls with the gradients it has seen.
+
+    For a parameter p with the gradient g, as at the top of this module::
 
         s = s + g^2                             (s = 0 at first)
         p = p - lr g / (sqrt(s) + eps)
 
+    Parameters
+    ----------
+    lr : float, Schedule or callable, default 0.01
+        Learning rate: a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0
+        on.
+    eps : float, default 1e-10
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
+    l1 : float, default 0.0
+        Factor >= 0 of an L1 penalty of ``l1 |w|``, which draws weights towards exactly 0.
+    clip_value : float, optional
+        Largest absolute value of a gradient, > 0. No limit if not given.
+    clip_norm : float, optional
+        Largest norm of all gradients of a step taken together, > 0. No limit if not given.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    See Also
+    --------
+    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
+
+    Notes
+    -----
     Parameters with small or rare gradients take larger steps: made for sparse inputs. The sum never forgets,
-    so that steps shrink like 1 / sqrt(steps) and may die before the minimum; `RMSprop` forgets. eps > 0.
+    so that steps shrink like 1 / sqrt(steps) and may die before the minimum; `RMSprop` forgets.
 
-    Raises TypeError and ValueError for settings that do not fit.
+    References
+    ----------
+    Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", JMLR
+    12, 2011, in the form of torch.optim.Adagrad.
 
-    Source: Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
-    Optimization", JMLR 12, 2011, in the form of torch.optim.Adagrad.
-
+    Examples
+    --------
     >>> AdaGrad(lr=0.1)
     AdaGrad(lr=0.1, eps=1e-10, weight_decay=0.0)
     """
@@ -505,20 +708,57 @@ class AdaGrad(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """AdaGrad that forgets: gradients over the root of their mean square.
+    """RMSprop: AdaGrad that forgets, gradients over the root of their mean square.
+
+    For a parameter p with the gradient g, as at the top of this module::
 
         s = rho s + (1 - rho) g^2               (s = 0 at first)
         p = p - lr g / (sqrt(s) + eps)
 
+    Parameters
+    ----------
+    lr : float, Schedule or callable, default 0.01
+        Learning rate: a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0
+        on.
+    rho : float, default 0.99
+        Share of the mean square s that is kept, from 0 to below 1.
+    eps : float, default 1e-8
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
+    l1 : float, default 0.0
+        Factor >= 0 of an L1 penalty of ``l1 |w|``, which draws weights towards exactly 0.
+    clip_value : float, optional
+        Largest absolute value of a gradient, > 0. No limit if not given.
+    clip_norm : float, optional
+        Largest norm of all gradients of a step taken together, > 0. No limit if not given.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    See Also
+    --------
+    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
+
+    Notes
+    -----
     The mean goes over the last 1 / (1 - rho) steps. A step is about lr for every parameter, whatever the
-    scale of its gradient; the first ones are larger, 1 / sqrt(1 - rho) times lr, for s starts at 0 and is
-    not corrected as in `Adam`. 0 <= rho < 1, eps > 0.
+    scale of its gradient; the first ones are larger, 1 / sqrt(1 - rho) times lr, for s starts at 0 and is not
+    corrected as in `Adam`.
 
-    Raises TypeError and ValueError for settings that do not fit.
+    References
+    ----------
+    Tieleman, Hinton, "Lecture 6.5: rmsprop", Coursera: Neural Networks for Machine Learning, 2012, in the
+    form of torch.optim.RMSprop.
 
-    Source: Tieleman, Hinton, "Lecture 6.5: rmsprop", Coursera: Neural Networks for Machine Learning, 2012,
-    in the form of torch.optim.RMSprop.
-
+    Examples
+    --------
     >>> RMSprop(lr=0.001)
     RMSprop(lr=0.001, rho=0.99, eps=1e-08, weight_decay=0.0)
     """
@@ -555,21 +795,59 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Momentum over the root of the mean square: adaptive moments, both corrected for starting at 0.
+    """Adam: momentum over the root of the mean square, both corrected for starting at 0.
+
+    For a parameter p with the gradient g, as at the top of this module::
 
         m = beta1 m + (1 - beta1) g             (m = v = 0 at first)
         v = beta2 v + (1 - beta2) g^2
         p = p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)      t = 1, 2, ...
 
+    Parameters
+    ----------
+    lr : float, Schedule or callable, default 0.001
+        Learning rate: a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0
+        on.
+    beta1 : float, default 0.9
+        Share of the mean gradient m that is kept, from 0 to below 1.
+    beta2 : float, default 0.999
+        Share of the mean square v that is kept, from 0 to below 1.
+    eps : float, default 1e-8
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
+    l1 : float, default 0.0
+        Factor >= 0 of an L1 penalty of ``l1 |w|``, which draws weights towards exactly 0.
+    clip_value : float, optional
+        Largest absolute value of a gradient, > 0. No limit if not given.
+    clip_norm : float, optional
+        Largest norm of all gradients of a step taken together, > 0. No limit if not given.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    See Also
+    --------
+    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
+
+    Notes
+    -----
     A step is at most about lr for every parameter, and less where the sign of its gradient changes. Works
     over a wide range of problems with the settings as they are. Weight decay acts on the gradient here, and
-    the root divides it away where gradients are large: use `AdamW`. 0 <= beta1, beta2 < 1, eps > 0.
+    the root divides it away where gradients are large: use `AdamW`.
 
-    Raises TypeError and ValueError for settings that do not fit.
+    References
+    ----------
+    Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, in the form of torch.optim.Adam.
 
-    Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015, in the form of
-    torch.optim.Adam.
-
+    Examples
+    --------
     >>> Adam()
     Adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0)
     """
@@ -615,19 +893,56 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: it draws weights towards 0 past the gradient, by lr weight_decay a
-    step.
+    """Adam with decoupled weight decay, which does not pass through the gradient.
+
+    For a parameter p with the gradient g, as at the top of this module::
 
         p = p - lr weight_decay p               on weights, and on biases with decay_biases
         p = p - (Adam's step, of g without weight decay)
 
+    Parameters
+    ----------
+    lr : float, Schedule or callable, default 0.001
+        Learning rate: a number >= 0, a schedule of `fastmlp.schedules`, or any function of the step, from 0
+        on.
+    beta1 : float, default 0.9
+        Share of the mean gradient m that is kept, from 0 to below 1.
+    beta2 : float, default 0.999
+        Share of the mean square v that is kept, from 0 to below 1.
+    eps : float, default 1e-8
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.01
+        Factor >= 0 of the share, ``lr weight_decay``, that a step takes from a weight.
+    l1 : float, default 0.0
+        Factor >= 0 of an L1 penalty of ``l1 |w|``, which draws weights towards exactly 0.
+    clip_value : float, optional
+        Largest absolute value of a gradient, > 0. No limit if not given.
+    clip_norm : float, optional
+        Largest norm of all gradients of a step taken together, > 0. No limit if not given.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    See Also
+    --------
+    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
+
+    Notes
+    -----
     All weights decay at one pace, however large their gradients, and with the learning rate of a schedule.
 
-    Raises TypeError and ValueError for settings that do not fit.
+    References
+    ----------
+    Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, in the form of torch.optim.AdamW.
 
-    Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019, in the form of
-    torch.optim.AdamW.
-
+    Examples
+    --------
     >>> AdamW()
     AdamW(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.01)
     """
@@ -652,7 +967,17 @@ class AdamW(Adam):
 
 
 class Minimum(NamedTuple):
-    """What `LBFGS.minimize` reports: the loss after each iteration, and how it ended."""
+    """What `LBFGS.minimize` returns.
+
+    Attributes
+    ----------
+    losses : list of float
+        Loss after each iteration.
+    converged : bool
+        Whether the search ended at a minimum.
+    message : str
+        Reason why it ended.
+    """
 
     losses: list[float]
     converged: bool
@@ -660,21 +985,51 @@ class Minimum(NamedTuple):
 
 
 class LBFGS(Optimizer):
-    """Limited-memory BFGS on the full batch: a quasi-Newton method, for small data and smooth losses.
+    """Limited-memory BFGS on the full batch, for small data and smooth losses.
 
-    The last `memory` steps and changes of the gradient stand for the curvature of the loss, and a line
-    search finds how far to go: no learning rate, and far fewer passes over the data than gradient descent,
-    each over all samples. Ends after max_iter iterations, or where no element of the gradient is above
-    `tolerance`, or where the loss falls by less than its dtype can tell; float64 models go further than
-    float32 ones. Penalties are part of what is minimised; L1 is not smooth, and not offered.
+    Ends after max_iter iterations, or where no element of the gradient is above tolerance, or where the loss
+    falls by less than its dtype can resolve; float64 models go further than float32 ones.
 
-    `fit` calls `minimize`. The work is SciPy's, which the extra `lbfgs` installs.
+    Parameters
+    ----------
+    max_iter : int, default 200
+        Largest number of iterations, >= 1.
+    memory : int, default 10
+        Number of last steps that stand for the curvature, >= 1.
+    tolerance : float, default 1e-5
+        Search ends where no element of the gradient is above this, >= 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
+    decay_biases : bool, default False
+        Whether the penalties act on biases too.
 
-    Raises TypeError and ValueError for settings that do not fit.
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
 
-    Source: Liu, Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization", Mathematical
-    Programming 45, 1989; Zhu, Byrd, Lu, Nocedal, "Algorithm 778: L-BFGS-B", 1997 (SciPy's).
+    See Also
+    --------
+    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
 
+    Notes
+    -----
+    A quasi-Newton method. The last ``memory`` steps and changes of the gradient stand for the curvature of
+    the loss, and a line search finds how far to go: no learning rate, and far fewer passes over the data than
+    gradient descent, each over all samples. `MLP.fit` calls `minimize`. Penalties are part of what is
+    minimised; L1 is not smooth, and not offered. The work is SciPy's, which the extra "lbfgs" installs.
+
+    References
+    ----------
+    Liu, Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization", Mathematical Programming
+    45, 1989.
+
+    Zhu, Byrd, Lu, Nocedal, "Algorithm 778: L-BFGS-B", 1997 (SciPy's).
+
+    Examples
+    --------
     >>> LBFGS(memory=20)
     LBFGS(max_iter=200, memory=20, tolerance=1e-05, weight_decay=0.0)
     """
@@ -718,17 +1073,51 @@ class LBFGS(Optimizer):
         class_weight: Any = None,
         callback: Callable[[int, float], Any] | None = None,
     ) -> Minimum:
-        """Changes the model's weights and biases to where the mean loss over X, y, with the penalties, is
-        least.
+        """Change weights and biases to where the mean loss with its penalties is least.
 
-        X (n, inputs), y and the weights are as in `fit`. callback(iteration, loss), from 0 on and with the
-        loss without penalties, is called after every iteration; True (of Python or of NumPy) ends the search.
+        Parameters
+        ----------
+        model : MLP
+            Model; its parameters are changed.
+        X : array_like, shape (n, inputs)
+            Samples.
+        y : array_like
+            Targets, as `MLP.fit` takes them.
+        sample_weight : array_like, shape (n,), optional
+            Weight of every sample, as in `MLP.fit`.
+        class_weight : dict {class: weight} or "balanced", optional
+            Weight of every class, as in `MLP.fit`.
+        callback : callable, optional
+            Called as callback(iteration, loss) after every iteration, from 0 on and with the loss without
+            penalties; True (of Python or of NumPy) ends the search.
+
+        Returns
+        -------
+        Minimum
+            Losses, whether the search converged, and why it ended.
+
+        Raises
+        ------
+        ImportError
+            Without SciPy.
+        TypeError
+            For arguments of the wrong type, as `MLP.loss_and_gradients` raises.
+        ValueError
+            For arguments that do not fit, as `MLP.loss_and_gradients` raises.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the search leaves the finite numbers.
+
+        Notes
+        -----
         Trial points are evaluated beside the model: at every moment, and when anything interrupts the search,
         Ctrl-C and exceptions of the callback too, the model has the parameters of the last iteration, whose
-        loss was finite. A search that leaves the finite numbers warns (RuntimeWarning).
+        loss was finite.
 
-        Raises ImportError without SciPy, and as `MLP.loss_and_gradients` does.
-
+        Examples
+        --------
         >>> from fastmlp import MLP
         >>> x = np.linspace(-1, 1, 20)[:, None]
         >>> model = MLP([1, 1], loss="mean_squared_error", dtype="float64", seed=0)

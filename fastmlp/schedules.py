@@ -1,12 +1,14 @@
 """Schedules: the learning rate of every step.
 
+::
+
     model.fit(X, y, optimizer=SGD(lr=schedules.Cosine(0.1, steps=2000), momentum=0.9))
 
 A schedule stands in the place of a number. A step is one update of the weights, counted from 0 for each
 model: an epoch has rows / batch_size of them, rounded up. Large rates travel far and small ones settle: with
 a constant rate SGD ends up wandering around the minimum at a distance that grows with the rate.
 
-Any function of the step will do as well: `SGD(lr=lambda step: 0.1 / (1 + step / 100))`.
+Any function of the step will do as well: ``SGD(lr=lambda step: 0.1 / (1 + step / 100))``.
 
 Rates are computed in float64 with + - * / and square roots, so that they are the same bits on every machine;
 where a power with a fraction is asked for, it comes from the C library (the docstring says so).
@@ -37,37 +39,120 @@ Array = NDArray[Any]
 
 
 class Schedule:
-    """What every schedule does: schedule(step) is the learning rate of a step, counted from 0.
+    """Base class of all schedules: schedule(step) is the learning rate of a step.
 
-    A schedule of your own is a function of the step, or a subclass with a method `at`, and with the last
-    three where it has state.
+    Attributes
+    ----------
+    fixed : bool
+        Whether rates depend on the step alone, and on no code of the user's.
+
+    Notes
+    -----
+    A schedule of your own is a function of the step, or a subclass with a method `at`, and with `observe`,
+    `get_state` and `set_state` where it has state.
 
     A schedule with state may be shared: it goes on where it was with each optimizer and model, one after
     another; a training that would use it while it serves another raises RuntimeError.
+
+    Examples
+    --------
+    >>> class Halving(Schedule):
+    ...     def at(self, steps):
+    ...         return 0.5 ** steps
+    >>> Halving()(3)
+    0.125
     """
 
     fixed: ClassVar[bool] = False       # whether rates depend on the step alone, and on no code of the user's
 
     def __call__(self, step: int) -> float:
+        """Return the learning rate of a step.
+
+        Parameters
+        ----------
+        step : int
+            Step, from 0 on.
+
+        Returns
+        -------
+        float
+            Learning rate.
+
+        Raises
+        ------
+        TypeError
+            If ``step`` is not an integer.
+        ValueError
+            If ``step`` is negative.
+        """
         return float(self.values(checks.integer("step", step, low=0), 1)[0])
 
     def values(self, first: int, count: int) -> Array:
-        """The learning rates of steps first, first + 1, ...: (count,) in float64."""
+        """Return the learning rates of steps first, first + 1, and so on.
+
+        Parameters
+        ----------
+        first : int
+            First step, from 0 on.
+        count : int
+            Number of steps.
+
+        Returns
+        -------
+        ndarray of float64, shape (count,)
+            Learning rate of every step.
+        """
         return self.at(np.arange(first, first + count))
 
     def at(self, steps: Array) -> Array:
-        """The learning rates of an array of steps (integers >= 0), each of its own step alone: (steps,)."""
+        """Return the learning rates of an array of steps, each of its own step alone.
+
+        Parameters
+        ----------
+        steps : ndarray of int, shape (n,)
+            Steps, from 0 on.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            Learning rate of every step.
+        """
         raise NotImplementedError
 
     def observe(self, value: float) -> None:
-        """The loss of an epoch, for a schedule that depends on it."""
+        """Take the loss of an epoch into account, in a schedule that depends on it.
+
+        Parameters
+        ----------
+        value : float
+            Loss of the epoch.
+        """
 
     def get_state(self) -> dict[str, float]:
-        """What has changed since the schedule was made, by name."""
+        """Return what has changed since the schedule was made.
+
+        Returns
+        -------
+        dict {str: float}
+            State by name; empty where there is none.
+        """
         return {}
 
     def set_state(self, state: dict[str, float]) -> None:
-        """Puts back what `get_state` gave."""
+        """Replace the state by what `get_state` returned.
+
+        Parameters
+        ----------
+        state : dict {str: float}
+            State, as `get_state` returns it.
+
+        Raises
+        ------
+        TypeError
+            For values of another type than `get_state` returns; nothing is changed.
+        ValueError
+            For names and values that `get_state` cannot have returned; nothing is changed.
+        """
 
     # Whom it serves -----------------------------------------------------------------------------------
 
@@ -157,10 +242,22 @@ class Service:
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """lr at every step, as a number would be.
+    """Constant learning rate, as a number would be.
 
-    Raises TypeError or ValueError for an lr that is no finite number >= 0.
+    Parameters
+    ----------
+    lr : float
+        Learning rate, finite and >= 0.
 
+    Raises
+    ------
+    TypeError
+        If ``lr`` is not a number.
+    ValueError
+        If ``lr`` is negative or not finite.
+
+    Examples
+    --------
     >>> Constant(0.1)(5)
     0.1
     """
@@ -177,17 +274,37 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Step(Schedule):
-    """lr factor^(step // every), or lr factor^(number of milestones reached) where `every` is a list of
-    steps.
+    """Staircase: constant, and a factor smaller each time.
 
-    A staircase: constant, and a factor (0.1) smaller each time. lr >= 0, factor >= 0, every >= 1 or steps
-    that increase.
+    Formula::
 
-    Raises TypeError or ValueError for settings that do not fit.
+        lr factor^(step // every)
+        lr factor^(number of milestones reached)        where every is a list of steps
 
-    Source: Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.3.1; He et al., "Deep Residual
-    Learning for Image Recognition", CVPR 2016 (milestones).
+    Parameters
+    ----------
+    lr : float
+        Learning rate of the first step, >= 0.
+    every : int or sequence of int
+        Steps between two reductions, >= 1; or the steps, increasing, at which they happen.
+    factor : float, default 0.1
+        Factor of each reduction, >= 0.
 
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    References
+    ----------
+    Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 8.3.1.
+
+    He et al., "Deep Residual Learning for Image Recognition", CVPR 2016 (milestones).
+
+    Examples
+    --------
     >>> [Step(1.0, every=2)(step) for step in range(5)]
     [1.0, 1.0, 0.1, 0.1, 0.010000000000000002]
     >>> [Step(1.0, every=[1, 4], factor=0.5)(step) for step in range(5)]
@@ -218,14 +335,38 @@ class Step(Schedule):
 
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """lr factor^(step / steps): `factor` smaller over every `steps` steps, smoothly.
+    """Exponential decay, smoothly.
 
-    lr >= 0, factor >= 0, steps >= 1. factor^(1/steps) comes from the C library where steps is not 1.
+    Formula::
 
-    Raises TypeError or ValueError for settings that do not fit.
+        lr factor^(step / steps)
 
-    Source: Robbins, Monro, "A Stochastic Approximation Method", 1951, for why rates must fall at all.
+    Parameters
+    ----------
+    lr : float
+        Learning rate of the first step, >= 0.
+    factor : float
+        Factor over every ``steps`` steps, >= 0.
+    steps : int, default 1
+        Number of steps, >= 1.
 
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    Notes
+    -----
+    factor^(1 / steps) comes from the C library where ``steps`` is not 1.
+
+    References
+    ----------
+    Robbins, Monro, "A Stochastic Approximation Method", 1951, for why rates must fall at all.
+
+    Examples
+    --------
     >>> [Exponential(1.0, factor=0.5)(step) for step in range(4)]
     [1.0, 0.5, 0.25, 0.125]
     >>> round(Exponential(1.0, factor=0.5, steps=100)(100), 12)
@@ -248,16 +389,37 @@ class Exponential(Schedule):
 
 @dataclass(frozen=True)
 class InverseScaling(Schedule):
-    """lr / (step + 1)^power.
+    """Inverse of a power of the step.
 
-    power from 0.5 to 1 is what stochastic approximation asks for, beside convexity, to converge: the rates
-    must sum to infinity, their squares must not. lr >= 0 and power >= 0; any power but 0, 0.5 and 1 comes
-    from the C library.
+    Formula::
 
-    Raises TypeError or ValueError for settings that do not fit.
+        lr / (step + 1)^power
 
-    Source: Robbins, Monro, "A Stochastic Approximation Method", 1951; "invscaling" of scikit-learn.
+    Parameters
+    ----------
+    lr : float
+        Learning rate of the first step, >= 0.
+    power : float, default 0.5
+        Exponent, >= 0.
 
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    Notes
+    -----
+    A power from 0.5 to 1 is what stochastic approximation asks for, beside convexity, to converge: the rates
+    must sum to infinity, their squares must not. Any power but 0, 0.5 and 1 comes from the C library.
+
+    References
+    ----------
+    Robbins, Monro, "A Stochastic Approximation Method", 1951; "invscaling" of scikit-learn.
+
+    Examples
+    --------
     >>> [InverseScaling(1.0)(step) for step in (0, 3, 99)]
     [1.0, 0.5, 0.1]
     """
@@ -279,16 +441,46 @@ class InverseScaling(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """low + (lr - low) (1 + cos(pi t / T)) / 2: from lr down to low over T = steps, half a wave of a cosine.
+    """Half a wave of a cosine, from lr down to low, with restarts if asked for.
 
-    t is the step, and the rate stays low after T; with restarts, t begins again at 0 and T is multiplied by
-    `growth` each time. A restart throws the weights out of where they have settled, perhaps into a better
-    place; right before one they are at their best. 0 <= low <= lr, steps >= 1, growth an integer >= 1.
+    With t = step and T = steps::
 
-    Raises TypeError or ValueError for settings that do not fit.
+        low + (lr - low) (1 + cos(pi t / T)) / 2
 
-    Source: Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+    The rate stays ``low`` after T; with restarts, t begins again at 0 and T is multiplied by ``growth`` each
+    time.
 
+    Parameters
+    ----------
+    lr : float
+        Learning rate of the first step, >= ``low``.
+    steps : int
+        Number T of steps down to ``low``, >= 1.
+    low : float, default 0.0
+        Lowest rate, >= 0.
+    restarts : bool, default False
+        Whether the rate goes back to ``lr`` after T steps.
+    growth : int, default 1
+        Factor of T at each restart, >= 1.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    Notes
+    -----
+    A restart throws the weights out of where they have settled, perhaps into a better place; right before one
+    they are at their best.
+
+    References
+    ----------
+    Loshchilov, Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017.
+
+    Examples
+    --------
     >>> Cosine(1.0, steps=4).values(0, 6).round(3)
     array([1.   , 0.854, 0.5  , 0.146, 0.   , 0.   ])
     >>> Cosine(1.0, steps=2, restarts=True, growth=2).values(0, 7).round(3)
@@ -327,22 +519,47 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up from lr / 25 to lr over the first 30% of `steps`, then down to almost nothing; both along a cosine.
+    """One cycle: up to lr, then down to almost nothing, both along a cosine.
 
-    With T = steps - 1 and W = warm_up steps - 1:
+    With T = steps - 1 and W = warm_up steps - 1::
 
         step <= W       from lr / start_divisor to lr, at step / W
         step > W        from lr to lr / start_divisor / end_divisor, at (step - W) / (T - W)
 
-    and the last value after that. The large rates in the middle act against overfitting, and the small ones
-    at the end settle: networks train in fewer steps, with an lr several times what they bear from the start.
-    lr >= 0, steps >= 2, 0 <= warm_up < 1, divisors >= 1.
+    and the last value after that.
 
-    Raises TypeError or ValueError for settings that do not fit.
+    Parameters
+    ----------
+    lr : float
+        Highest learning rate, >= 0.
+    steps : int
+        Number of steps of the cycle, >= 2.
+    warm_up : float, default 0.3
+        Share of the steps that goes up, from 0 to below 1.
+    start_divisor : float, default 25.0
+        Ratio of the highest rate to the first, >= 1.
+    end_divisor : float, default 1e4
+        Ratio of the first rate to the last, >= 1.
 
-    Source: Smith, Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
-    Rates", 2018; with cosines as in torch.optim.lr_scheduler.OneCycleLR.
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
 
+    Notes
+    -----
+    The large rates in the middle act against overfitting, and the small ones at the end settle: networks
+    train in fewer steps, with an lr several times what they bear from the start.
+
+    References
+    ----------
+    Smith, Topin, "Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates", 2018;
+    with cosines as in torch.optim.lr_scheduler.OneCycleLR.
+
+    Examples
+    --------
     >>> [round(OneCycle(1.0, steps=11, warm_up=4/11)(step), 4) for step in (0, 3, 10)]
     [0.04, 1.0, 0.0]
     """
@@ -372,15 +589,38 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """then(0) (step + 1) / (steps + 1) for the first `steps` steps, then(step - steps) after them.
+    """Warm-up in front of a schedule, a number or a function.
 
-    Begins gently in front of any schedule (or number, or function): the first gradients of a fresh network
-    are large, and Adam's moments still rest on few of them. steps >= 0.
+    Formula::
 
-    Raises TypeError or ValueError for settings that do not fit.
+        then(0) (step + 1) / (steps + 1)        for the first steps
+        then(step - steps)                      after them
 
-    Source: Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017.
+    Parameters
+    ----------
+    steps : int
+        Number of steps of the warm-up, >= 0.
+    then : float, Schedule or callable
+        Learning rate after them: a number >= 0, a schedule, or a function of the step.
 
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    Notes
+    -----
+    Begins gently: the first gradients of a fresh network are large, and Adam's moments still rest on few of
+    them.
+
+    References
+    ----------
+    Goyal et al., "Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour", 2017.
+
+    Examples
+    --------
     >>> [WarmUp(3, then=1.0)(step) for step in range(5)]
     [0.25, 0.5, 0.75, 1.0, 1.0]
     """
@@ -429,20 +669,51 @@ class WarmUp(Schedule):
 
 @dataclass(eq=False)
 class ReduceOnPlateau(Schedule):
-    """`factor` times smaller when the loss has not improved for more than `patience` epochs in a row.
+    """Reduce the learning rate when the loss has stopped improving.
 
-    `fit` tells it the loss after every epoch, that of the validation data where there are any; in a loop of
-    your own call `observe(value)`. A value counts as better that is below the best one by more than
-    min_delta. After a reduction `cooldown` epochs pass uncounted; the rate never falls below `low`.
+    After more than ``patience`` epochs in a row without improvement::
+
+        lr = max(factor lr, low)
+
+    A value counts as an improvement that is below the best one by more than ``min_delta``. After a reduction
+    ``cooldown`` epochs pass uncounted.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate at first, >= ``low``.
+    factor : float, default 0.1
+        Factor of each reduction, from 0 to below 1.
+    patience : int, default 10
+        Number of epochs without improvement that are waited for one, >= 0.
+    min_delta : float, default 1e-4
+        Least improvement, >= 0, in units of the loss.
+    cooldown : int, default 0
+        Number of epochs after a reduction that do not count, >= 0.
+    low : float, default 0.0
+        Lowest rate, >= 0.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range.
+
+    Notes
+    -----
+    `MLP.fit` reports the loss after every epoch, that of the validation data where there are any; in a loop
+    of your own call ``observe(value)``.
 
     The rate depends on what has been observed, and not on the step: an object serves one training at a time,
     and is where it was when it serves the same optimizer and model again. Its settings cannot be assigned.
-    0 <= low <= lr, 0 <= factor < 1, patience >= 0, min_delta >= 0, cooldown >= 0.
 
-    Raises TypeError or ValueError for settings that do not fit.
+    References
+    ----------
+    In the form of torch.optim.lr_scheduler.ReduceLROnPlateau (mode "min", absolute threshold).
 
-    Source: in the form of torch.optim.lr_scheduler.ReduceLROnPlateau (mode "min", absolute threshold).
-
+    Examples
+    --------
     >>> schedule = ReduceOnPlateau(1.0, patience=1)
     >>> for loss in (0.5, 0.6, 0.5):
     ...     schedule.observe(loss)
@@ -481,7 +752,13 @@ class ReduceOnPlateau(Schedule):
         return np.full(len(steps), self._now)
 
     def observe(self, value: float) -> None:
-        """The loss of an epoch; NaN is no improvement."""
+        """Take the loss of an epoch into account.
+
+        Parameters
+        ----------
+        value : float
+            Loss of the epoch; NaN is no improvement.
+        """
         if value < self._best - self.min_delta:
             self._best, self._waited = float(value), 0
         else:
@@ -497,9 +774,19 @@ class ReduceOnPlateau(Schedule):
         return {"lr": self._now, "best": self._best, "waited": self._waited, "cooling": self._cooling}
 
     def set_state(self, state: dict[str, float]) -> None:
-        """Puts back what `get_state` gave.
+        """Replace the state by what `get_state` returned.
 
-        Raises TypeError or ValueError for what it cannot have given, with nothing changed.
+        Parameters
+        ----------
+        state : dict {str: float}
+            State, as `get_state` returns it.
+
+        Raises
+        ------
+        TypeError
+            For values of another type than `get_state` returns; nothing is changed.
+        ValueError
+            For names and values that `get_state` cannot have returned; nothing is changed.
         """
         if not isinstance(state, Mapping) or set(state) != set(self.get_state()):
             raise ValueError(f"state: expected {', '.join(self.get_state())}, got {state!r}")

@@ -22,16 +22,40 @@ __all__ = [
 
 @first_chance
 def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = e^x, for every element of an array of any shape.
+    """Exponential function.
+
+    For every element::
+
+        y = e^x
 
     The compiled backend is within 2 ULP of the correctly rounded result. exp(-inf) = 0, exp(inf) = inf,
-    NaN stays NaN; results too small or too large become 0 or inf. `out` may be x.
+    NaN stays NaN; results too small or too large become 0 or inf.
 
-    Raises TypeError for a dtype other than float32 or float64; ValueError for an `out` of another shape,
-    read-only, or overlapping x in part.
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
 
-    Source: Muller, "Elementary Functions: Algorithms and Implementation", 3rd edition, 2016.
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
 
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    References
+    ----------
+    Muller, "Elementary Functions: Algorithms and Implementation", 3rd edition, 2016.
+
+    Examples
+    --------
     >>> exp(np.array([0.0, -np.inf]))
     array([1., 0.])
     """
@@ -40,15 +64,40 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def log(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = ln x, the natural logarithm, for every element of an array of any shape.
+    """Natural logarithm.
+
+    For every element::
+
+        y = ln x
 
     The compiled backend is within 2 ULP of the correctly rounded result. log(0) = -inf, log(inf) = inf;
-    the logarithm of a negative number is NaN, and NaN stays NaN. `out` may be x.
+    the logarithm of a negative number is NaN, and NaN stays NaN.
 
-    Raises TypeError and ValueError as `exp` does.
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
 
-    Source: Muller, "Elementary Functions: Algorithms and Implementation", 3rd edition, 2016.
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
 
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    References
+    ----------
+    Muller, "Elementary Functions: Algorithms and Implementation", 3rd edition, 2016.
+
+    Examples
+    --------
     >>> log(np.array([1.0, 0.0]))
     array([  0., -inf])
     """
@@ -57,14 +106,43 @@ def log(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = max(x, 0), for every element of an array of any shape.
+    """Rectified linear unit.
 
-    relu(NaN) = NaN, relu(-inf) = 0, relu(-0.0) = -0.0. `out` may be x. See `fastmlp.activations.ReLU`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = max(x, 0)
 
-    Source: Nair, Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010.
+    relu(NaN) = NaN, relu(-inf) = 0, relu(-0.0) = -0.0.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.ReLU : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Nair, Hinton, "Rectified Linear Units Improve Restricted Boltzmann Machines", ICML 2010.
+
+    Examples
+    --------
     >>> relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
@@ -73,16 +151,42 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy where y > 0, else 0; y is the output of `relu` (its input does as well).
+    """Backward pass of `relu`: the gradient with respect to its input.
 
-    dx is 0 where y is NaN, and where y is 0 whatever dy is. dy and y have one shape, any. `out` may be dy
-    or y.
+    For every element::
 
-    Raises TypeError for dtypes other than float32 or float64, or two different ones; ValueError for two
-    shapes, and for an `out` of another shape, read-only, or overlapping an input in part.
+        dx = dy where y > 0, else 0
 
-    Source: the derivative of `relu`, with 0 at 0.
+    dx is 0 where y is NaN, and where y is 0 whatever dy is.
 
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `relu`; its input will do as well.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
+
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `relu`, with 0 at 0.
+
+    Examples
+    --------
     >>> relu_backward(np.array([5.0, 5.0]), np.array([0.0, 2.0]))
     array([0., 5.])
     """
@@ -91,14 +195,45 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
 
 @first_chance
 def leaky_relu(x: ArrayLike, alpha: float = 0.01, *, out: Array | None = None) -> Array:
-    """y = x where x > 0, else alpha x, for every element of an array of any shape.
+    """Rectified linear unit with a small slope below 0.
 
-    alpha is finite and not negative. NaN stays NaN. `out` may be x. See `fastmlp.activations.LeakyReLU`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does, and for alpha out of range.
+        y = x where x > 0, else alpha x
 
-    Source: Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", ICML 2013.
+    NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    alpha : float, default 0.01
+        Slope below 0, finite and >= 0.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for ``alpha`` out of range.
+
+    See Also
+    --------
+    fastmlp.activations.LeakyReLU : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Maas, Hannun, Ng, "Rectifier Nonlinearities Improve Neural Network Acoustic Models", ICML 2013.
+
+    Examples
+    --------
     >>> leaky_relu(np.array([-1.0, 2.0]), alpha=0.5)
     array([-0.5,  2. ])
     """
@@ -109,14 +244,43 @@ def leaky_relu(x: ArrayLike, alpha: float = 0.01, *, out: Array | None = None) -
 def leaky_relu_backward(
     dy: ArrayLike, y: ArrayLike, alpha: float = 0.01, *, out: Array | None = None
 ) -> Array:
-    """dx = dy where y > 0, else alpha dy; y is the output of `leaky_relu` (its input does as well).
+    """Backward pass of `leaky_relu`: the gradient with respect to its input.
 
-    dy and y have one shape, any. `out` may be dy or y.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does, and for alpha out of range.
+        dx = dy where y > 0, else alpha dy
 
-    Source: the derivative of `leaky_relu`, with alpha at 0.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `leaky_relu`; its input will do as well.
+    alpha : float, default 0.01
+        Slope below 0, finite and >= 0.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part;
+        for ``alpha`` out of range.
+
+    References
+    ----------
+    The derivative of `leaky_relu`, with alpha at 0.
+
+    Examples
+    --------
     >>> leaky_relu_backward(np.array([5.0, 5.0]), np.array([-1.0, 2.0]), alpha=0.5)
     array([2.5, 5. ])
     """
@@ -125,16 +289,43 @@ def leaky_relu_backward(
 
 @first_chance
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = 1 / (1 + exp(-x)), for every element of an array of any shape.
+    """Logistic function, from 0 to 1.
 
-    Never overflows: sigmoid(-inf) = 0, sigmoid(inf) = 1; NaN stays NaN. `out` may be x.
-    See `fastmlp.activations.Sigmoid`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = 1 / (1 + exp(-x))
 
-    Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating
-    errors", Nature 323, 1986.
+    Never overflows: sigmoid(-inf) = 0, sigmoid(inf) = 1; NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.Sigmoid : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323, 1986.
+
+    Examples
+    --------
     >>> sigmoid(np.array([-1e4, 0.0, 1e4]))
     array([0. , 0.5, 1. ])
     """
@@ -143,14 +334,40 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def sigmoid_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy y (1 - y); y is the output of `sigmoid`.
+    """Backward pass of `sigmoid`: the gradient with respect to its input.
 
-    dy and y have one shape, any. `out` may be dy or y.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = dy y (1 - y)
 
-    Source: the derivative of `sigmoid`.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `sigmoid`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `sigmoid`.
+
+    Examples
+    --------
     >>> sigmoid_backward(np.array([2.0]), np.array([0.5]))
     array([0.5])
     """
@@ -159,15 +376,44 @@ def sigmoid_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
 
 @first_chance
 def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = (exp(x) - exp(-x)) / (exp(x) + exp(-x)), for every element of an array of any shape.
+    """Hyperbolic tangent, from -1 to 1.
 
-    The compiled backend is within 2 ULP of the correctly rounded result. tanh(+-inf) = +-1; NaN stays NaN.
-    `out` may be x. See `fastmlp.activations.Tanh`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))
 
-    Source: LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
+    The compiled backend is within 2 ULP of the correctly rounded result. tanh(-inf) = -1, tanh(inf) = 1; NaN
+    stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.Tanh : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    LeCun, Bottou, Orr, Mueller, "Efficient BackProp", 1998.
+
+    Examples
+    --------
     >>> tanh(np.array([0.0, np.inf]))
     array([0., 1.])
     """
@@ -176,14 +422,40 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy (1 - y^2); y is the output of `tanh`.
+    """Backward pass of `tanh`: the gradient with respect to its input.
 
-    dy and y have one shape, any. `out` may be dy or y.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = dy (1 - y^2)
 
-    Source: the derivative of `tanh`.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `tanh`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `tanh`.
+
+    Examples
+    --------
     >>> tanh_backward(np.array([2.0]), np.array([0.5]))
     array([1.5])
     """
@@ -192,16 +464,46 @@ def tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
 
 @first_chance
 def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
-    """y = x where x > 0, else alpha (exp(x) - 1), for every element of an array of any shape.
+    """Exponential linear unit.
 
-    alpha is finite and not negative. The compiled backend is within 2 ULP. elu(-inf) = -alpha; NaN stays
-    NaN. `out` may be x. See `fastmlp.activations.ELU`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does, and for alpha out of range.
+        y = x where x > 0, else alpha (exp(x) - 1)
 
-    Source: Clevert, Unterthiner, Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear
-    Units (ELUs)", ICLR 2016.
+    The compiled backend is within 2 ULP. elu(-inf) = -alpha; NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    alpha : float, default 1.0
+        Negative of the lowest output, finite and >= 0.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for ``alpha`` out of range.
+
+    See Also
+    --------
+    fastmlp.activations.ELU : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Clevert, Unterthiner, Hochreiter, "Fast and Accurate Deep Network Learning by Exponential Linear Units
+    (ELUs)", ICLR 2016.
+
+    Examples
+    --------
     >>> elu(np.array([-np.inf, 2.0]), alpha=0.5)
     array([-0.5,  2. ])
     """
@@ -210,14 +512,43 @@ def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 @first_chance
 def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
-    """dx = dy where y > 0, else dy (y + alpha); y is the output of `elu`.
+    """Backward pass of `elu`: the gradient with respect to its input.
 
-    dy and y have one shape, any. `out` may be dy or y.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does, and for alpha out of range.
+        dx = dy where y > 0, else dy (y + alpha)
 
-    Source: the derivative of `elu`, alpha exp(x), with alpha at 0.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `elu`.
+    alpha : float, default 1.0
+        Negative of the lowest output of `elu`, finite and >= 0.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part;
+        for ``alpha`` out of range.
+
+    References
+    ----------
+    The derivative of `elu`, alpha exp(x), with alpha at 0.
+
+    Examples
+    --------
     >>> elu_backward(np.array([2.0, 2.0]), np.array([-0.5, 2.0]))
     array([1., 2.])
     """
@@ -226,16 +557,44 @@ def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, *, out: Array 
 
 @first_chance
 def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = s x where x > 0, else s a (exp(x) - 1), for every element of an array of any shape;
-    s = 1.0507009873554805, a = 1.6732632423543772.
+    """Scaled exponential linear unit.
 
-    The compiled backend is within 2 ULP. selu(-inf) = -s a; NaN stays NaN. `out` may be x. See
-    `fastmlp.activations.SELU`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = s x where x > 0, else s a (exp(x) - 1)
+        s = 1.0507009873554805, a = 1.6732632423543772
 
-    Source: Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017.
+    The compiled backend is within 2 ULP. selu(-inf) = -s a; NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.SELU : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Klambauer, Unterthiner, Mayr, Hochreiter, "Self-Normalizing Neural Networks", NIPS 2017.
+
+    Examples
+    --------
     >>> selu(np.array([-np.inf, 1.0])).round(4)
     array([-1.7581,  1.0507])
     """
@@ -244,14 +603,41 @@ def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def selu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = s dy where y > 0, else dy (y + s a); y is the output of `selu`, which says what s and a are.
+    """Backward pass of `selu`: the gradient with respect to its input.
 
-    dy and y have one shape, any. `out` may be dy or y.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = s dy where y > 0, else dy (y + s a)
+        s = 1.0507009873554805, a = 1.6732632423543772
 
-    Source: the derivative of `selu`, with s a at 0.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `selu`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `selu`, with s a at 0.
+
+    Examples
+    --------
     >>> selu_backward(np.array([1.0, 1.0]), np.array([0.0, 1.0])).round(4)
     array([1.7581, 1.0507])
     """
@@ -260,17 +646,45 @@ def selu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
 
 @first_chance
 def softplus(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = ln(1 + exp(x)), for every element of an array of any shape.
+    """Smooth ReLU, always positive.
 
-    Computed as max(x, 0) + log1p(exp(-|x|)), which never overflows. The compiled backend is within 3 ULP.
-    softplus(-inf) = 0, softplus(inf) = inf; NaN stays NaN. `out` may be x. See
-    `fastmlp.activations.Softplus`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = ln(1 + exp(x))
 
-    Source: Dugas, Bengio, Belisle, Nadeau, Garcia, "Incorporating Second-Order Functional Knowledge for
-    Better Option Pricing", NIPS 2000.
+    Computed as ``max(x, 0) + log1p(exp(-|x|))``, which never overflows. The compiled backend is within 3 ULP.
+    softplus(-inf) = 0, softplus(inf) = inf; NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.Softplus : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Dugas, Bengio, Belisle, Nadeau, Garcia, "Incorporating Second-Order Functional Knowledge for Better Option
+    Pricing", NIPS 2000.
+
+    Examples
+    --------
     >>> softplus(np.array([-np.inf, 0.0, 100.0])).round(4)
     array([  0.    ,   0.6931, 100.    ])
     """
@@ -279,14 +693,40 @@ def softplus(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def softplus_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy (1 - exp(-y)) = dy sigmoid(x); y is the output of `softplus`.
+    """Backward pass of `softplus`: the gradient with respect to its input.
 
-    dy and y have one shape, any. `out` may be dy or y.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = dy (1 - exp(-y)) = dy sigmoid(x)
 
-    Source: the derivative of `softplus`.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `softplus`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `softplus`.
+
+    Examples
+    --------
     >>> softplus_backward(np.array([2.0]), np.log([2.0]))
     array([1.])
     """
@@ -295,15 +735,44 @@ def softplus_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) 
 
 @first_chance
 def gelu(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = x P(x), P(x) = (1 + erf(x / sqrt 2)) / 2, for every element of an array of any shape.
+    """Gaussian error linear unit, in its exact form.
 
-    The compiled backend is within 5 ULP, far below 0 too. gelu(-inf) = 0; NaN stays NaN. `out` may be x. See
-    `fastmlp.activations.GELU`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = x P(x)
+        P(x) = (1 + erf(x / sqrt 2)) / 2
 
-    Source: Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+    The compiled backend is within 5 ULP, far below 0 too. gelu(-inf) = 0; NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.GELU : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+
+    Examples
+    --------
     >>> gelu(np.array([-np.inf, 0.0, 1.0])).round(4)
     array([0.    , 0.    , 0.8413])
     """
@@ -312,15 +781,43 @@ def gelu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def gelu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy (P(x) + x exp(-x^2 / 2) / sqrt(2 pi)), P as in `gelu`; x is the input of `gelu`.
+    """Backward pass of `gelu`: the gradient with respect to its input.
 
-    The output does not do: gelu is not monotone, two x have one y. dy and x have one shape, any. `out` may be
-    dy or x.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = dy (P(x) + x exp(-x^2 / 2) / sqrt(2 pi))
+        P(x) = (1 + erf(x / sqrt 2)) / 2
 
-    Source: the derivative of `gelu`.
+    The output y does not determine the derivative: gelu is not monotone, two x have one y.
 
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    x : array_like, shape and dtype of ``dy``
+        Input of `gelu`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``x`` itself. New if not
+        given.
+
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `gelu`.
+
+    Examples
+    --------
     >>> gelu_backward(np.array([2.0, 2.0]), np.array([0.0, np.inf]))
     array([1., 2.])
     """
@@ -329,17 +826,45 @@ def gelu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> A
 
 @first_chance
 def gelu_tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = x (1 + tanh u) / 2 with u = sqrt(2 / pi) (x + 0.044715 x^3), for every element of an array of any
-    shape.
+    """Gaussian error linear unit, approximated by tanh.
 
-    Off the exact `gelu` by at most 0.0005. Of the formula, the compiled backend is within 3 + 6 |u| ULP for
-    negative x: the rounding of u. gelu_tanh(-inf) = 0; NaN stays NaN. `out` may be x. See
-    `fastmlp.activations.GELUTanh`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = x (1 + tanh u) / 2
+        u = sqrt(2 / pi) (x + 0.044715 x^3)
 
-    Source: Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+    Off the exact `gelu` by at most 0.0005. Of the formula, the compiled backend is within ``3 + 6 |u|`` ULP
+    for negative x: the rounding of u. gelu_tanh(-inf) = 0; NaN stays NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.GELUTanh : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Hendrycks, Gimpel, "Gaussian Error Linear Units (GELUs)", arXiv:1606.08415, 2016.
+
+    Examples
+    --------
     >>> gelu_tanh(np.array([-np.inf, 0.0, 1.0])).round(4)
     array([0.    , 0.    , 0.8412])
     """
@@ -348,15 +873,43 @@ def gelu_tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def gelu_tanh_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy ((1 + tanh u) / 2 + x (1 - tanh^2 u) / 2 sqrt(2 / pi) (1 + 0.134145 x^2)), u as in `gelu_tanh`;
-    x is the input of `gelu_tanh`.
+    """Backward pass of `gelu_tanh`: the gradient with respect to its input.
 
-    dy and x have one shape, any. `out` may be dy or x.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = dy ((1 + tanh u) / 2 + x (1 - tanh^2 u) / 2 sqrt(2 / pi) (1 + 0.134145 x^2))
+        u = sqrt(2 / pi) (x + 0.044715 x^3)
 
-    Source: the derivative of `gelu_tanh`.
+    The output y does not determine the derivative: gelu_tanh is not monotone, two x have one y.
 
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    x : array_like, shape and dtype of ``dy``
+        Input of `gelu_tanh`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``x`` itself. New if not
+        given.
+
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `gelu_tanh`.
+
+    Examples
+    --------
     >>> gelu_tanh_backward(np.array([2.0, 2.0]), np.array([0.0, np.inf]))
     array([1., 2.])
     """
@@ -365,16 +918,44 @@ def gelu_tanh_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None)
 
 @first_chance
 def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y = x / (1 + exp(-x)), for every element of an array of any shape.
+    """Sigmoid linear unit, also known as swish.
 
-    The compiled backend is within 3 ULP. silu(-inf) = 0; NaN stays NaN. `out` may be x. See
-    `fastmlp.activations.SiLU`.
+    For every element::
 
-    Raises TypeError and ValueError as `exp` does.
+        y = x / (1 + exp(-x))
 
-    Source: Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units for Neural Network Function Approximation in
+    The compiled backend is within 3 ULP. silu(-inf) = 0; NaN stays NaN.
+
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape
+        Input.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+
+    See Also
+    --------
+    fastmlp.activations.SiLU : The same function in a layer, and when to use it.
+
+    References
+    ----------
+    Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units for Neural Network Function Approximation in
     Reinforcement Learning", Neural Networks 107, 2018.
 
+    Examples
+    --------
     >>> silu(np.array([-np.inf, 0.0, 1.0])).round(4)
     array([0.    , 0.    , 0.7311])
     """
@@ -383,14 +964,43 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def silu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx = dy s (1 + x (1 - s)), s = 1 / (1 + exp(-x)); x is the input of `silu`.
+    """Backward pass of `silu`: the gradient with respect to its input.
 
-    dy and x have one shape, any. `out` may be dy or x.
+    For every element::
 
-    Raises TypeError and ValueError as `relu_backward` does.
+        dx = dy s (1 + x (1 - s))
+        s = 1 / (1 + exp(-x))
 
-    Source: the derivative of `silu`.
+    The output y does not determine the derivative: silu is not monotone, two x have one y.
 
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape
+        Gradient of the loss with respect to the output.
+    x : array_like, shape and dtype of ``dy``
+        Input of `silu`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``x`` itself. New if not
+        given.
+
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part.
+
+    References
+    ----------
+    The derivative of `silu`.
+
+    Examples
+    --------
     >>> silu_backward(np.array([2.0, 2.0]), np.array([0.0, np.inf]))
     array([1., 2.])
     """
@@ -401,16 +1011,41 @@ def silu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> A
 
 @first_chance
 def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y_j = exp(x_j - max x) / sum_k exp(x_k - max x), along the last axis.
+    """Turn each row of logits into a distribution.
 
-    Turns each row of logits into a distribution. The maximum cancels; without it exp would overflow. Shape:
-    any with at least one axis. A row that holds +inf or NaN, or only -inf, is NaN, as the formula says; a
-    single -inf is probability 0. `out` may be x.
+    Along the last axis::
 
-    Raises TypeError and ValueError as `exp` does, and ValueError for an x without an axis.
+        y_j = exp(x_j - max x) / sum_k exp(x_k - max x)
 
-    Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+    The maximum cancels; without it exp would overflow. A row that holds +inf or NaN, or only -inf, is NaN, as
+    the formula says; a single -inf is probability 0.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape with at least one axis
+        Logits.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for an ``x`` without an
+        axis.
+
+    References
+    ----------
+    Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+
+    Examples
+    --------
     >>> softmax(np.array([[0.0, 0.0], [1e4, -1e4]]))
     array([[0.5, 0.5],
            [1. , 0. ]])
@@ -420,14 +1055,41 @@ def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def softmax_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx_j = y_j (dy_j - sum_k dy_k y_k), along the last axis; y is the output of `softmax`.
+    """Backward pass of `softmax`: the gradient with respect to its input.
 
-    dy and y have one shape with at least one axis. `out` may be dy or y.
+    Along the last axis::
 
-    Raises TypeError and ValueError as `relu_backward` does, and ValueError for arrays without an axis.
+        dx_j = y_j (dy_j - sum_k dy_k y_k)
 
-    Source: the Jacobian of `softmax`, diag(y) - y y^T.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape with at least one axis
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `softmax`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part; for
+        arrays without an axis.
+
+    References
+    ----------
+    The Jacobian of `softmax`, diag(y) - y y^T.
+
+    Examples
+    --------
     >>> softmax_backward(np.array([[1.0, 0.0]]), np.array([[0.5, 0.5]]))
     array([[ 0.25, -0.25]])
     """
@@ -436,16 +1098,42 @@ def softmax_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
 
 @first_chance
 def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
-    """y_j = x_j - max x - ln sum_k exp(x_k - max x), along the last axis.
+    """Logarithm of `softmax`.
 
-    The logarithm of `softmax`, exact where the probability itself would be rounded to 0. Shape: any with at
-    least one axis. A row that holds +inf or NaN, or only -inf, is NaN. `out` may be x.
+    Along the last axis::
 
-    Raises TypeError and ValueError as `softmax` does.
+        y_j = x_j - max x - ln sum_k exp(x_k - max x)
 
-    Source: Blanchard, D. Higham, N. Higham, "Accurately computing the log-sum-exp and softmax functions",
-    IMA Journal of Numerical Analysis 41, 2021.
+    Exact where the probability itself would be rounded to 0. A row that holds +inf or NaN, or only -inf, is
+    NaN.
 
+    Parameters
+    ----------
+    x : array_like of float32 or float64, any shape with at least one axis
+        Logits.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+    Returns
+    -------
+    ndarray
+        Result, of the shape and dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64.
+    ValueError
+        For an ``out`` of another shape, read-only, or overlapping ``x`` in part; for an ``x`` without an
+        axis.
+
+    References
+    ----------
+    Blanchard, D. Higham, N. Higham, "Accurately computing the log-sum-exp and softmax functions", IMA Journal
+    of Numerical Analysis 41, 2021.
+
+    Examples
+    --------
     >>> log_softmax(np.array([[1e4, -1e4]]))
     array([[     0., -20000.]])
     """
@@ -454,14 +1142,41 @@ def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
 
 @first_chance
 def log_softmax_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
-    """dx_j = dy_j - exp(y_j) sum_k dy_k, along the last axis; y is the output of `log_softmax`.
+    """Backward pass of `log_softmax`: the gradient with respect to its input.
 
-    dy and y have one shape with at least one axis. `out` may be dy or y.
+    Along the last axis::
 
-    Raises TypeError and ValueError as `softmax_backward` does.
+        dx_j = dy_j - exp(y_j) sum_k dy_k
 
-    Source: the Jacobian of `log_softmax`, 1 - softmax.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, any shape with at least one axis
+        Gradient of the loss with respect to the output.
+    y : array_like, shape and dtype of ``dy``
+        Output of `log_softmax`.
+    out : ndarray, optional
+        Array for the result, of the shape and dtype of ``dy``; may be ``dy`` or ``y`` itself. New if not
+        given.
 
+    Returns
+    -------
+    ndarray
+        Gradient dx, of the shape and dtype of ``dy``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For dtypes other than float32 or float64, or two different ones.
+    ValueError
+        For two shapes, and for an ``out`` of another shape, read-only, or overlapping an input in part; for
+        arrays without an axis.
+
+    References
+    ----------
+    The Jacobian of `log_softmax`, 1 - softmax.
+
+    Examples
+    --------
     >>> log_softmax_backward(np.array([[1.0, 0.0]]), np.log([[0.5, 0.5]]))
     array([[ 0.5, -0.5]])
     """

@@ -23,20 +23,48 @@ def dense_forward(
     *,
     out: Array | None = None,
 ) -> Array:
-    """y = act(x w + b), a fully-connected layer.
+    """Fully-connected layer: act(x w + b).
 
-    Shapes: x (n, inputs), w (inputs, outputs), b (outputs,) or (1, outputs) -> y (n, outputs). Without b,
-    y = act(x w). n = 0 gives an empty result.
-    `activation` is a name ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus",
-    "gelu", "gelu_tanh", "silu") or an object of `fastmlp.activations`. `out` must not share memory with x, w
-    or b.
+    Formula::
 
-    Raises TypeError for a dtype other than float32 or float64, or more than one; ValueError for shapes that
-    do not fit, an unknown activation, and an `out` of another shape, read-only or overlapping an input.
+        y = act(x w + b), or act(x w) without b
 
-    Source: Rosenblatt, "The perceptron", Psychological Review 65, 1958; Goodfellow, Bengio, Courville, "Deep
-    Learning", 2016, chapter 6.
+    Parameters
+    ----------
+    x : array_like of float32 or float64, shape (n, inputs)
+        Input; n = 0 gives an empty result.
+    w : array_like, shape (inputs, outputs)
+        Weights, of the dtype of ``x``.
+    b : array_like, shape (outputs,) or (1, outputs), optional
+        Biases, of the dtype of ``x``.
+    activation : str, Activation or class, default "identity"
+        A name ("identity", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", "gelu",
+        "gelu_tanh", "silu"), or an object or a class of `fastmlp.activations`.
+    out : ndarray, shape (n, outputs), optional
+        Array for the result, of the dtype of ``x``; must not share memory with ``x``, ``w`` or ``b``. New if
+        not given.
 
+    Returns
+    -------
+    ndarray, shape (n, outputs)
+        Output y, of the dtype of ``x``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64, or more than one.
+    ValueError
+        For shapes that do not fit, an unknown activation, and an ``out`` of another shape, read-only or
+        overlapping an input.
+
+    References
+    ----------
+    Rosenblatt, "The perceptron", Psychological Review 65, 1958.
+
+    Goodfellow, Bengio, Courville, "Deep Learning", 2016, chapter 6.
+
+    Examples
+    --------
     >>> x = np.array([[1.0, 2.0]])
     >>> w = np.array([[1.0, -1.0], [1.0, -1.0]])
     >>> dense_forward(x, w, np.array([0.5, 0.5]), "relu")
@@ -69,26 +97,64 @@ def dense_backward(
     out: tuple[Array | None, Array, Array] | None = None,
     need_dx: bool = True,
 ) -> tuple[Array | None, Array, Array]:
-    """dz = act'(z) dy;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
+    """Backward pass of `dense_forward`: gradients with respect to x, w and b.
 
-    The backward pass of `dense_forward`: from the gradient dy of the loss with respect to its output y to
-    those with respect to x, w and b. act'(z) is computed from y; "identity" needs none. For "gelu",
-    "gelu_tanh" and "silu" that cannot be: for them, keep z = dense_forward(x, w, b) and y = gelu(z), and go
-    back in two steps, dense_backward(gelu_backward(dy, z), x, w) with the identity.
+    Formula, with z = x w + b::
 
-    Shapes: dy and y (n, outputs), x (n, inputs), w (inputs, outputs) -> dx (n, inputs), dw (inputs, outputs),
-    db (outputs,). `out` is the tuple (dx, dw, db), apart from the inputs and from each other. The gradients
-    are sums over the batch, not means: the mean is in the dy that a loss returns.
+        dz = act'(z) dy
+        dx = dz w^T
+        dw = x^T dz
+        db = sum of dz over the rows
 
-    A first layer needs no dx, which is half the work: with `need_dx=False`, or None in its place in `out`, it
-    is not computed, and None is returned in its place.
+    The gradients are sums over the batch, not means: the mean is in the dy that a loss returns.
 
-    Raises TypeError and ValueError as `dense_forward` does, and ValueError for an activation whose derivative
-    needs z, and where y is needed and missing.
+    Parameters
+    ----------
+    dy : array_like of float32 or float64, shape (n, outputs)
+        Gradient of the loss with respect to the output.
+    x : array_like, shape (n, inputs)
+        Input of the layer, of the dtype of ``dy``.
+    w : array_like, shape (inputs, outputs)
+        Weights of the layer, of the dtype of ``dy``.
+    y : array_like, shape (n, outputs), optional
+        Output of the layer, of the dtype of ``dy``, from which act'(z) is computed; "identity" needs none.
+    activation : str, Activation or class, default "identity"
+        As for `dense_forward`, but for those whose derivative needs z.
+    out : tuple (dx, dw, db) of ndarray, optional
+        Arrays for the gradients, apart from the inputs and from each other; None in the place of dx leaves it
+        out. New if not given.
+    need_dx : bool, default True
+        Whether dx is computed. A first layer needs none, which is half the work.
 
-    Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating
-    errors", Nature 323, 1986.
+    Returns
+    -------
+    dx : ndarray, shape (n, inputs), or None
+        Gradient with respect to ``x``; None where it is not computed.
+    dw : ndarray, shape (inputs, outputs)
+        Gradient with respect to ``w``.
+    db : ndarray, shape (outputs,)
+        Gradient with respect to ``b``.
 
+    Raises
+    ------
+    TypeError
+        For a dtype other than float32 or float64, or more than one.
+    ValueError
+        For shapes that do not fit, an unknown activation, an activation whose derivative needs z, a missing
+        ``y`` where it is needed, and arrays in ``out`` of another shape, read-only or overlapping.
+
+    Notes
+    -----
+    The derivatives of "gelu", "gelu_tanh" and "silu" cannot be computed from y. For them, keep
+    ``z = dense_forward(x, w, b)`` and ``y = gelu(z)``, and take the backward pass in two steps:
+    ``dense_backward(gelu_backward(dy, z), x, w)``, with the identity.
+
+    References
+    ----------
+    Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323, 1986.
+
+    Examples
+    --------
     >>> x, w = np.array([[1.0, 2.0]]), np.array([[1.0, -1.0], [1.0, -1.0]])
     >>> y = dense_forward(x, w, np.zeros(2), "relu")
     >>> dx, dw, db = dense_backward(np.ones((1, 2)), x, w, y, "relu")

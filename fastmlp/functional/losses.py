@@ -30,23 +30,61 @@ def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
     weights: ArrayLike | None = None, out: Array | None = None,
 ) -> tuple[float, Array]:
-    """loss = -sum_i w_i sum_j t_ij ln softmax(z_i)_j / sum_i w_i, in nats;  dz = w (softmax(z) - t) / sum w.
+    """Mean cross-entropy of softmax, and its gradient.
 
-    The mean over the n rows of a batch, and its gradient. Shapes: logits z (n, C); targets either class
-    indices (n,) or (n, 1) of an integer dtype, from 0 to C - 1, or rows of probabilities (n, C) of the dtype
-    of the logits, or of integers or booleans (one-hot) -> (loss, dlogits (n, C)). Stable for logits of any
-    size; a class of probability 0 costs 0 even where its logit is -inf. `label_smoothing` s, from 0 to 1,
-    replaces t by (1 - s) t + s / C. Rows whose class index is `ignore_index` count for nothing. `weights`
-    (n,) of any real dtype, 1 by default. `out` receives dlogits and may be the logits.
+    Over the n rows of a batch::
 
-    Raises TypeError for a wrong dtype; ValueError for an empty batch, shapes that do not fit, labels out of
-    range, targets that are NaN or negative, or rows of them that do not sum to 1 (within 1e-3 in float32,
-    1e-6 in float64), weights that are negative, not finite or all 0 (with those of the ignored rows), and for
-    an `out` of another shape, read-only or overlapping an input.
+        loss = -sum_i w_i sum_j t_ij ln softmax(z_i)_j / sum_i w_i
+        dz = w (softmax(z) - t) / sum w
 
-    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4; Szegedy et al.,
-    "Rethinking the Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
+    Stable for logits of any size; a class of probability 0 costs 0 even where its logit is -inf.
 
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, shape (n, C)
+        Logits z of C classes.
+    targets : array_like, shape (n,), (n, 1) or (n, C)
+        Class indices (n,) or (n, 1) of an integer dtype, from 0 to C - 1; or rows of probabilities (n, C), of
+        the dtype of the logits, or of integers or booleans (one-hot).
+    label_smoothing : float, default 0.0
+        Share s from 0 to 1: t is replaced by (1 - s) t + s / C.
+    ignore_index : int, optional
+        Rows of this class index count for nothing.
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each row, >= 0; 1 for all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch, in nats.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, shapes that do not fit, labels out of range, targets that are NaN or negative,
+        rows of them that do not sum to 1 (within 1e-3 in float32, 1e-6 in float64), weights that are
+        negative, not finite or all 0 (with those of the ignored rows), and for an ``out`` of another shape,
+        read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.CrossEntropy : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.4.
+
+    Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016 (label smoothing).
+
+    Examples
+    --------
     >>> loss, dlogits = softmax_cross_entropy(np.zeros((1, 2)), np.array([0]))
     >>> round(loss, 4)
     0.6931
@@ -69,18 +107,53 @@ def softmax_cross_entropy(
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = sum_i w_i sum_j t_ij (ln t_ij - ln softmax(z_i)_j) / sum_i w_i, in nats;
-    dz = w (softmax(z) - t) / sum w.
+    """Mean divergence of the rows of softmax(z) from those of t, and its gradient.
 
-    The mean divergence of the rows of softmax(z) from those of t, and its gradient: 0 where they agree.
-    Shapes: logits z (n, C), rows of probabilities t (n, C) of their dtype -> (loss, dlogits (n, C)). Where t
-    is 0 a class costs nothing. `weights` (n,) of any real dtype, 1 by default. `out` receives dlogits and may
-    be the logits.
+    Over the n rows of a batch::
 
-    Raises TypeError and ValueError as `softmax_cross_entropy` does.
+        loss = sum_i w_i sum_j t_ij (ln t_ij - ln softmax(z_i)_j) / sum_i w_i
+        dz = w (softmax(z) - t) / sum w
 
-    Source: Kullback, Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22, 1951.
+    The Kullback-Leibler divergence. Where t is 0 a class costs nothing.
 
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, shape (n, C)
+        Logits z of C classes.
+    targets : array_like, shape and dtype of ``logits``
+        Rows of probabilities t.
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each row, >= 0; 1 for all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch, in nats; 0 where they agree.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, shapes that do not fit, targets that are NaN or negative, rows of them that do not
+        sum to 1 (within 1e-3 in float32, 1e-6 in float64), weights that are negative, not finite or all 0,
+        and for an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.KLDivergence : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Kullback, Leibler, "On Information and Sufficiency", Annals of Mathematical Statistics 22, 1951.
+
+    Examples
+    --------
     >>> loss, dlogits = kl_divergence(np.zeros((1, 2)), np.array([[0.75, 0.25]]))
     >>> round(loss, 4)
     0.1308
@@ -99,19 +172,54 @@ def kl_divergence(
 def multiclass_hinge(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = sum_i w_i l_i / sum_i w_i, l_i = max(0, 1 + max over k != t_i of z_ik - z_it);
-    dz_ik = w_i / sum w at the first such k, -w_i / sum w at t_i, 0 elsewhere, where l_i > 0.
+    """Mean hinge loss of the best wrong class, and its gradient.
 
-    The mean of what is missing to a margin of 1 between the right class and the best of the others, and its
-    gradient. Shapes: scores z (n, C), class indices t (n,) or (n, 1) of an integer dtype ->
-    (loss, dlogits (n, C)). `weights` (n,) of any real dtype, 1 by default. `out` receives dlogits and may be
-    the logits.
+    Over the n rows of a batch::
 
-    Raises TypeError and ValueError as `softmax_cross_entropy` does.
+        loss = sum_i w_i l_i / sum_i w_i
+        l_i = max(0, 1 + max over k != t_i of z_ik - z_it)
+        dz_ik = w_i / sum w at the first such k, -w_i / sum w at t_i, 0 elsewhere, where l_i > 0
 
-    Source: Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines",
-    Journal of Machine Learning Research 2, 2001.
+    The mean of what is missing to a margin of 1 between the right class and the best of the others.
 
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, shape (n, C)
+        Scores z of C classes.
+    targets : array_like of an integer dtype, shape (n,) or (n, 1)
+        Class indices t, from 0 to C - 1.
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each row, >= 0; 1 for all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, shapes that do not fit, labels out of range, weights that are negative, not finite
+        or all 0, and for an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.MultiClassHinge : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Crammer, Singer, "On the Algorithmic Implementation of Multiclass Kernel-based Vector Machines", Journal
+    of Machine Learning Research 2, 2001.
+
+    Examples
+    --------
     >>> multiclass_hinge(np.array([[2.0, 1.5, 0.0]]), np.array([0]))
     (0.5, array([[-1.,  1.,  0.]]))
     """
@@ -128,18 +236,51 @@ def multiclass_hinge(
 def mean_squared_error(
     predictions: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = 1/size sum (p - t)^2;  dp = 2 (p - t) / size.
+    """Mean squared error, and its gradient.
 
-    The mean over all elements (rows times columns), and its gradient. predictions p and targets t have one
-    shape, any but empty: nothing is broadcast, (n,) does not go with (n, 1) -> (loss, dpredictions).
-    `weights` (n,) of any real dtype, one for each index of the first axis, make it the weighted mean of the
-    means of the rows. `out` receives dpredictions and may be the predictions.
+    Over all elements of the batch, ``size`` of them::
 
-    Raises TypeError for a wrong dtype; ValueError for an empty batch, two shapes, NaN in targets, weights
-    that are negative, not finite or all 0, and an `out` of another shape, read-only or overlapping an input.
+        loss = 1/size sum (p - t)^2
+        dp = 2 (p - t) / size
 
-    Source: Legendre, "Nouvelles methodes pour la determination des orbites des cometes", 1805.
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape but empty
+        Predictions p, such as (n,) or (n, outputs).
+    targets : array_like, shape of ``predictions``
+        Values t. Nothing is broadcast: (n,) does not go with (n, 1).
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``predictions``; may be ``predictions`` itself. New
+        if not given.
 
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dpredictions : ndarray, shape and dtype of ``predictions``
+        Its gradient with respect to ``predictions``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, weights that are negative, not finite or all 0, and an
+        ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.MeanSquaredError : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Legendre, "Nouvelles methodes pour la determination des orbites des cometes", 1805.
+
+    Examples
+    --------
     >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     (2.0, array([ 0., -2.]))
     """
@@ -150,12 +291,51 @@ def mean_squared_error(
 def mean_absolute_error(
     predictions: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = 1/size sum |p - t|;  dp = sign(p - t) / size, 0 where p = t.
+    """Mean absolute error, and its gradient.
 
-    Shapes, weights and `out` are those of `mean_squared_error`, and so are the errors.
+    Over all elements of the batch, ``size`` of them::
 
-    Source: Laplace, "Memoire sur la probabilite des causes par les evenements", 1774.
+        loss = 1/size sum |p - t|
+        dp = sign(p - t) / size, 0 where p = t
 
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape but empty
+        Predictions p, such as (n,) or (n, outputs).
+    targets : array_like, shape of ``predictions``
+        Values t. Nothing is broadcast: (n,) does not go with (n, 1).
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``predictions``; may be ``predictions`` itself. New
+        if not given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dpredictions : ndarray, shape and dtype of ``predictions``
+        Its gradient with respect to ``predictions``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, weights that are negative, not finite or all 0, and an
+        ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.MeanAbsoluteError : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Laplace, "Memoire sur la probabilite des causes par les evenements", 1774.
+
+    Examples
+    --------
     >>> mean_absolute_error(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     (1.0, array([ 0. , -0.5]))
     """
@@ -167,14 +347,54 @@ def huber(
     predictions: ArrayLike, targets: ArrayLike, *, delta: float = 1.0, weights: ArrayLike | None = None,
     out: Array | None = None,
 ) -> tuple[float, Array]:
-    """loss = 1/size sum h(p - t), h(e) = e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2);
-    dp = max(-delta, min(delta, p - t)) / size.
+    """Mean Huber loss, and its gradient.
 
-    Shapes, weights and `out` are those of `mean_squared_error`, and so are the errors; ValueError too for a
-    delta that is not finite and above 0. delta is in units of the targets.
+    Over all elements of the batch, ``size`` of them::
 
-    Source: Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+        loss = 1/size sum h(p - t)
+        h(e) = e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2)
+        dp = max(-delta, min(delta, p - t)) / size
 
+    Parameters
+    ----------
+    predictions : array_like of float32 or float64, any shape but empty
+        Predictions p, such as (n,) or (n, outputs).
+    targets : array_like, shape of ``predictions``
+        Values t. Nothing is broadcast: (n,) does not go with (n, 1).
+    delta : float, default 1.0
+        Error at which squared becomes absolute, finite and > 0, in units of the targets.
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``predictions``; may be ``predictions`` itself. New
+        if not given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dpredictions : ndarray, shape and dtype of ``predictions``
+        Its gradient with respect to ``predictions``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, ``delta`` that is not finite and above 0, weights that
+        are negative, not finite or all 0, and an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.Huber : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+
+    Examples
+    --------
     >>> huber(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     (0.75, array([ 0. , -0.5]))
     """
@@ -185,13 +405,53 @@ def huber(
 def poisson(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = 1/size sum exp(z) - t z;  dz = (exp(z) - t) / size.
+    """Mean negative log-likelihood of counts, and its gradient.
 
-    The negative log-likelihood of counts t with means exp(z), less ln t!. Shapes, weights and `out` are those
-    of `mean_squared_error`, and so are the errors; ValueError too for counts that are negative or infinite.
+    Over all elements of the batch, ``size`` of them::
 
-    Source: McCullagh, Nelder, "Generalized Linear Models", 1989, chapter 6.
+        loss = 1/size sum exp(z) - t z
+        dz = (exp(z) - t) / size
 
+    The counts t have the means exp(z); ln t! is left out.
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, any shape but empty
+        Logarithms z of the means.
+    targets : array_like, shape of ``logits``
+        Counts t, finite and >= 0. Nothing is broadcast: (n,) does not go with (n, 1).
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, counts that are negative or infinite, weights that are
+        negative, not finite or all 0, and an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.Poisson : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    McCullagh, Nelder, "Generalized Linear Models", 1989, chapter 6.
+
+    Examples
+    --------
     >>> poisson(np.array([0.0, 0.0]), np.array([1.0, 3.0]))
     (1.0, array([ 0., -1.]))
     """
@@ -203,16 +463,58 @@ def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, *, pos_weight: float | Sequence[float] | None = None,
     weights: ArrayLike | None = None, out: Array | None = None,
 ) -> tuple[float, Array]:
-    """loss = -1/size sum p t ln s(z) + (1 - t) ln(1 - s(z)), s the logistic function, in nats;
-    dz = ((1 - t) s(z) - p t (1 - s(z))) / size.
+    """Mean cross-entropy of labels that are 0 or 1, and its gradient.
 
-    One label or many for a row. Stable for logits of any size. Targets are 0 or 1, or probabilities between
-    them; `pos_weight` p, 1 by default, is one number or, for logits (n, m), one for each of m columns.
-    Shapes, weights and `out` are those of `mean_squared_error`, and so are the errors; ValueError too for
-    other targets and for a pos_weight that is negative, not finite, or of another length.
+    Over all elements of the batch, ``size`` of them::
 
-    Source: Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.2.
+        loss = -1/size sum p t ln s(z) + (1 - t) ln(1 - s(z))
+        dz = ((1 - t) s(z) - p t (1 - s(z))) / size
+        s(z) = 1 / (1 + exp(-z))
 
+    One label or many for a row. Stable for logits of any size.
+
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, any shape but empty
+        Logits z of label 1.
+    targets : array_like, shape of ``logits``
+        Labels t, 0 or 1, or probabilities between them. Nothing is broadcast: (n,) does not go with (n, 1).
+    pos_weight : float or sequence of float, shape (m,), optional
+        Weight p of a positive label, finite and >= 0; one for each of m columns of logits (n, m). 1 if not
+        given.
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch, in nats.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, targets that are not from 0 to 1, a ``pos_weight``
+        that is negative, not finite, or of another length, weights that are negative, not finite or all 0,
+        and an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.BinaryCrossEntropy : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 4.3.2.
+
+    Examples
+    --------
     >>> loss, dlogits = binary_cross_entropy(np.array([0.0, 0.0]), np.array([1.0, 0.0]))
     >>> round(loss, 4), dlogits
     (0.6931, array([-0.25,  0.25]))
@@ -224,13 +526,51 @@ def binary_cross_entropy(
 def hinge(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = 1/size sum max(0, 1 - t z);  dz = -t / size where t z < 1, else 0.
+    """Mean hinge loss, and its gradient.
 
-    Targets are -1 or +1; ValueError for others. Shapes, weights and `out` are those of `mean_squared_error`,
-    and so are the errors.
+    Over all elements of the batch, ``size`` of them::
 
-    Source: Cortes, Vapnik, "Support-Vector Networks", Machine Learning 20, 1995.
+        loss = 1/size sum max(0, 1 - t z)
+        dz = -t / size where t z < 1, else 0
 
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, any shape but empty
+        Scores z.
+    targets : array_like, shape of ``logits``
+        Signs t, -1 or +1. Nothing is broadcast: (n,) does not go with (n, 1).
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, targets other than -1 and +1, weights that are
+        negative, not finite or all 0, and an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.Hinge : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Cortes, Vapnik, "Support-Vector Networks", Machine Learning 20, 1995.
+
+    Examples
+    --------
     >>> hinge(np.array([0.5, 2.0]), np.array([1.0, 1.0]))
     (0.25, array([-0.5,  0. ]))
     """
@@ -241,14 +581,52 @@ def hinge(
 def squared_hinge(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
-    """loss = 1/size sum max(0, 1 - t z)^2;  dz = -2 t max(0, 1 - t z) / size.
+    """Mean squared hinge loss, and its gradient.
 
-    Targets are -1 or +1; ValueError for others. Shapes, weights and `out` are those of `mean_squared_error`,
-    and so are the errors.
+    Over all elements of the batch, ``size`` of them::
 
-    Source: Lee, Mangasarian, "SSVM: A Smooth Support Vector Machine for Classification", Computational
-    Optimization and Applications 20, 2001.
+        loss = 1/size sum max(0, 1 - t z)^2
+        dz = -2 t max(0, 1 - t z) / size
 
+    Parameters
+    ----------
+    logits : array_like of float32 or float64, any shape but empty
+        Scores z.
+    targets : array_like, shape of ``logits``
+        Signs t, -1 or +1. Nothing is broadcast: (n,) does not go with (n, 1).
+    weights : array_like of any real dtype, shape (n,), optional
+        Weight of each index of the first axis, for the weighted mean of the means of the rows, >= 0; 1 for
+        all if not given.
+    out : ndarray, optional
+        Array for the gradient, of the shape and dtype of ``logits``; may be ``logits`` itself. New if not
+        given.
+
+    Returns
+    -------
+    loss : float
+        Mean loss of the batch.
+    dlogits : ndarray, shape and dtype of ``logits``
+        Its gradient with respect to ``logits``; ``out`` if given.
+
+    Raises
+    ------
+    TypeError
+        For a wrong dtype.
+    ValueError
+        For an empty batch, two shapes, NaN in targets, targets other than -1 and +1, weights that are
+        negative, not finite or all 0, and an ``out`` of another shape, read-only or overlapping an input.
+
+    See Also
+    --------
+    fastmlp.losses.SquaredHinge : The same loss for a model, and when to use it.
+
+    References
+    ----------
+    Lee, Mangasarian, "SSVM: A Smooth Support Vector Machine for Classification", Computational Optimization
+    and Applications 20, 2001.
+
+    Examples
+    --------
     >>> squared_hinge(np.array([0.5, 2.0]), np.array([1.0, 1.0]))
     (0.125, array([-0.5, -0. ]))
     """

@@ -24,22 +24,51 @@ def sgd_update(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> None:
-    """param -= lr step, in place, with g = grad + weight_decay param and
+    """Take one step of stochastic gradient descent, in place.
 
-        step = g                                        without momentum
-        velocity = momentum velocity + g; step = velocity               with momentum
-        velocity = momentum velocity + g; step = g + momentum velocity  with momentum and nesterov
+    With g = grad + weight_decay param::
 
-    param, grad and velocity have one shape, any, and one dtype; param is changed, and velocity (start it at
-    zero) where momentum is not 0. lr >= 0 is the learning rate, 0 <= momentum < 1, weight_decay >= 0
-    the factor of an L2 penalty of weight_decay/2 |param|^2.
+        param = param - lr g                                            without momentum
 
-    Raises TypeError for a wrong dtype or a param or velocity that is not a NumPy array; ValueError for
-    momentum without velocity, two shapes, read-only or overlapping arrays, numbers out of range.
+        velocity = momentum velocity + g
+        param = param - lr velocity                                     with momentum
+        param = param - lr (g + momentum velocity)                      with momentum and nesterov
 
-    Source: Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep
-    learning", ICML 2013, in the form of torch.optim.SGD.
+    Parameters
+    ----------
+    param : ndarray of float32 or float64, any shape
+        Parameter; it is changed.
+    grad : array_like, shape and dtype of ``param``
+        Gradient of the loss.
+    lr : float
+        Learning rate, >= 0.
+    momentum : float, default 0.0
+        Share of the velocity that is kept, from 0 to below 1.
+    velocity : ndarray, shape and dtype of ``param``, optional
+        State; it is changed where ``momentum`` is not 0. Start it at zero.
+    nesterov : bool, default False
+        Whether to use Nesterov's momentum.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |param|^2``.
 
+    Raises
+    ------
+    TypeError
+        For a wrong dtype, or a ``param`` or ``velocity`` that is not a NumPy array.
+    ValueError
+        For momentum without velocity, two shapes, read-only or overlapping arrays, and numbers out of range.
+
+    See Also
+    --------
+    fastmlp.SGD : The same for the parameters of a model.
+
+    References
+    ----------
+    Sutskever, Martens, Dahl, Hinton, "On the importance of initialization and momentum in deep learning",
+    ICML 2013, in the form of torch.optim.SGD.
+
+    Examples
+    --------
     >>> param, velocity = np.array([1.0]), np.array([0.0])
     >>> sgd_update(param, np.array([2.0]), lr=0.1, momentum=0.9, velocity=velocity)
     >>> param, velocity
@@ -64,20 +93,46 @@ def adagrad_update(
     eps: float = 1e-10,
     weight_decay: float = 0.0,
 ) -> None:
-    """One step of AdaGrad, in place: with g = grad + weight_decay param,
+    """Take one step of AdaGrad, in place.
+
+    With g = grad + weight_decay param::
 
         squares = squares + g^2
         param = param - lr g / (sqrt(squares) + eps)
 
-    param, grad and squares (start it at zero; it must not be negative) have one shape, any, and one dtype;
-    param and squares are changed. lr >= 0, eps > 0, weight_decay >= 0.
+    Parameters
+    ----------
+    param : ndarray of float32 or float64, any shape
+        Parameter; it is changed.
+    grad : array_like, shape and dtype of ``param``
+        Gradient of the loss.
+    lr : float
+        Learning rate, >= 0.
+    squares : ndarray, shape and dtype of ``param``
+        Sum of squared gradients, >= 0; it is changed. Start it at zero.
+    eps : float, default 1e-10
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |param|^2``.
 
-    Raises TypeError for a wrong dtype or a param or squares that is not a NumPy array; ValueError for two
-    shapes, read-only or overlapping arrays, numbers out of range.
+    Raises
+    ------
+    TypeError
+        For a wrong dtype, or a ``param`` or ``squares`` that is not a NumPy array.
+    ValueError
+        For two shapes, read-only or overlapping arrays, and numbers out of range.
 
-    Source: Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic
-    Optimization", JMLR 12, 2011, in the form of torch.optim.Adagrad.
+    See Also
+    --------
+    fastmlp.AdaGrad : The same for the parameters of a model.
 
+    References
+    ----------
+    Duchi, Hazan, Singer, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization", JMLR
+    12, 2011, in the form of torch.optim.Adagrad.
+
+    Examples
+    --------
     >>> param, squares = np.array([1.0]), np.array([0.0])
     >>> adagrad_update(param, np.array([2.0]), lr=0.1, squares=squares)
     >>> param, squares
@@ -98,19 +153,47 @@ def rmsprop_update(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> None:
-    """One step of RMSprop, in place: with g = grad + weight_decay param,
+    """Take one step of RMSprop, in place.
+
+    With g = grad + weight_decay param::
 
         squares = rho squares + (1 - rho) g^2
         param = param - lr g / (sqrt(squares) + eps)
 
-    param, grad and squares (start it at zero; it must not be negative) have one shape, any, and one dtype;
-    param and squares are changed. lr >= 0, 0 <= rho < 1, eps > 0, weight_decay >= 0.
+    Parameters
+    ----------
+    param : ndarray of float32 or float64, any shape
+        Parameter; it is changed.
+    grad : array_like, shape and dtype of ``param``
+        Gradient of the loss.
+    lr : float
+        Learning rate, >= 0.
+    squares : ndarray, shape and dtype of ``param``
+        Mean of squared gradients, >= 0; it is changed. Start it at zero.
+    rho : float, default 0.99
+        Share of ``squares`` that is kept, from 0 to below 1.
+    eps : float, default 1e-8
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |param|^2``.
 
-    Raises TypeError for a wrong dtype or a param or squares that is not a NumPy array; ValueError for two
-    shapes, read-only or overlapping arrays, numbers out of range.
+    Raises
+    ------
+    TypeError
+        For a wrong dtype, or a ``param`` or ``squares`` that is not a NumPy array.
+    ValueError
+        For two shapes, read-only or overlapping arrays, and numbers out of range.
 
-    Source: Tieleman, Hinton, "Lecture 6.5: rmsprop", 2012, in the form of torch.optim.RMSprop.
+    See Also
+    --------
+    fastmlp.RMSprop : The same for the parameters of a model.
 
+    References
+    ----------
+    Tieleman, Hinton, "Lecture 6.5: rmsprop", 2012, in the form of torch.optim.RMSprop.
+
+    Examples
+    --------
     >>> param, squares = np.array([1.0]), np.array([0.0])
     >>> rmsprop_update(param, np.array([2.0]), lr=0.1, squares=squares, rho=0.75)
     >>> param.round(6), squares
@@ -135,23 +218,62 @@ def adam_update(
     weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> None:
-    """Step t = `step` (1, 2, ...) of Adam, in place: with g = grad + weight_decay param,
+    """Take one step of Adam or AdamW, in place.
+
+    With g = grad + weight_decay param and t = step::
 
         first_moment = beta1 first_moment + (1 - beta1) g
         second_moment = beta2 second_moment + (1 - beta2) g^2
         param = param - lr / (1 - beta1^t) first_moment / (sqrt(second_moment) / sqrt(1 - beta2^t) + eps)
 
-    or, decoupled (AdamW), with g = grad and after param = param - lr weight_decay param.
+    or, decoupled (AdamW), with g = grad and after ``param = param - lr weight_decay param``.
 
-    param, grad and both moments (start them at zero; the second must not be negative) have one shape, any,
-    and one dtype; all but grad are changed. lr >= 0, 0 <= beta1, beta2 < 1, eps > 0, weight_decay >= 0.
+    Parameters
+    ----------
+    param : ndarray of float32 or float64, any shape
+        Parameter; it is changed.
+    grad : array_like, shape and dtype of ``param``
+        Gradient of the loss.
+    lr : float
+        Learning rate, >= 0.
+    first_moment : ndarray, shape and dtype of ``param``
+        Mean of gradients; it is changed. Start it at zero.
+    second_moment : ndarray, shape and dtype of ``param``
+        Mean of squared gradients, >= 0; it is changed. Start it at zero.
+    step : int
+        Number t of this step, from 1 on.
+    beta1 : float, default 0.9
+        Share of ``first_moment`` that is kept, from 0 to below 1.
+    beta2 : float, default 0.999
+        Share of ``second_moment`` that is kept, from 0 to below 1.
+    eps : float, default 1e-8
+        Number > 0 against division by 0.
+    weight_decay : float, default 0.0
+        Factor >= 0 of an L2 penalty of ``weight_decay/2 |param|^2``; or the share, times ``lr``, that
+        decoupled decay takes from ``param``.
+    decoupled : bool, default False
+        Whether weight decay acts on ``param`` itself, as in AdamW, and not on the gradient.
 
-    Raises TypeError for a wrong dtype, a step that is no integer, or a param or moment that is not a NumPy
-    array; ValueError for two shapes, read-only or overlapping arrays, numbers out of range.
+    Raises
+    ------
+    TypeError
+        For a wrong dtype, a step that is not an integer, or a ``param`` or moment that is not a NumPy array.
+    ValueError
+        For two shapes, read-only or overlapping arrays, and numbers out of range.
 
-    Source: Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; Loshchilov, Hutter,
-    "Decoupled Weight Decay Regularization", ICLR 2019; in the form of torch.optim.
+    See Also
+    --------
+    fastmlp.Adam : The same for the parameters of a model.
+    fastmlp.AdamW : The same with decoupled weight decay.
 
+    References
+    ----------
+    Kingma, Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+
+    Loshchilov, Hutter, "Decoupled Weight Decay Regularization", ICLR 2019; both in the form of torch.optim.
+
+    Examples
+    --------
     >>> param, m, v = np.array([1.0]), np.array([0.0]), np.array([0.0])
     >>> adam_update(param, np.array([2.0]), lr=0.1, first_moment=m, second_moment=v, step=1)
     >>> param.round(6), m.round(6), v.round(6)
