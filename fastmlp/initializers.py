@@ -2,7 +2,8 @@
 
 Too small, and the signal fades with every layer; too large, and it saturates or explodes. All equal, and the
 units of a layer stay equal for ever: they see the same inputs and get the same gradients, and only chance
-can break the symmetry. So weights are random, with a variance that keeps the signal about as large as it was::
+can break the symmetry. So weights are random, with a variance that keeps the signal about as large as it
+was::
 
     He      Var w = 2 / fan_in                  for ReLU and its kin, which let half of the signal through
     Glorot  Var w = 2 / (fan_in + fan_out)      for tanh, sigmoid and linear layers: a compromise between the
