@@ -41,38 +41,66 @@ def asks_to_stop(answer: Any) -> bool:
 
 
 class EarlyStopping(Guarded):
-    """Ends training when it no longer helps, and goes back to the best weights.
+    """Stop training when it no longer helps, and restore the best weights.
+
+    For the monitored value of epoch t::
 
         improved_t = value_t < best - min_delta             (value_t > best + min_delta if larger is better)
         stop when `patience` epochs in a row have not improved
 
+    NaN never counts as improvement.
+
+    Parameters
+    ----------
+    patience : int, default 10
+        Number of epochs, >= 1, without improvement to wait for one; a noisy curve needs more.
+    min_delta : float, default 0.0
+        Least improvement, >= 0, in units of the monitored number: an improvement is more than this.
+    monitor : str, optional
+        A name in the logs: "val_loss", "val_accuracy", ... If not given, val_loss, or loss where there is no
+        validation_data (loss is measured while the epoch learns, val_loss after it).
+    restore_best : bool, default True
+        Whether to keep a copy of the weights of the best epoch, and write it back when training is stopped.
+    mode : {"min", "max"}, optional
+        Whether smaller or larger is better. If not given, it follows from a name that ends in loss, error,
+        deviance (smaller) or accuracy, r2, score (larger).
+
+    Attributes
+    ----------
+    best : float or None
+        Best value so far; None before the first.
+    best_epoch : int or None
+        Its epoch, counted from 0; None before the first.
+    stopped_epoch : int or None
+        The epoch that was the last; None if it did not stop the training.
+
+    Raises
+    ------
+    TypeError
+        For settings of the wrong type.
+    ValueError
+        For settings out of range, and, after the first epoch, for a monitor that is not in the logs or whose
+        mode does not follow from its name.
+
+    Notes
+    -----
     The training loss goes on falling while the network learns its samples by heart; the loss over samples
     that it never trains on turns up again. Where it turns, the network is as good as this training makes it.
-    Stopping there keeps the weights near their small initial values, much as weight decay does, and costs
-    no training at all. What decided when to stop is no longer an independent test: keep a third set for that.
+    Stopping there keeps the weights near their small initial values, much as weight decay does, and costs no
+    training at all. What decided when to stop is no longer an independent test: keep a third set for that.
 
-    patience        epochs (>= 1) without improvement to wait for one; a noisy curve needs more
-    min_delta       >= 0, in units of the monitored number: an improvement is more than this
-    monitor         a name in the logs: "val_loss", "val_accuracy", ...; None for val_loss, or for loss where
-                    there is no validation_data (loss is measured while the epoch learns, val_loss after it)
-    restore_best    keep a copy of the weights of the best epoch, and write it back when training is stopped
-    mode            "min" or "max": whether smaller or larger is better; None tells from a name that ends in
-                    loss, error, deviance (smaller) or accuracy, r2, score (larger)
+    Every `MLP.fit` starts anew, and goes back to the best weights too when its epochs run out before the
+    patience does. The state of the optimizer stays as it is. After `set_state` the next `fit` goes on with
+    that state instead, counts its epochs from there, and ends at once where it had stopped.
 
-    best, best_epoch    the best value so far and its epoch (counted from 0); None before the first
-    stopped_epoch       the epoch that was the last; None if it did not stop the training
+    References
+    ----------
+    Prechelt, "Early Stopping - But When?", in "Neural Networks: Tricks of the Trade", 1998.
 
-    NaN never counts as improvement. Every `fit` starts anew, and goes back to the best weights too when its
-    epochs run out before the patience does. The state of the optimizer stays as it is. After `set_state` the
-    next `fit` goes on with that state instead, counts its epochs from there, and ends at once where it had
-    stopped.
-
-    Raises TypeError or ValueError for settings out of range, and, after the first epoch, ValueError for a
-    monitor that is not in the logs or whose mode cannot be told.
-
-    Source: Prechelt, "Early Stopping - But When?", in "Neural Networks: Tricks of the Trade", 1998;
     Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 7.8.
 
+    Examples
+    --------
     >>> from fastmlp import MLP, SGD
     >>> import numpy as np
     >>> X, y = np.eye(4), np.array([0, 1, 0, 1])
@@ -134,9 +162,22 @@ class EarlyStopping(Guarded):
         self._resumed = False           # `set_state` was called, and no `fit` since
 
     def begin(self, model: MLP) -> bool:
-        """Start anew with a model, or go on where `set_state` says; whether it had stopped there.
+        """Start anew with a model, or go on where `set_state` says.
 
-        Raises ValueError if the weights in that state are those of a model of another shape.
+        Parameters
+        ----------
+        model : MLP
+            Model that is going to be trained.
+
+        Returns
+        -------
+        bool
+            Whether the training had stopped there.
+
+        Raises
+        ------
+        ValueError
+            If the weights in that state are those of a model of another shape.
         """
         if not self._resumed:
             self._start()
@@ -148,7 +189,27 @@ class EarlyStopping(Guarded):
         return stopped
 
     def __call__(self, model: MLP, epoch: int, logs: Mapping[str, float]) -> bool:
-        """Look at the numbers of an epoch; whether training should end."""
+        """Look at the numbers of an epoch.
+
+        Parameters
+        ----------
+        model : MLP
+            Model that is trained.
+        epoch : int
+            Epoch, from 0 on.
+        logs : mapping {str: float}
+            Numbers of the epoch.
+
+        Returns
+        -------
+        bool
+            Whether training should end.
+
+        Raises
+        ------
+        ValueError
+            For a monitor that is not in the logs or whose mode does not follow from its name.
+        """
         if epoch == 0:
             if not self._resumed and self._epochs:
                 self._start()
@@ -174,7 +235,15 @@ class EarlyStopping(Guarded):
     def finish(self, model: MLP) -> None:
         """Go back to the weights of the best epoch, if they were kept.
 
-        Raises ValueError for another model than the one that was trained.
+        Parameters
+        ----------
+        model : MLP
+            Model that was trained.
+
+        Raises
+        ------
+        ValueError
+            For another model than the one that was trained.
         """
         if self.restore_best and self.best_epoch is not None and self._kept is not None:
             if self._identity() not in (None, model.core.parameters.identity):
@@ -185,14 +254,14 @@ class EarlyStopping(Guarded):
     # State, read and written -------------------------------------------------------------------------
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """Copies of all that it knows of the training, by flat names; `np.savez(file, **state)` saves them.
+        """Return copies of all that it holds of the training, by flat names.
 
         Returns
         -------
-        dict of str -> array
+        dict {str: ndarray}
             "best" (NaN before the first), "best_epoch" and "stopped_epoch" (-1 for None), "waited", "epochs"
             (those seen so far), and with restore_best "kept.weights.0" and so on, the arrays of the best
-            epoch.
+            epoch. ``np.savez(file, **state)`` saves it.
 
         Examples
         --------
@@ -211,16 +280,18 @@ class EarlyStopping(Guarded):
         return result
 
     def set_state(self, values: Mapping[str, Any]) -> None:
-        """Makes `get_state` of an EarlyStopping the state of this one; the next `fit` goes on with it.
+        """Replace the state by what `get_state` returned; the next `fit` goes on with it.
 
         Parameters
         ----------
-        values : mapping of str -> array
-            As `get_state` returns it.
+        values : mapping {str: array_like}
+            State, as `get_state` returns it.
 
         Raises
         ------
-        TypeError, ValueError
+        TypeError
+            For values of another type than `get_state` returns; nothing is changed.
+        ValueError
             For names that are missing or unknown, and values that `get_state` cannot have returned; nothing
             is changed.
 
@@ -279,7 +350,15 @@ class EarlyStopping(Guarded):
         return result
 
     def follow(self, old: Identity, new: Identity) -> None:
-        """The model was copied with this object, after it."""
+        """Belong to the copy of the model, which was copied after this object.
+
+        Parameters
+        ----------
+        old : Identity
+            Identity of the model.
+        new : Identity
+            Identity of its copy.
+        """
         if self._identity() is old:
             self._model = ref(new)
 

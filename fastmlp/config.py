@@ -20,10 +20,15 @@ SLOWS_NUMPY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
 
 
 def show_config(measure: bool = False) -> None:
-    """Print versions, instruction sets, backend, threads and caches; with `measure`, also the FMA peak.
+    """Print versions, instruction sets, backend, threads and caches.
 
-    Measuring takes half a second.
+    Parameters
+    ----------
+    measure : bool, default False
+        Whether to measure and print the FMA peak, too, which takes half a second.
 
+    Examples
+    --------
     >>> show_config()  # doctest: +ELLIPSIS
     fastmlp            ...
     """
@@ -32,8 +37,20 @@ def show_config(measure: bool = False) -> None:
 
 
 def describe(measure: bool = False) -> dict[str, str]:
-    """What `show_config` prints: a line's name and its value.
+    """Return what `show_config` prints.
 
+    Parameters
+    ----------
+    measure : bool, default False
+        Whether to measure the FMA peak, too, which takes half a second.
+
+    Returns
+    -------
+    dict {str: str}
+        Name of a line and its value.
+
+    Examples
+    --------
     >>> describe()["backend"] in ("cython", "numpy")
     True
     """
@@ -59,11 +76,24 @@ def describe(measure: bool = False) -> dict[str, str]:
 
 
 def fma_peak(dtype: str, seconds: float = 0.2) -> float:
-    """GFLOP/s of one core that does nothing but independent FMAs, with the active instruction set.
+    """Measure the speed of one core that does nothing but independent FMAs.
 
-    One FMA counts as two operations. The best of many short runs: the figure is the speed of the moment,
-    at whatever clock the machine runs.
+    One FMA counts as two operations. It uses the active instruction set.
 
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+        Type of the numbers.
+    seconds : float, default 0.2
+        Time that it takes, in seconds.
+
+    Returns
+    -------
+    float
+        Speed in GFLOP/s, the best of many short runs: that of the moment, at whatever clock the machine runs.
+
+    Examples
+    --------
     >>> fma_peak("float32", 0.01) > 0
     True
     """

@@ -32,15 +32,30 @@ KINK = 1e-3                                         # how much the slopes to bot
 class LayerCheck:
     """What a gradient check found in one layer.
 
-    layer           its number; its parameters are weights[layer], biases[layer] and, with batch
-                    normalisation, scales[layer]
-    shape           (in, out) of the weights
-    parameters      how many it has, and how many were `checked`
-    kinks           checked parameters at which the loss has no derivative; they do not count
-    largest_error   the largest relative error of the others; NaN if there are none
-    at              the parameter that has it, "weights[0][3, 7]"; there, `backpropagated` and `numerical` are
-                    the two derivatives
+    Attributes
+    ----------
+    layer : int
+        Number i of the layer; its parameters are weights[i], biases[i] and, with batch normalisation,
+        scales[i].
+    shape : tuple (in, out)
+        Shape of the weights.
+    parameters : int
+        Number of its parameters.
+    checked : int
+        Number of those that were checked.
+    kinks : int
+        Number of checked parameters at which the loss has no derivative; they do not count.
+    largest_error : float
+        Largest relative error of the others; NaN if there are none.
+    at : str
+        Parameter that has it, such as "weights[0][3, 7]".
+    backpropagated : float
+        Derivative there, by backpropagation.
+    numerical : float
+        Derivative there, numerical.
 
+    Examples
+    --------
     >>> from fastmlp import MLP
     >>> gradient_check(MLP([2, 3], dtype="float64", seed=0), np.eye(2), [0, 1]).layers[0].shape
     (2, 3)
@@ -59,15 +74,25 @@ class LayerCheck:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """The result of `gradient_check`; str() of it is a table.
+    """Result of `gradient_check`; str() of it is a table.
 
-    layers                      a LayerCheck for each
-    dtype                       of the model that was checked
-    tolerance                   the largest relative error that passes: 1e-6 in float64, 1e-3 in float32
-    step                        h; a parameter p moves by h max(1, |p|)
-    backpropagation_seconds     for the gradients of all parameters, on the float64 twin
-    numerical_seconds           for those that were checked
+    Attributes
+    ----------
+    layers : tuple of LayerCheck
+        Findings for each layer.
+    dtype : str
+        Type of the model that was checked.
+    tolerance : float
+        Largest relative error that passes: 1e-6 in float64, 1e-3 in float32.
+    step : float
+        Step h; a parameter p moves by ``h max(1, |p|)``.
+    backpropagation_seconds : float
+        Time for the gradients of all parameters, on the float64 twin.
+    numerical_seconds : float
+        Time for those that were checked.
 
+    Examples
+    --------
     >>> from fastmlp import MLP
     >>> result = gradient_check(MLP([2, 3], dtype="float64", seed=0), np.eye(2), [0, 1])
     >>> result.passed, result.largest_error < 1e-6
@@ -88,12 +113,12 @@ class GradientCheck:
 
     @property
     def largest_error(self) -> float:
-        """Over all layers; NaN if one could not be checked."""
+        """Largest relative error over all layers; NaN if one could not be checked."""
         return float(np.max([layer.largest_error for layer in self.layers]))
 
     @property
     def times_slower(self) -> float:
-        """Seconds for all numerical gradients, extrapolated from those checked, over backpropagation's."""
+        """Time of all numerical gradients, extrapolated from those checked, over backpropagation's."""
         checked = sum(layer.checked for layer in self.layers)
         parameters = sum(layer.parameters for layer in self.layers)
         return self.numerical_seconds / checked * parameters / max(self.backpropagation_seconds, 1e-9)
@@ -120,54 +145,89 @@ def gradient_check(
     model: MLP, X: ArrayLike, y: ArrayLike, *, step: float | None = None, limit: int | None = None,
     seed: int = 0
 ) -> GradientCheck:
-    """n = (L(p + h) - L(p - h)) / 2h against backpropagation's a; error |a - n| / max(|a| + |n|, floor).
+    """Check backpropagation against numerical gradients, one parameter at a time.
 
-    *Why it is a check.* The numerical gradient knows nothing of the chain rule. It takes the loss alone,
-    moves one parameter p a little to both sides, and looks at what becomes of the loss. A mistake in any
+    For a parameter p, with backpropagation's derivative a::
+
+        n = (L(p + h) - L(p - h)) / 2h
+        error = |a - n| / max(|a| + |n|, floor)
+
+    It passes with errors up to 1e-6 (float64) or 1e-3 (float32).
+
+    Parameters
+    ----------
+    model : MLP
+        Model; it stays as it is. With float32, a is its own gradient, from its own kernels.
+    X : array_like of any numeric dtype, shape (n, inputs)
+        Samples; a dozen do. They should be about 1 in size.
+    y : array_like
+        Targets, as `MLP.fit` takes them.
+    step : float, optional
+        Step h > 0; a parameter moves by ``h max(1, |p|)``. If not given, eps^(1/3), and smaller ones where it
+        is needed; a step that is given is the only one: see for yourself what 1e-1 and 1e-12 do.
+    limit : int, optional
+        Number of parameters to check in a layer, >= 1, at random, half of them biases (and scales) as far as
+        there are so many. All if not given: a few thousand take a second.
+    seed : int, default 0
+        Seed of that choice, >= 0.
+
+    Returns
+    -------
+    GradientCheck
+        Largest error of every layer, and whether it passes.
+
+    Raises
+    ------
+    TypeError
+        For a model that is none, and for arguments of the wrong type.
+    ValueError
+        For arguments out of range, data that do not fit the model, and a loss that is not finite.
+
+    Notes
+    -----
+    *Why it is a check.* The numerical gradient does not use the chain rule. It takes the loss alone, moves
+    one parameter p a little to both sides, and looks at what becomes of the loss. A mistake in any
     derivative, a forgotten factor, a transposed matrix: the two disagree from the first digits on.
 
-    *Why it is only a check.* With P parameters it takes 2 P passes forward. Backpropagation takes one forward
-    and one back, and the way back is two matrix products of the same size for each one of the way forward:
-    about 3 passes in all, whatever P is. The numerical way is about 2 P / 3 times slower: for 784-256-128-10
-    with its 235,146 parameters, minutes for what takes milliseconds. The report says how many times it was.
-    (A pass is `evaluate`. Where training has another loss, with dropout and batch normalisation, it is
-    `loss_and_gradients`, which costs three.)
+    *Why it is only a check.* With P parameters it takes 2 P forward passes. Backpropagation takes one forward
+    and one backward pass, and the backward pass is two matrix products of the same size for each one of the
+    forward pass: about 3 passes in all, whatever P is. The numerical gradient is about 2 P / 3 times slower:
+    for 784-256-128-10 with its 235,146 parameters, minutes for what takes milliseconds. The report says how
+    many times it was. (A pass is `MLP.evaluate`. Where training has another loss, with dropout and batch
+    normalisation, it is `MLP.loss_and_gradients`, which costs three.)
 
-    *The step.* Two errors pull it both ways. The truncation error of the central difference is
-    h^2 |L'''| / 6: half the step, a quarter of the error (a one-sided difference has h |L''| / 2, far more).
-    The rounding error is about eps |L| / h, for the two losses agree in most of their digits, which cancel.
+    *The step.* Two errors pull it both ways. The truncation error of the central difference is ``h^2 |L'''| /
+    6``: half the step, a quarter of the error (a one-sided difference has ``h |L''| / 2``, far more). The
+    rounding error is about ``eps |L| / h``, for the two losses agree in most of their digits, which cancel.
     Their sum is smallest at about h = eps^(1/3), 6e-6 in float64: 10 to 11 digits are right. In float32 it
     would be 5e-3, and four digits: too few. So the numerical gradient is always that of a float64 twin of the
     model, and the model itself may be float32.
 
-    *Kinks.* ReLU, leaky ReLU, hinge and absolute errors have no derivative at one point. Where a sample's
-    sum lies within h of it, p + h and p - h are on different sides, and n is a mixture of two slopes that
-    says nothing about a. A parameter that disagrees is therefore tried again with h / 10 and h / 100, which
-    leaves a kink nearby behind, and a wrong gradient as wrong as before. If the kink is exactly there (a sum
-    of 0, from samples or weights that are zeros), the slopes to both sides differ at any step: it is counted,
-    not judged. A float32 model can round a sum next to a kink to the other side, and fail for it, about once
-    in a hundred checks: take other samples, or float64.
+    *Kinks.* ReLU, leaky ReLU, hinge and absolute errors have no derivative at one point. Where a sample's sum
+    lies within h of it, p + h and p - h are on different sides, and n is a mixture of two slopes that says
+    nothing about a. A parameter that disagrees is therefore tried again with h / 10 and h / 100, which leaves
+    a kink nearby behind, and a wrong gradient as wrong as before. If the kink is exactly there (a sum of 0,
+    from samples or weights that are zeros), the slopes to both sides differ at any step: it is counted, not
+    judged. A float32 model can round a sum next to a kink to the other side, and fail for it, about once in a
+    hundred checks: take other samples, or float64.
 
-    model   stays as it is. With float32, a is its own gradient, from its own kernels
-    X, y    (n, inputs) and targets as in `fit`; a dozen samples do. Inputs should be about 1 in size
-    step    h; a parameter moves by h max(1, |p|). None for eps^(1/3), and smaller ones where it is needed;
-            a step that is given is the only one: see for yourself what 1e-1 and 1e-12 do
-    limit   parameters to check in a layer, at random, half of them biases (and scales) as far as there are
-            so many; None for all: a few thousand take a second
-    seed    of that choice
+    *The floor* is r / tolerance, where r is what rounding alone does: to n, ``10 eps max(1, |L|) / h``, with
+    the h of ``step=None``; and to a, with the eps of the model's dtype, 100 eps times the layer's largest
+    gradient, and 10 eps: outputs minus targets, about 1 each, are no more exact, which shows near a minimum.
+    A difference below r passes: it is rounding.
 
-    It passes with errors up to 1e-6 (float64) or 1e-3 (float32). floor = r / tolerance, where r is what
-    rounding alone does: 10 eps max(1, |L|) / h to n, with the h of `step=None`, and to a, with the eps
-    of the model's dtype, 100 eps times the layer's largest gradient, and 10 eps: outputs minus targets, about
-    1 each, are no more exact, which shows near a minimum. A difference below r passes: it is rounding.
+    References
+    ----------
+    Dennis, Schnabel, "Numerical Methods for Unconstrained Optimization and Nonlinear Equations", 1983,
+    section 5.4.
 
-    Raises TypeError for a model that is none, and for arguments of the wrong kind; ValueError for those out
-    of range, data that do not fit the model, and a loss that is not finite.
+    Baydin, Pearlmutter, Radul, Siskind, "Automatic differentiation in machine learning: a survey", JMLR 18,
+    2018 (costs).
 
-    Source: Dennis, Schnabel, "Numerical Methods for Unconstrained Optimization and Nonlinear Equations",
-    1983, section 5.4; Baydin, Pearlmutter, Radul, Siskind, "Automatic differentiation in machine learning: a
-    survey", JMLR 18, 2018 (costs); Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 11.5.
+    Goodfellow, Bengio, Courville, "Deep Learning", 2016, section 11.5.
 
+    Examples
+    --------
     >>> from fastmlp import MLP
     >>> rng = np.random.default_rng(0)
     >>> X, y = rng.standard_normal((12, 4)), rng.integers(0, 3, 12)

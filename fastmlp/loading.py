@@ -41,24 +41,24 @@ class Saved(NamedTuple):
 
 
 def load(path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> MLP:
-    """The model that `MLP.save` wrote, on the backend in force: it predicts, and goes on training, as before.
+    """Read the model that `MLP.save` wrote, on the backend in force.
 
-    Nothing in the file is run, nothing is made of a size that the file only claims, and what is given changes
-    only if all of it fits.
+    It predicts, and goes on training, as before.
 
     Parameters
     ----------
     path : str, bytes or os.PathLike
         A regular file. Others may replace it or write to it meanwhile: the model is one that was saved.
-    optimizer : object of `fastmlp.optimizers`, optional
+    optimizer : Optimizer, optional
         One like that which was saved with the model; it gets its state.
     callbacks : iterable of objects, default ()
-        Those that were saved with the model, in the same order. Each that has `get_state` and `set_state`
+        Those that were saved with the model, in the same order. Each that has ``get_state`` and ``set_state``
         gets its state; others, functions above all, do not count.
 
     Returns
     -------
     MLP
+        Model.
 
     Raises
     ------
@@ -68,9 +68,14 @@ def load(path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> ML
         For a file that is damaged, no model of fastmlp or of a later version; for a pipe or a device; where
         the file has no state of the optimizer or the callbacks, or one that does not fit.
     TypeError
-        For arguments of the wrong kind.
+        For arguments of the wrong type.
     MemoryError
         Where there is no room for the model and two copies of the file.
+
+    Notes
+    -----
+    Nothing in the file is run, nothing is made of a size that the file only claims, and what is given changes
+    only if all of it fits.
 
     References
     ----------

@@ -1,7 +1,7 @@
-"""Metrics: what a user wants to know of predictions, beside the loss that training makes small.
+"""Metrics: what a user wants to know of predictions, beside the loss that training minimises.
 
 A metric is any function (y_true, y_pred) -> number, so the metrics of scikit-learn can be used as they are.
-Its attribute `needs` says what y_pred is to be:
+Its attribute ``needs`` says what y_pred is to be::
 
     "predictions"       what `MLP.predict` gives, as for a function without the attribute: class labels (n,),
                         or values (n, outputs)
@@ -10,8 +10,8 @@ Its attribute `needs` says what y_pred is to be:
     "outputs"           what `MLP.forward` gives: logits, or decision values
 
 The metrics of scikit-learn that need more than labels are known by name. Others say so themselves, as in
-`f.needs = "scores"`, or are wrapped: `of_scores(f)`. Of two classes, probabilities and scores are those of
-class 1, (n,); outputs, how far that of class 1 is above the other.
+``f.needs = "scores"``, or are wrapped: ``of_scores(f)``. Of two classes, probabilities and scores are those
+of class 1, (n,); outputs, how far that of class 1 is above the other.
 
 Here are those that users need most: the accuracy of classes, R2 of values, the area under the ROC curve.
 """
@@ -152,26 +152,27 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
 
 
 def roc_auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-    """AUC = P(z+ > z-) + P(z+ = z-) / 2, the area under the ROC curve.
+    """Area under the ROC curve.
 
-    The chance that a sample of the positive class has a higher score z than one of the negative class: 1 if
-    all of them have, 1/2 for scores that say nothing. Counts pairs by ranks, in O(n log n).
+    With the scores z+ of the positive and z- of the negative class::
+
+        AUC = P(z+ > z-) + P(z+ = z-) / 2
 
     Parameters
     ----------
-    y_true : (n,) or (n, m) array
-        Labels of two classes, of which the larger is the positive one; class indices 0..C-1, where y_score is
-        (n, C); or m labels a sample.
-    y_score : (n,) or (n, C) or (n, m) array of numbers
+    y_true : array_like, shape (n,) or (n, m)
+        Labels of two classes, of which the larger is the positive one; class indices from 0 to C - 1, where
+        ``y_score`` is (n, C); or m labels a sample.
+    y_score : array_like, shape (n,), (n, C) or (n, m)
         Scores of the positive class, of every class, or of every label. Only their order counts.
-    sample_weight : (n,) array, optional
-        Weights of the samples, 1 if not given.
+    sample_weight : array_like, shape (n,), optional
+        Weight of every sample, >= 0; 1 if not given.
 
     Returns
     -------
     float
-        From 0 to 1, without unit: with C > 2 classes the mean of every class against the rest, with m labels
-        the mean over them. NaN for NaN among the scores, and where one of two classes has no samples.
+        Area from 0 to 1, without a unit: with C > 2 classes the mean of every class against the rest, with m
+        labels the mean over them. NaN for NaN among the scores, and where one of two classes has no samples.
 
     Raises
     ------
@@ -180,6 +181,11 @@ def roc_auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | No
     ValueError
         For no samples, shapes that do not fit, more than two classes with one score, negative weights, or
         weights that are all zero.
+
+    Notes
+    -----
+    The chance that a sample of the positive class has a higher score than one of the negative class: 1 if all
+    of them have, 1/2 for scores that say nothing. Counts pairs by ranks, in O(n log n).
 
     References
     ----------
@@ -229,22 +235,23 @@ roc_auc.needs = "scores"  # type: ignore[attr-defined]
 
 
 def of_scores(metric: Metric) -> Metric:
-    """The metric as one that is given scores: probabilities where the loss has them, else the outputs.
+    """Wrap a metric so that it is given scores.
 
     Parameters
     ----------
-    metric : function (y_true, y_score) -> number
-        y_score is (n, C), one column for each class or output; (n,), that of class 1, for two classes.
+    metric : callable
+        Function (y_true, y_score) -> number. y_score is (n, C), one column for each class or output; (n,),
+        that of class 1, for two classes: probabilities where the loss has them, else the outputs.
 
     Returns
     -------
-    function
-        The same, with the name of `metric` and the attribute `needs`.
+    callable
+        The same, with the name of ``metric`` and the attribute ``needs``.
 
     Raises
     ------
     TypeError
-        For what is no function.
+        If ``metric`` is not a function.
 
     Examples
     --------
@@ -268,10 +275,25 @@ def of_scores(metric: Metric) -> Metric:
 
 
 def needs(metric: Metric) -> str:
-    """What a metric is to be given beside y_true: see the top of this module.
+    """Return what a metric is to be given beside y_true; see the top of this module.
 
-    Raises ValueError for an attribute `needs` of another value.
+    Parameters
+    ----------
+    metric : callable
+        Metric.
 
+    Returns
+    -------
+    str
+        "predictions", "probabilities", "scores" or "outputs".
+
+    Raises
+    ------
+    ValueError
+        For an attribute ``needs`` of another value.
+
+    Examples
+    --------
     >>> needs(roc_auc), needs(accuracy)
     ('scores', 'predictions')
     """

@@ -31,9 +31,23 @@ BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at
 
 
 class Gradients(Guarded):
-    """Gradients of the loss, like the model's own parameters: weights[i] (in, out), biases[i] (out,),
-    scales[i] (out,) or None. Assignments copy values into these arrays.
+    """Gradients of the loss, in the same shapes as the parameters of the model.
 
+    Attributes
+    ----------
+    weights : sequence of ndarray, shape (in, out)
+        Gradients of the weights of every layer.
+    biases : sequence of ndarray, shape (out,)
+        Gradients of the biases of every layer.
+    scales : sequence of ndarray, shape (out,), or None
+        Gradients of the scales of every layer; None for a layer without batch normalisation.
+
+    Notes
+    -----
+    All are of the dtype of the model. Assignments copy values into these arrays.
+
+    Examples
+    --------
     >>> model = MLP([2, 3, 2], seed=0)
     >>> loss, gradients = model.loss_and_gradients(np.zeros((1, 2), np.float32), [1])
     >>> gradients.weights[0].shape, gradients.biases[1].shape
@@ -62,40 +76,81 @@ def _current(name: str) -> Any:
 
 
 class MLP(Guarded):
-    """A multi-layer perceptron: y_0 = x, y_i = f_i(y_{i-1} w_i + b_i), and a loss on the last y.
+    """Multi-layer perceptron: a chain of fully-connected layers, and a loss on its output.
 
-    layers      units of every layer, inputs first: [784, 256, 128, 10] has two hidden layers
-    activation  f of the hidden layers: a name or an object of `fastmlp.activations`, or a list with one for
-                each. The last layer is linear; its output function (softmax, ...) belongs to the loss.
-    loss        a name or an object of `fastmlp.losses`, or a function of your own, loss(logits, targets) ->
-                (mean loss, its gradient over the logits)
-    init        of the weights: "auto", a name or an object of `fastmlp.initializers`, or a function
-                (rng, fan_in, fan_out) -> (fan_in, fan_out)
-    dtype       "float32" or "float64", of parameters and computation
-    seed        of the initial weights, of shuffling and of dropout; None for a fresh one
-    bias_init   of the biases: a name, or a function (rng, n) -> (n,)
-    dropout     share of the outputs of hidden layers that each training step leaves out, 0 <= dropout < 1;
-                the others are scaled by 1 / (1 - dropout), so that their sum is expected to stay. Or a list.
-    batch_norm  True, or a `fastmlp.BatchNorm` with settings, for hidden layers; or a list
+    With the input x and the activations f_i::
 
-    weights[i] (in, out), biases[i] (out,) and scales[i] (out,) (None without batch normalisation) are live:
-    what is written there is what the network uses. They are views of one flat buffer whose rows are padded
-    to whole cache lines. running_means[i] and running_variances[i] (out,) are those of batch normalisation.
-    An assignment, model.weights[i] = w or model.weights = [w, ...], copies in what has the same shapes, all
-    of it or nothing; model.dropout may be assigned between two epochs. All other attributes are fixed.
+        y_0 = x
+        y_i = f_i(y_{i-1} w_i + b_i)
 
-    Models can be copied (copy.copy and copy.deepcopy alike) and pickled; the copy goes on training to the
-    same bits. An optimizer is copied in one structure with its model, copy.deepcopy((model, optimizer)), to
-    go on from its state. Pickles hold a version, and are read by releases that have the same one; `save`
-    writes files to keep.
+    Parameters
+    ----------
+    layers : sequence of int
+        Units of every layer, inputs first: [784, 256, 128, 10] has two hidden layers.
+    activation : str, Activation, class or list of them, default "relu"
+        Activation f of the hidden layers: a name or an object of `fastmlp.activations`, or a list with one
+        for each. The last layer is linear; its output function (softmax, ...) belongs to the loss.
+    loss : str, Loss, class or callable, default "cross_entropy"
+        A name or an object of `fastmlp.losses`, or a function of your own, loss(logits, targets) ->
+        (mean loss, its gradient over the logits).
+    init : str or callable, default "auto"
+        Initialiser of the weights: "auto", a name or an object of `fastmlp.initializers`, or a function
+        (rng, fan_in, fan_out) -> (fan_in, fan_out).
+    dtype : str or dtype, default "float32"
+        "float32" or "float64", of parameters and computation.
+    seed : int, optional
+        Seed of the initial weights, of shuffling and of dropout. A fresh one if not given.
+    bias_init : str or callable, default "zeros"
+        Initialiser of the biases: a name, or a function (rng, n) -> (n,).
+    dropout : float or list of float, default 0.0
+        Share of the outputs of hidden layers that each training step leaves out, from 0 to below 1; the
+        others are scaled by 1 / (1 - dropout), so that their sum is expected to stay. A list has one for each
+        layer.
+    batch_norm : bool, BatchNorm or list of them, default False
+        True, or a `fastmlp.BatchNorm` with settings, for hidden layers; or a list with one for each.
 
-    Raises TypeError for a dtype or setting of the wrong kind; ValueError for fewer than two layers, a layer
-    without units, unknown names, too few activations, or a dropout out of range.
+    Attributes
+    ----------
+    weights : sequence of ndarray, shape (in, out)
+        Weights of every layer, live: what is written there is what the network uses.
+    biases : sequence of ndarray, shape (out,)
+        Biases of every layer, live.
+    scales : sequence of ndarray, shape (out,), or None
+        Scales of batch normalisation, live; None for a layer without it.
+    running_means : sequence of ndarray, shape (out,), or None
+        Running means of batch normalisation; None for a layer without it.
+    running_variances : sequence of ndarray, shape (out,), or None
+        Running variances of batch normalisation; None for a layer without it.
 
-    Source: Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323,
-    1986; Goodfellow, Bengio, Courville, "Deep Learning", 2016, chapters 6 and 7; Srivastava et al., "Dropout:
-    A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, 2014.
+    Raises
+    ------
+    TypeError
+        For a dtype or a setting of the wrong type.
+    ValueError
+        For fewer than two layers, a layer without units, unknown names, too few activations, or a dropout out
+        of range.
 
+    Notes
+    -----
+    The parameters are views of one flat buffer whose rows are padded to whole cache lines. An assignment,
+    ``model.weights[i] = w`` or ``model.weights = [w, ...]``, copies in what has the same shapes, all of it or
+    nothing; ``model.dropout`` may be assigned between two epochs. All other attributes are fixed.
+
+    Models can be copied (``copy.copy`` and ``copy.deepcopy`` alike) and pickled; the copy goes on training to
+    the same bits. An optimizer is copied in one structure with its model, ``copy.deepcopy((model,
+    optimizer))``, to go on from its state. Pickles hold a version, and are read by releases that have the
+    same one; `save` writes files to keep.
+
+    References
+    ----------
+    Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323, 1986.
+
+    Goodfellow, Bengio, Courville, "Deep Learning", 2016, chapters 6 and 7.
+
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, 2014.
+
+    Examples
+    --------
     >>> model = MLP([2, 8, 2], activation="tanh", seed=0)
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     >>> history = model.fit(X, [0, 1, 1, 0], epochs=500, batch_size=4, optimizer=SGD(0.5), progress=False)
@@ -268,16 +323,34 @@ class MLP(Guarded):
     # Inference ---------------------------------------------------------------------------------------
 
     def forward(self, X: ArrayLike, out: Array | None = None) -> Array:
-        """The last layer before its output function: logits (n, C), or values (n, outputs).
+        """Compute the last layer before its output function: logits or values.
 
-        X (n, inputs) of any numeric dtype and strides, or a table of pandas, polars or pyarrow whose columns
-        are numbers. A row's result is the same, to the bit, alone or among others. `out`, of the model's
-        dtype, must not share memory with X. Rows with NaN give NaN, without a warning (`predict` has one).
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples, with any strides; or a table of pandas, polars or pyarrow whose columns are numbers.
+        out : ndarray, shape (n, outputs), optional
+            Array for the result, of the dtype of the model; must not share memory with ``X``. New if not
+            given.
 
-        Raises TypeError for an X that is not numeric or an `out` of another dtype, ValueError for shapes
-        that do not fit and an `out` that is read-only or overlaps X, MemoryError for a result that is larger
-        than memory.
+        Returns
+        -------
+        ndarray, shape (n, outputs)
+            Logits (n, C), or values, in the dtype of the model; ``out`` if given. The result of a row is the
+            same, to the bit, alone or among others. Rows with NaN give NaN, without a warning (`predict` has
+            one).
 
+        Raises
+        ------
+        TypeError
+            For an ``X`` that is not numeric or an ``out`` of another dtype.
+        ValueError
+            For shapes that do not fit and an ``out`` that is read-only or overlaps ``X``.
+        MemoryError
+            For a result that is larger than memory.
+
+        Examples
+        --------
         >>> MLP([3, 4, 2], seed=0).forward(np.zeros((5, 3))).shape
         (5, 2)
         """
@@ -308,12 +381,36 @@ class MLP(Guarded):
         return out
 
     def predict(self, X: ArrayLike) -> Array:
-        """What the loss takes the outputs for: class labels (n,), those of the largest logit; 0 or 1 for
-        every label of a binary loss, -1 or 1 for a hinge; values (n, outputs). One output gives (n,).
+        """Return the predictions that the loss takes the outputs for.
 
-        Warns (RuntimeWarning) of rows whose outputs are NaN, since X holds NaN there or the model does: their
-        labels mean nothing. Raises as `forward` does.
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples.
 
+        Returns
+        -------
+        ndarray, shape (n,) or (n, outputs)
+            Class labels (n,), those of the largest logit; 0 or 1 for every label of a binary loss, -1 or 1
+            for a hinge; or values (n, outputs). One output gives (n,).
+
+        Raises
+        ------
+        TypeError
+            For an ``X`` that is not numeric.
+        ValueError
+            For a shape that does not fit.
+        MemoryError
+            For a result that is larger than memory.
+
+        Warns
+        -----
+        RuntimeWarning
+            Of rows whose outputs are NaN, since X holds NaN there or the model does: their labels mean
+            nothing.
+
+        Examples
+        --------
         >>> MLP([3, 4, 2], seed=0).predict(np.zeros((5, 3)))
         array([0, 0, 0, 0, 0])
         """
@@ -328,11 +425,38 @@ class MLP(Guarded):
         return predictions
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Class probabilities (n, C): softmax of the logits; or sigmoid, for every label of a binary loss.
+        """Return probabilities: softmax of the logits, or sigmoid of those of a binary loss.
 
-        Warns as `predict` does. Raises as `forward` does, and AttributeError for a loss that knows no
-        probabilities.
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples.
 
+        Returns
+        -------
+        ndarray, shape (n, C), (n, outputs) or (n,)
+            Probabilities of the classes (n, C); or of label 1, for every label of a binary loss, (n,) for
+            one.
+
+        Raises
+        ------
+        TypeError
+            For an ``X`` that is not numeric.
+        ValueError
+            For a shape that does not fit.
+        AttributeError
+            For a loss that has no probabilities.
+        MemoryError
+            For a result that is larger than memory.
+
+        Warns
+        -----
+        RuntimeWarning
+            Of rows whose outputs are NaN, since X holds NaN there or the model does: their probabilities mean
+            nothing.
+
+        Examples
+        --------
         >>> MLP([3, 4, 2], seed=0).predict_proba(np.zeros((1, 3)))
         array([[0.5, 0.5]], dtype=float32)
         """
@@ -349,14 +473,41 @@ class MLP(Guarded):
         sample_weight: ArrayLike | None = None,
         metrics: Any = None,
     ) -> dict[str, float]:
-        """The mean loss over the samples (weighted by `sample_weight` (n,)), and metrics: names of
-        `fastmlp.metrics` or functions (y_true, y_pred) -> number; accuracy for classes, or R2 for values, if
-        not given. y_pred is what `predict` gives, or what else a function `needs` (see `fastmlp.metrics`):
-        the functions of scikit-learn that take scores or probabilities are given these.
+        """Compute the mean loss over samples, and metrics.
 
-        Warns as `predict` does, of rows that count. Raises as `forward` does, and for targets, weights and
-        metrics that do not fit.
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples.
+        y : array_like
+            Targets, as `fit` takes them.
+        sample_weight : array_like, shape (n,), optional
+            Weight of every sample, >= 0; 1 if not given.
+        metrics : str, callable, list of both, or dict {name: callable}, optional
+            Names of `fastmlp.metrics` or functions (y_true, y_pred) -> number. y_pred is what `predict`
+            returns, or what else a function ``needs`` (see `fastmlp.metrics`): the functions of scikit-learn
+            that take scores or probabilities are given these. Accuracy for classes, or R2 for values, if not
+            given.
 
+        Returns
+        -------
+        dict {str: float}
+            "loss", and the number of every metric by its name.
+
+        Raises
+        ------
+        TypeError
+            For arguments of the wrong type.
+        ValueError
+            For samples, targets, weights and metrics that do not fit.
+
+        Warns
+        -----
+        RuntimeWarning
+            Of rows that count and whose outputs are NaN.
+
+        Examples
+        --------
         >>> MLP([3, 4, 2], seed=0).evaluate(np.zeros((5, 3)), [0, 0, 0, 0, 1])["accuracy"]
         0.8
         """
@@ -422,40 +573,83 @@ class MLP(Guarded):
         class_weight: Any = None,
         metrics: Any = None,
     ) -> History:
-        """Minibatch training: `epochs` passes over the samples, `batch_size` of them at a step.
+        """Train on minibatches, for some passes over the samples.
 
-        X (n, inputs) of any numeric dtype (images in uint8, tables in float64, a memory map), converted
-        batch by batch; or a table of pandas, polars or pyarrow whose columns are numbers. y: what the loss
-        takes, such as class indices (n,) or values (n, outputs). batch_size None takes all samples at once:
-        gradient descent. The last batch of an epoch may be smaller. With
-        `LBFGS` an epoch is an iteration over all samples, and its max_iter takes the place of `epochs`.
-        `optimizer` is SGD(0.01) if not given; its state goes on from the last call. validation_data is (X, y)
-        or (X, y, sample_weight). `shuffle` draws a new order for every epoch. `callbacks` are called as
-        f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's numbers; True, of
-        Python or of NumPy, ends the training, and nothing else does; `callback.finish(model)`, where there is
-        one, is called in the end. `progress` shows a bar with loss and samples per second.
+        With the losses l_i and the weights w_i of its samples, the loss of a batch is::
 
-        sample_weight (n,), not negative, and class_weight, {class: weight} or "balanced" (n samples over
-        classes times the samples of the class), weigh the samples in the mean of a batch,
-        sum_i w_i l_i / sum_i w_i. metrics: names of `fastmlp.metrics` or functions (y_true, y_pred) ->
-        number, or of what else they need, as in `evaluate`; computed after every epoch on the training data
-        and, with val_ before the name, on the validation data; samples of weight 0 do not count.
+            sum_i w_i l_i / sum_i w_i
 
-        Ctrl-C ends training between two steps, with KeyboardInterrupt: the model is usable and has learned
-        what it has. A loss, a validation loss or weights that are no longer finite warn (RuntimeWarning),
-        once.
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples (images in uint8, tables in float64, a memory map), converted batch by batch; or a table
+            of pandas, polars or pyarrow whose columns are numbers.
+        y : array_like
+            Targets, what the loss takes, such as class indices (n,) or values (n, outputs).
+        epochs : int, default 10
+            Number of passes over the samples. With `LBFGS` an epoch is an iteration over all samples, and its
+            ``max_iter`` takes the place of this.
+        batch_size : int or None, default 128
+            Number of samples of a step. None takes all samples at once: gradient descent. The last batch of
+            an epoch may be smaller.
+        optimizer : Optimizer, optional
+            Optimizer; its state goes on from the last call. SGD(0.01) if not given.
+        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+            Samples on which loss and metrics are computed after every epoch.
+        shuffle : bool, default True
+            Whether every epoch has a new order.
+        callbacks : iterable of callable, default ()
+            Called as f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's
+            numbers; True, of Python or of NumPy, ends the training, and nothing else does. See Notes.
+        progress : bool, default True
+            Whether to show a bar with loss and samples per second.
+        sample_weight : array_like, shape (n,), optional
+            Weight of every sample, >= 0; 1 if not given.
+        class_weight : dict {class: weight} or "balanced", optional
+            Weight of every class; "balanced" is n samples over classes times the samples of the class. It
+            multiplies ``sample_weight``.
+        metrics : str, callable, list of both, or dict {name: callable}, optional
+            Names of `fastmlp.metrics` or functions (y_true, y_pred) -> number, or of what else they need, as
+            in `evaluate`; computed after every epoch on the training data and, with "val_" before the name,
+            on the validation data; samples of weight 0 do not count.
 
-        A callback with a method `begin(model)` gets a call before the first epoch; True from it means that
-        there is nothing to train. A model that is saved in a callback, together with the optimizer and with
-        the state of other callbacks (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs
-        that are left ends with the same bits. The callback that saves stands last in the list, after those
-        whose state it saves. (Not with `LBFGS`, whose memory of the last steps is no part of its state.)
+        Returns
+        -------
+        History
+            Numbers of every epoch.
 
-        Raises TypeError and ValueError for arguments that do not fit, and MemoryError for a batch that needs
-        more than the machine's memory, before anything changes.
+        Raises
+        ------
+        TypeError
+            For arguments of the wrong type, before anything changes.
+        ValueError
+            For arguments that do not fit, before anything changes.
+        MemoryError
+            For a batch that needs more than the machine's memory, before anything changes.
+        KeyboardInterrupt
+            After Ctrl-C, between two steps: the model is usable and has learned what it has.
 
-        Source: Bottou, "Large-Scale Machine Learning with Stochastic Gradient Descent", COMPSTAT 2010.
+        Warns
+        -----
+        RuntimeWarning
+            If a loss, a validation loss or weights are no longer finite, once.
 
+        Notes
+        -----
+        A callback with a method ``begin(model)`` gets a call before the first epoch; True from it means that
+        there is nothing to train. ``callback.finish(model)``, where there is one, is called in the end.
+
+        A model that is saved in a callback, together with the optimizer and with the state of other callbacks
+        (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs that are left ends with the
+        same bits. The callback that saves stands last in the list, after those whose state it saves. (Not
+        with `LBFGS`, whose memory of the last steps is no part of its state.)
+
+        References
+        ----------
+        Bottou, "Large-Scale Machine Learning with Stochastic Gradient Descent", COMPSTAT 2010.
+
+        Examples
+        --------
         >>> model = MLP([1, 1], loss="mean_squared_error", seed=0)
         >>> x = np.linspace(-1, 1, 64)[:, None]
         >>> history = model.fit(x, 3 * x + 1, epochs=200, batch_size=16, optimizer=SGD(0.1), progress=False)
@@ -500,10 +694,40 @@ class MLP(Guarded):
         sample_weight: ArrayLike | None = None,
         class_weight: Any = None,
     ) -> float:
-        """One step on one minibatch, all rows of X; the mean loss before the step.
+        """Take one step on one minibatch, all rows of X.
 
-        A loss that is not finite warns (RuntimeWarning). Raises as `fit` does.
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples of the minibatch.
+        y : array_like
+            Targets, as `fit` takes them.
+        optimizer : Optimizer
+            Optimizer; not `LBFGS`, which takes no steps.
+        sample_weight : array_like, shape (n,), optional
+            Weight of every sample, >= 0; 1 if not given.
+        class_weight : dict {class: weight} or "balanced", optional
+            Weight of every class, as in `fit`.
 
+        Returns
+        -------
+        float
+            Mean loss before the step.
+
+        Raises
+        ------
+        TypeError
+            For arguments of the wrong type, before anything changes.
+        ValueError
+            For arguments that do not fit, before anything changes.
+
+        Warns
+        -----
+        RuntimeWarning
+            If the loss is not finite.
+
+        Examples
+        --------
         >>> model, optimizer = MLP([2, 8, 2], seed=0), SGD(0.1)
         >>> X, y = np.eye(2), np.array([0, 1])
         >>> model.train_step(X, y, optimizer) > model.train_step(X, y, optimizer)
@@ -531,15 +755,42 @@ class MLP(Guarded):
         sample_weight: ArrayLike | None = None,
         class_weight: Any = None,
     ) -> tuple[float, Gradients]:
-        """The mean loss over the rows of X and its gradients, by backpropagation; the model stays as it is.
+        """Compute the mean loss over the rows of X and its gradients, by backpropagation.
 
-        As in a training step: with dropout, some outputs are left out (the same ones until the next step),
-        and batch normalisation takes its statistics from these rows.
+        The model stays as it is. As in a training step: with dropout, some outputs are left out (the same
+        ones until the next step), and batch normalisation takes its statistics from these rows.
 
-        Raises as `fit` does.
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples.
+        y : array_like
+            Targets, as `fit` takes them.
+        sample_weight : array_like, shape (n,), optional
+            Weight of every sample, >= 0; 1 if not given.
+        class_weight : dict {class: weight} or "balanced", optional
+            Weight of every class, as in `fit`.
 
-        Source: Rumelhart, Hinton, Williams, 1986.
+        Returns
+        -------
+        loss : float
+            Mean loss.
+        gradients : Gradients
+            Its gradients with respect to the parameters.
 
+        Raises
+        ------
+        TypeError
+            For arguments of the wrong type.
+        ValueError
+            For arguments that do not fit.
+
+        References
+        ----------
+        Rumelhart, Hinton, Williams, "Learning representations by back-propagating errors", Nature 323, 1986.
+
+        Examples
+        --------
         >>> model = MLP([2, 2], loss="mean_squared_error", dtype="float64", seed=0)
         >>> loss, gradients = model.loss_and_gradients(np.eye(2), model.predict(np.eye(2)))
         >>> loss, float(abs(gradients.weights[0]).max())
@@ -557,26 +808,22 @@ class MLP(Guarded):
 
     def save(self, path: str | os.PathLike[str], optimizer: Any = None,
              callbacks: Iterable[Any] = ()) -> None:
-        """Write the model to a file in the safetensors format; `fastmlp.load(path)` reads it.
+        """Write the model to a file in the safetensors format.
 
         The file holds the parameters and running statistics, the settings, and where training stands: with
         the state of the optimizer and the callbacks, it goes on as if it had not been interrupted. No pickle,
         and the same model gives the same bytes.
 
-        Whoever reads `path` finds the old file or the new one, each whole, also when several threads or
-        processes save there, or one is killed. A link stays, and what it leads to is replaced; a file keeps
-        its mode. Where a file cannot be replaced (a device, a pipe, a folder that is not writable), it is
-        written in place.
-
         Parameters
         ----------
         path : str, bytes or os.PathLike
-            With the suffix .safetensors, another one or none, but not one of another format, such as .onnx.
-        optimizer : object of `fastmlp.optimizers`, optional
+            Path with the suffix .safetensors, another one or none, but not one of another format, such as
+            .onnx.
+        optimizer : Optimizer, optional
             Its state for this model is saved, too.
         callbacks : iterable of objects, default ()
-            Of each that has `get_state() -> dict` of arrays and numbers, and `set_state`, the state is saved,
-            too; others are skipped.
+            Of each that has ``get_state() -> dict`` of arrays and numbers, and ``set_state``, the state is
+            saved, too; others are skipped.
 
         Raises
         ------
@@ -591,6 +838,17 @@ class MLP(Guarded):
         MemoryError
             Where there is no room for four copies of what is saved.
 
+        See Also
+        --------
+        fastmlp.load : Read the file.
+
+        Notes
+        -----
+        Whoever reads ``path`` finds the old file or the new one, each whole, also when several threads or
+        processes save there, or one is killed. A link stays, and what it leads to is replaced; a file keeps
+        its mode. Where a file cannot be replaced (a device, a pipe, a folder that is not writable), it is
+        written in place.
+
         Examples
         --------
         >>> MLP([4, 3]).save("net.safetensors")  # doctest: +SKIP
@@ -600,11 +858,31 @@ class MLP(Guarded):
         save(self, path, optimizer, callbacks)
 
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
-        """Bytes that training with this batch size and optimizer (SGD with momentum if not given) holds
-        beside the data, the parameters and the optimizer's state.
+        """Return the bytes of the workspace of training.
 
-        Raises MemoryError where all that is more than this machine has, or ValueError for more than any.
+        They are held beside the data, the parameters and the state of the optimizer.
 
+        Parameters
+        ----------
+        batch_size : int
+            Number of samples of a step.
+        optimizer : Optimizer, optional
+            SGD with momentum if not given.
+
+        Returns
+        -------
+        int
+            Size, in bytes.
+
+        Raises
+        ------
+        MemoryError
+            Where all that is more than this machine has.
+        ValueError
+            Where it is more than any machine has.
+
+        Examples
+        --------
         >>> MLP([4, 16, 3]).workspace_nbytes(16) > 16 * (4 + 16 + 3) * 4
         True
         """

@@ -11,20 +11,43 @@ __all__ = ["BatchNorm", "resolve"]
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """x_hat = (z - mean) / sqrt(variance + epsilon); y = f(scale x_hat + shift), for each unit of a layer.
+    """Batch normalisation of the units of a layer.
 
-    In training, mean and variance are those of the unit over the batch at hand, so that the layers above
-    see signals of the same size however the layers below change; it allows larger learning rates and makes
-    the initial weights matter less. Running averages follow them, r = r + momentum (batch - r), the
-    variance there with n - 1; inference uses these, so that a row's prediction does not depend on its
-    neighbours. scale (1 at first) and shift (the layer's bias, 0 at first) are learned. The smaller the
-    batch, the noisier.
+    For a unit whose sum is z, with the mean and the variance of z over the batch::
 
-    0 < momentum <= 1 and epsilon > 0; other values raise ValueError, what is no number TypeError.
+        x_hat = (z - mean) / sqrt(variance + epsilon)
+        y = f(scale x_hat + shift)
 
-    Source: Ioffe, Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal
-    Covariate Shift", ICML 2015.
+    Scale (1 at first) and shift (the layer's bias, 0 at first) are learned.
 
+    Parameters
+    ----------
+    momentum : float, default 0.1
+        Share, above 0 and up to 1, of a batch in the running averages: r = r + momentum (batch - r).
+    epsilon : float, default 1e-5
+        Number, above 0 and up to 1, against division by 0, in squared units of z.
+
+    Raises
+    ------
+    TypeError
+        For settings that are not numbers.
+    ValueError
+        For settings out of range.
+
+    Notes
+    -----
+    In training, mean and variance are those of the batch at hand, so that the layers above see signals of the
+    same size however the layers below change; it allows larger learning rates and makes the initial weights
+    matter less. Running averages follow them, the variance there with n - 1; inference uses these, so that a
+    row's prediction does not depend on its neighbours. The smaller the batch, the noisier.
+
+    References
+    ----------
+    Ioffe, Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift", ICML 2015.
+
+    Examples
+    --------
     >>> BatchNorm(momentum=0.01)
     BatchNorm(momentum=0.01, epsilon=1e-05)
     """
@@ -41,10 +64,25 @@ class BatchNorm:
 
 
 def resolve(batch_norm: Any) -> BatchNorm | None:
-    """What `MLP(batch_norm=...)` means for one layer: True, False, or an object with settings.
+    """Return what ``MLP(batch_norm=...)`` means for one layer.
 
-    Raises TypeError for anything else.
+    Parameters
+    ----------
+    batch_norm : bool, BatchNorm or None
+        True, False, or an object with settings.
 
+    Returns
+    -------
+    BatchNorm or None
+        Settings; None for a layer without batch normalisation.
+
+    Raises
+    ------
+    TypeError
+        For anything else.
+
+    Examples
+    --------
     >>> resolve(True)
     BatchNorm(momentum=0.1, epsilon=1e-05)
     >>> resolve(False)

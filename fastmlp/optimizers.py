@@ -230,7 +230,18 @@ class Optimizer(Guarded):
                         self.decay_biases)
 
     def known_state(self, identity: Identity) -> State | None:
-        """The state of a model, live; None where there is none yet."""
+        """Return the state of a model.
+
+        Parameters
+        ----------
+        identity : Identity
+            Identity of the model.
+
+        Returns
+        -------
+        State or None
+            State, live; None where there is none yet.
+        """
         return self._states.get(identity)
 
     def state_of(self, parameters: Parameters) -> State:
@@ -331,9 +342,17 @@ class Optimizer(Guarded):
         return result
 
     def serve(self, model: MLP) -> None:
-        """Before a training of the model: a schedule with state goes on where it was with this model.
+        """Begin a training of the model: a schedule with state goes on where it was with it.
 
-        Raises RuntimeError while it serves another training.
+        Parameters
+        ----------
+        model : MLP
+            Model that is going to be trained.
+
+        Raises
+        ------
+        RuntimeError
+            While the schedule serves another training.
         """
         if isinstance(self.lr, Schedule):
             self.lr.serve(self, model.core.parameters.identity)
@@ -485,7 +504,15 @@ class Optimizer(Guarded):
         return result
 
     def follow(self, old: Identity, new: Identity) -> None:
-        """The model was copied with this optimizer, after it."""
+        """Give its state to the copy of the model, which was copied after this optimizer.
+
+        Parameters
+        ----------
+        old : Identity
+            Identity of the model.
+        new : Identity
+            Identity of its copy.
+        """
         if old in self._states:
             self._states[new] = self._states.pop(old)
 

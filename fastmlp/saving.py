@@ -48,7 +48,19 @@ Array = NDArray[Any]
 
 
 def save(model: MLP, path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> None:
-    """What `MLP.save` does: see there."""
+    """Write a model to a file: what `MLP.save` does.
+
+    Parameters
+    ----------
+    model : MLP
+        Model.
+    path : str, bytes or os.PathLike
+        As for `MLP.save`.
+    optimizer : Optimizer, optional
+        As for `MLP.save`.
+    callbacks : iterable of objects, default ()
+        As for `MLP.save`.
+    """
     path = file_name(path)
     _check_suffix(path)
     if optimizer is not None and not hasattr(optimizer, "get_state"):

@@ -161,9 +161,19 @@ class Schedule:
         return self if self.get_state() else None
 
     def serve(self, optimizer: Optimizer, identity: Identity) -> None:
-        """Have the state of this optimizer and model; that of the ones before is put aside.
+        """Take the state of this optimizer and model; that of the ones before is put aside.
 
-        Raises RuntimeError while the schedule serves another training.
+        Parameters
+        ----------
+        optimizer : Optimizer
+            Optimizer whose learning rate this is.
+        identity : Identity
+            Identity of the model.
+
+        Raises
+        ------
+        RuntimeError
+            While the schedule serves another training.
         """
         owner = self._stateful()
         if owner is None:
@@ -187,7 +197,20 @@ class Schedule:
         service.optimizer, service.identity, service.used = ref(optimizer), ref(identity), True
 
     def state_for(self, optimizer: Optimizer, identity: Identity) -> dict[str, float]:
-        """The state that this optimizer and model would go on with."""
+        """Return the state that this optimizer and model would go on with.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+            Optimizer whose learning rate this is.
+        identity : Identity
+            Identity of the model.
+
+        Returns
+        -------
+        dict {str: float}
+            State by name.
+        """
         owner = self._stateful()
         service = None if owner is None else owner.__dict__.get("_service")
         if service is None or not service.used or service.serves(optimizer, identity):
@@ -196,7 +219,7 @@ class Schedule:
         return dict(state.schedule if state is not None and state.schedule is not None else service.initial)
 
     def forget(self) -> None:
-        """After a copy with its optimizer, which has the state of all its models."""
+        """Forget whom it serves, after a copy with its optimizer, which has the state of all its models."""
         owner = self._stateful()
         if owner is not None and "_service" in owner.__dict__:
             owner.__dict__["_service"].used = True

@@ -63,8 +63,24 @@ class Row:
 
 
 def bench(dtype: str = "float32", threads: int = 1, quick: bool = False) -> None:
-    """Measure and print the table. `threads` is what the model may use, and already does.
+    """Measure and print how fast the array functions and the model are.
 
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}, default "float32"
+        Type of the numbers.
+    threads : int, default 1
+        Number of threads that the model may use, and already does.
+    quick : bool, default False
+        Whether to measure only the first rows of the table, in short runs.
+
+    Raises
+    ------
+    ArithmeticError
+        If a result differs from the NumPy backend's; then nothing is timed.
+
+    Examples
+    --------
     >>> bench(quick=True)  # doctest: +ELLIPSIS
     FMA peak...
     """
@@ -182,8 +198,22 @@ def inference(dtype: np.dtype[Any], threads: int, layers: list[int], batch: int)
 # Helpers -----------------------------------------------------------------------------------------------
 
 def best(run: Seconds, seconds: float) -> float:
-    """The least of what `run` says, over so many seconds and some times at least.
+    """Return the least of what a function returns, called again and again.
 
+    Parameters
+    ----------
+    run : callable
+        Function that runs something and returns how long it took, in seconds.
+    seconds : float
+        Time to go on for, in seconds; some calls are made at least.
+
+    Returns
+    -------
+    float
+        Least time, in seconds.
+
+    Examples
+    --------
     >>> best(iter([3.0, 1.0, 2.0, 4.0, 5.0]).__next__, 0)
     1.0
     """

@@ -15,14 +15,27 @@ MOST = 256      # as many as the team of kernels/_team.pyx holds
 
 
 def get_num_threads() -> int:
-    """The number of threads that one call may use.
+    """Return the number of threads that one call may use.
 
+    Returns
+    -------
+    int
+        Number of threads, from 1 to 256.
+
+    See Also
+    --------
+    set_num_threads : Set it.
+
+    Notes
+    -----
     At first FASTMLP_NUM_THREADS; or else OMP_NUM_THREADS, as schedulers of clusters and joblib set it for
     their workers (of a list the first; ignored where it is no number, as OpenMP does); or else the processors
     that this process may run on: those of its affinity mask, and no more than the smallest quota of its
     cgroups. A limit of threadpoolctl counts in the thread that set it. Results do not depend on the number,
     to the bit.
 
+    Examples
+    --------
     >>> get_num_threads() >= 1
     True
     """
@@ -34,10 +47,26 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Set the number of threads that one call may use, for the whole process.
 
-    In place of what the environment says, and of a limit of threadpoolctl on the calling thread.
+    It takes the place of what the environment says, and of a limit of threadpoolctl on the calling thread.
 
-    Raises TypeError if n is not an integer, ValueError if it is not from 1 to 256.
+    Parameters
+    ----------
+    n : int
+        Number of threads, from 1 to 256.
 
+    Raises
+    ------
+    TypeError
+        If ``n`` is not an integer.
+    ValueError
+        If ``n`` is not from 1 to 256.
+
+    See Also
+    --------
+    get_num_threads : Return it.
+
+    Examples
+    --------
     >>> before = get_num_threads()
     >>> set_num_threads(1)
     >>> get_num_threads()

@@ -32,16 +32,28 @@ CONVERTED_ROWS = 512            # rows of a dtype that the engine does not read,
 
 
 class History(dict[str, "list[float]"]):
-    """What `fit` recorded, a list with one number per epoch for every name; also as attributes.
+    """Numbers of every epoch of a training: a dict of lists, whose entries are also attributes.
 
-    loss, val_loss      the mean loss over the samples, of training (while it learned) and of validation
-    val_accuracy        share of right labels (classification), with validation data; or
-    val_r2              the coefficient of determination (regression)
-    samples_per_second  of training alone
+    Attributes
+    ----------
+    loss : list of float
+        Mean loss over the samples of training, while it learned.
+    val_loss : list of float
+        Mean loss over the samples of validation, with validation data.
+    val_accuracy : list of float
+        Share of right labels (classification), with validation data.
+    val_r2 : list of float
+        Coefficient of determination (regression), with validation data.
+    samples_per_second : list of float
+        Speed of training alone.
 
-    With `metrics` given to `fit`, these take the place of val_accuracy or val_r2, and without val_ they are
-    those of the training data.
+    Notes
+    -----
+    With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without "val_"
+    they are those of the training data.
 
+    Examples
+    --------
     >>> History(loss=[0.5, 0.25]).loss[-1]
     0.25
     """

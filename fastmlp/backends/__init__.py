@@ -31,13 +31,36 @@ process_wide: ModuleType        # set at the end of this file
 
 
 def active() -> Any:
-    """The backend module in force here."""
+    """Return the backend in force here.
+
+    Returns
+    -------
+    module
+        Backend, `fastmlp.backends.cython` or `fastmlp.backends.numpy`.
+
+    Examples
+    --------
+    >>> active().__name__ in ("fastmlp.backends.cython", "fastmlp.backends.numpy")
+    True
+    """
     return override.get() or process_wide
 
 
 def get_backend() -> str:
-    """The name of the backend in force here, "cython" or "numpy".
+    """Return the name of the backend in force here.
 
+    Returns
+    -------
+    str
+        "cython" or "numpy".
+
+    See Also
+    --------
+    set_backend : Choose the backend for the whole process.
+    use_backend : Use a backend for one block.
+
+    Examples
+    --------
     >>> with use_backend("numpy"):
     ...     get_backend()
     'numpy'
@@ -46,13 +69,27 @@ def get_backend() -> str:
 
 
 def set_backend(name: str) -> None:
-    """Choose the backend for the whole process: "cython" (the default) or "numpy".
+    """Choose the backend for the whole process.
 
+    Parameters
+    ----------
+    name : {"cython", "numpy"}
+        Name of the backend; "cython" is the default.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    ImportError
+        Where the compiled backend was not built.
+
+    Notes
+    -----
     A `use_backend` block that is open here stays in force until it ends. Models keep the backend they were
     made with.
 
-    Raises ValueError for an unknown name, ImportError where the compiled backend was not built.
-
+    Examples
+    --------
     >>> set_backend(get_backend())
     >>> set_backend("fortran")
     Traceback (most recent call last):
@@ -65,10 +102,30 @@ def set_backend(name: str) -> None:
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Use a backend for one `with` block of this thread or task, then go back to the one before.
+    """Use a backend for one ``with`` block of this thread or task.
 
-    Raises ValueError for an unknown name, ImportError where the compiled backend was not built.
+    After the block, the backend before it is in force again. Other threads, and threads started inside the
+    block, keep the process-wide choice.
 
+    Parameters
+    ----------
+    name : {"cython", "numpy"}
+        Name of the backend.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    ImportError
+        Where the compiled backend was not built.
+
+    Examples
+    --------
     >>> before = get_backend()
     >>> with use_backend("numpy"):
     ...     get_backend()
@@ -84,7 +141,30 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def named(name: str) -> Any:
-    """The backend module of a name; raises as `set_backend` does."""
+    """Return the backend of a name.
+
+    Parameters
+    ----------
+    name : {"cython", "numpy"}
+        Name of the backend.
+
+    Returns
+    -------
+    module
+        Backend.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+    ImportError
+        Where the compiled backend was not built.
+
+    Examples
+    --------
+    >>> named("numpy").COMPILED
+    False
+    """
     return _load(name)
 
 

@@ -186,8 +186,8 @@ def multiclass_hinge(
     ----------
     logits : array_like of float32 or float64, shape (n, C)
         Scores z of C classes.
-    targets : array_like of an integer dtype, shape (n,) or (n, 1)
-        Class indices t, from 0 to C - 1.
+    targets : array_like of int, shape (n,) or (n, 1)
+        Class indices t of any integer dtype, from 0 to C - 1.
     weights : array_like of any real dtype, shape (n,), optional
         Weight of each row, >= 0; 1 for all if not given.
     out : ndarray, optional

@@ -29,8 +29,15 @@ _DTYPES = {"float32": "f32", "float64": "f64"}
 
 
 def available_isas() -> list[str]:
-    """Instruction sets that were built and that this machine runs, best first.
+    """Return the instruction sets that were built and that this machine runs.
 
+    Returns
+    -------
+    list of str
+        Names, best first; "portable" is the last.
+
+    Examples
+    --------
     >>> "portable" in available_isas()
     True
     """
@@ -39,11 +46,29 @@ def available_isas() -> list[str]:
 
 
 def load(isa: str, dtype: str) -> KernelModule:
-    """The kernel module of one instruction set and dtype ("float32" or "float64").
+    """Return the kernel module of one instruction set and dtype.
 
-    Raises ValueError for a name that is unknown, not built, or not supported by this machine, and
-    ImportError where a module that was built cannot be imported.
+    Parameters
+    ----------
+    isa : str
+        Name of the instruction set; one of `available_isas`.
+    dtype : {"float32", "float64"}
+        Type of the numbers.
 
+    Returns
+    -------
+    module
+        Compiled kernels.
+
+    Raises
+    ------
+    ValueError
+        For a name that is unknown, not built, or not supported by this machine.
+    ImportError
+        Where a module that was built cannot be imported.
+
+    Examples
+    --------
     >>> load("portable", "float64").DTYPE
     'float64'
     """
@@ -61,8 +86,15 @@ def load(isa: str, dtype: str) -> KernelModule:
 
 
 def active_isa() -> str:
-    """The instruction set whose kernels run.
+    """Return the instruction set whose kernels run.
 
+    Returns
+    -------
+    str
+        Name of the instruction set: FASTMLP_ISA, or the best available one.
+
+    Examples
+    --------
     >>> active_isa() in available_isas()
     True
     """
@@ -70,8 +102,25 @@ def active_isa() -> str:
 
 
 def module(dtype: str) -> KernelModule:
-    """The active kernel module of a dtype, "float32" or "float64".
+    """Return the active kernel module of a dtype.
 
+    Parameters
+    ----------
+    dtype : {"float32", "float64"}
+        Type of the numbers.
+
+    Returns
+    -------
+    module
+        Compiled kernels.
+
+    Raises
+    ------
+    KeyError
+        For another dtype.
+
+    Examples
+    --------
     >>> module("float32").ISA == active_isa()
     True
     """
