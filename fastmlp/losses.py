@@ -10,8 +10,8 @@ classes and of distributions) take for l_i the mean over the m outputs of the sa
 ``MLP(loss=...)`` fixes the output function that belongs to the loss, and with it what the targets are. Loss
 and gradient are computed from the outputs z before that function: sigmoid and softmax saturate, and what they
 round off no logarithm brings back. The formulas in NumPy are in ``fastmlp.backends.numpy``, the kernels in
-``fastmlp/kernels/losses.pxi``; ``fastmlp/kernels/ops.py`` is the list of all, which gives the classes ``code``.
-How another one is added: docs/extending.md.
+``fastmlp/kernels/losses.pxi``; ``fastmlp/kernels/ops.py`` is the list of all, which gives the classes their
+``code``. How another one is added: docs/extending.md.
 
 Which one: cross-entropy for one class out of C; binary cross-entropy for yes or no, once or many times over;
 mean squared error for values, Huber or mean absolute error where some of them are far off, Poisson for
