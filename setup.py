@@ -1,7 +1,8 @@
 """Builds the compiled parts: one detector, and one kernel module per instruction set and dtype.
 
-All kernel modules come from one text, fastmlp/kernels/kernels.pyx: Cython translates it once per module
-name, and the C compiler gets the flags of the instruction set and two macros that name the variant.
+All kernel modules come from one text, fastmlp/kernels/kernels.pyx, with two files that are generated from the
+table of operations, ops.py: Cython translates it once per module name, and the C compiler gets the flags of
+the instruction set and two macros that name the variant.
 An instruction set that the compiler cannot build is left out with a notice.
 
 Every binary carries a hash of all that went into it (texts, flags, compiler, Cython, Python) and is
@@ -11,6 +12,7 @@ FASTMLP_DEBUG=1 builds with bounds checks. FASTMLP_BUILD_ISAS=avx2,portable buil
 """
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -75,8 +77,16 @@ FLAGS_MSVC = ["/O2"]
 
 def texts():
     """Every file that the compiled parts are made from."""
-    patterns = ("*.pyx", "*.pxi", "*.pxd", "*.h")
+    patterns = ("*.pyx", "*.pxi", "*.pxd", "*.h", "ops.py", "_generate.py")
     return sorted(path for pattern in patterns for path in Path(KERNELS).glob(pattern))
+
+
+def load(name):
+    """A module of fastmlp/kernels, from its path: the package itself cannot be imported yet."""
+    spec = importlib.util.spec_from_file_location(name, Path(KERNELS, f"{name}.py"))
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class BuildKernels(build_ext):
@@ -112,7 +122,11 @@ class BuildKernels(build_ext):
                     ext.extra_compile_args += sum(known, [])
         self.tools = self.describe_tools()
         self.remove_leftovers(Path(self.build_lib, KERNELS))
-        Path(self.build_temp).mkdir(parents=True, exist_ok=True)
+        self.generated = Path(self.build_temp, "generated")
+        self.generated.mkdir(parents=True, exist_ok=True)
+        table, generate = load("ops"), load("_generate")
+        for name in ("ops", "dispatch"):
+            Path(self.generated, f"{name}.pxi").write_text(getattr(generate, name)(table))
         super().build_extensions()
 
     @property
@@ -185,7 +199,8 @@ class BuildKernels(build_ext):
         target.unlink(missing_ok=True)
         (source,) = ext.sources
         c_file = Path(self.build_temp, ext.name + ".c")
-        command = [sys.executable, "-m", "cython", source, "--module-name", ext.name, "-o", str(c_file)]
+        command = [sys.executable, "-m", "cython", source, "--module-name", ext.name,
+                   "-I", str(self.generated), "-o", str(c_file)]
         for name, value in DIRECTIVES.items():
             command += ["-X", f"{name}={value}"]
         translated = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -10,12 +10,13 @@ leaky ReLU, ELU. In deep plain networks without batch normalisation, SELU. The s
 SiLU, are what transformers use. Sigmoid and tanh saturate (see there): only where outputs must be bounded.
 
 The classes here are names with parameters. The formulas in NumPy are in ``fastmlp.backends.numpy``, the
-kernels in ``fastmlp/kernels/activations.pxi``; both find an activation by its ``name`` and ``code``.
+kernels in ``fastmlp/kernels/activations.pxi``; ``fastmlp/kernels/ops.py`` is the list of all, which gives the
+classes ``code`` and ``from_output``.
 The derivative is written in terms of the output y = f(z), so that the backward pass does not need z. GELU
 and SiLU fall and rise again below 0, so that two z have one y; their derivative is in terms of z, and
 ``from_output`` is False.
 
-Another activation is another class here, another pair of functions there, and nothing else.
+How another one is added: docs/extending.md.
 """
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from fastmlp import checks
+from fastmlp.kernels import ops
 
 __all__ = [
     "Activation", "Identity", "ReLU", "LeakyReLU", "Sigmoid", "Tanh",
@@ -44,6 +46,8 @@ class Activation:
         Whether the derivative is a function of the output y = f(z), and not of the input z.
     alpha : float
         Parameter of the function; 0 where it has none.
+    fitting_init : str
+        Name of the initializer that ``init="auto"`` takes for the weights in front of it.
 
     See Also
     --------
@@ -57,7 +61,8 @@ class Activation:
 
     name: ClassVar[str]
     code: ClassVar[int]
-    from_output: ClassVar[bool] = True
+    from_output: ClassVar[bool]
+    fitting_init: ClassVar[str] = "glorot_uniform"
     alpha: float = field(default=0.0, init=False, repr=False)
 
 
@@ -82,7 +87,6 @@ class Identity(Activation):
     """
 
     name = "identity"
-    code = 0
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ class ReLU(Activation):
     """
 
     name = "relu"
-    code = 1
+    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class LeakyReLU(Activation):
     """
 
     name = "leaky_relu"
-    code = 2
+    fitting_init = "he_normal"
     alpha: float = 0.01
 
     def __post_init__(self) -> None:
@@ -197,7 +201,6 @@ class Sigmoid(Activation):
     """
 
     name = "sigmoid"
-    code = 3
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,6 @@ class Tanh(Activation):
     """
 
     name = "tanh"
-    code = 4
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ class ELU(Activation):
     """
 
     name = "elu"
-    code = 5
+    fitting_init = "he_normal"
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
@@ -308,7 +310,7 @@ class SELU(Activation):
     """
 
     name = "selu"
-    code = 6
+    fitting_init = "lecun_normal"
 
 
 @dataclass(frozen=True)
@@ -340,7 +342,7 @@ class Softplus(Activation):
     """
 
     name = "softplus"
-    code = 7
+    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -373,8 +375,7 @@ class GELU(Activation):
     """
 
     name = "gelu"
-    code = 8
-    from_output = False
+    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -406,8 +407,7 @@ class GELUTanh(Activation):
     """
 
     name = "gelu_tanh"
-    code = 9
-    from_output = False
+    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -441,12 +441,10 @@ class SiLU(Activation):
     """
 
     name = "silu"
-    code = 10
-    from_output = False
+    fitting_init = "he_normal"
 
 
-BY_NAME: dict[str, type[Activation]] = {cls.name: cls for cls in (
-    Identity, ReLU, LeakyReLU, Sigmoid, Tanh, ELU, SELU, Softplus, GELU, GELUTanh, SiLU)}
+BY_NAME: dict[str, type[Activation]] = ops.assign(ops.ACTIVATIONS, Activation.__subclasses__(), "from_output")
 _DEFAULTS = {name: cls() for name, cls in BY_NAME.items()}
 
 

@@ -38,8 +38,6 @@ __all__ = [
 Array = NDArray[Any]
 Initializer = Callable[..., Any]
 
-HALF_THROUGH = frozenset({"relu", "leaky_relu", "elu", "softplus", "gelu", "gelu_tanh", "silu"})
-
 VARIANCES: dict[str, Callable[[int, int], float]] = {
     "he": lambda fan_in, fan_out: 2 / fan_in,
     "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
@@ -504,7 +502,7 @@ def initial_weights(
     (4, 3)
     """
     if isinstance(init, str):
-        return INITIALIZERS[_fitting(activation) if init == "auto" else init](rng, fan_in, fan_out)
+        return INITIALIZERS[activation.fitting_init if init == "auto" else init](rng, fan_in, fan_out)
     return _values("init", init(rng, fan_in, fan_out), (fan_in, fan_out))
 
 
@@ -550,12 +548,6 @@ def initial_biases(bias_init: Any, rng: np.random.Generator, fan_in: int, n: int
     if scheme in VARIANCES:
         return (_normal if kind == "normal" else _uniform)(rng, VARIANCES[scheme](fan_in, n), (n,))
     return np.asarray(INITIALIZERS[bias_init](rng, 1, n)[0])
-
-
-def _fitting(activation: Activation) -> str:
-    if activation.name == "selu":
-        return "lecun_normal"
-    return "he_normal" if activation.name in HALF_THROUGH else "glorot_uniform"
 
 
 def _values(name: str, values: Any, shape: tuple[int, ...]) -> Array:

@@ -10,7 +10,8 @@ classes and of distributions) take for l_i the mean over the m outputs of the sa
 ``MLP(loss=...)`` fixes the output function that belongs to the loss, and with it what the targets are. Loss
 and gradient are computed from the outputs z before that function: sigmoid and softmax saturate, and what they
 round off no logarithm brings back. The formulas in NumPy are in ``fastmlp.backends.numpy``, the kernels in
-``fastmlp/kernels/losses.pxi``; both find a loss by its ``name`` and ``code``.
+``fastmlp/kernels/losses.pxi``; ``fastmlp/kernels/ops.py`` is the list of all, which gives the classes their
+``code``. How another one is added: docs/extending.md.
 
 Which one: cross-entropy for one class out of C; binary cross-entropy for yes or no, once or many times over;
 mean squared error for values, Huber or mean absolute error where some of them are far off, Poisson for
@@ -29,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import checks
 from fastmlp.copying import importable
+from fastmlp.kernels import ops
 
 __all__ = [
     "BinaryCrossEntropy", "CallableLoss", "CrossEntropy", "Hinge", "Huber", "KLDivergence", "Loss",
@@ -285,7 +287,6 @@ class CrossEntropy(Loss):
     """
 
     name = "cross_entropy"
-    code = 0
     targets = "classes"
     output = "softmax"
     label_smoothing: float = 0.0
@@ -366,7 +367,6 @@ class KLDivergence(Loss):
     """
 
     name = "kl_divergence"
-    code = 1
     targets = "distributions"
     output = "softmax"
 
@@ -399,7 +399,6 @@ class MultiClassHinge(Loss):
     """
 
     name = "multiclass_hinge"
-    code = 2
     targets = "classes"
     output = None
 
@@ -439,7 +438,6 @@ class MeanSquaredError(Loss):
     """
 
     name = "mean_squared_error"
-    code = 3
     targets = "values"
     output = "identity"
 
@@ -472,7 +470,6 @@ class MeanAbsoluteError(Loss):
     """
 
     name = "mean_absolute_error"
-    code = 4
     targets = "values"
     output = "identity"
 
@@ -517,7 +514,6 @@ class Huber(Loss):
     """
 
     name = "huber"
-    code = 5
     targets = "values"
     output = "identity"
     delta: float = 1.0
@@ -560,7 +556,6 @@ class Poisson(Loss):
     """
 
     name = "poisson"
-    code = 6
     targets = "counts"
     output = "exp"
 
@@ -609,7 +604,6 @@ class BinaryCrossEntropy(Loss):
     """
 
     name = "binary_cross_entropy"
-    code = 7
     targets = "binary"
     output = "sigmoid"
     pos_weight: float | Sequence[float] | None = None
@@ -659,7 +653,6 @@ class Hinge(Loss):
     """
 
     name = "hinge"
-    code = 8
     targets = "signs"
     output = None
 
@@ -686,12 +679,11 @@ class SquaredHinge(Loss):
 
     Examples
     --------
-    >>> SquaredHinge().code
-    9
+    >>> SquaredHinge().targets
+    'signs'
     """
 
     name = "squared_hinge"
-    code = 9
     targets = "signs"
     output = None
 
@@ -789,9 +781,8 @@ class CallableLoss(Loss):
         return y, None
 
 
-BY_NAME: dict[str, type[Loss]] = {cls.name: cls for cls in (
-    CrossEntropy, MeanSquaredError, BinaryCrossEntropy, KLDivergence, MeanAbsoluteError, Huber, Poisson,
-    Hinge, SquaredHinge, MultiClassHinge)}
+BY_NAME: dict[str, type[Loss]] = ops.assign(
+    ops.LOSSES, [cls for cls in Loss.__subclasses__() if cls is not CallableLoss])
 
 
 def resolve(loss: str | Loss | type[Loss] | Callable[[Array, Array], tuple[float, Array]]) -> Loss:

@@ -6,12 +6,13 @@ parameter p with the gradient dp, a step begins with::
     g = dp                                  scaled down where the norm of all gradients exceeds clip_norm
     g = min(max(g, -clip_value), clip_value)
     g = g + weight_decay p + l1 sign(p)     on weights, and on biases with decay_biases
+    p = p - lr weight_decay p               where weight decay is decoupled, in the place of weight_decay p
 
 and ends with the update rule of the class. Steps are counted from 0, for each model.
 
 The formulas in NumPy are in ``fastmlp.backends.numpy.updates``, the kernels in
-``fastmlp/kernels/optimizers.pxi``. Another rule is another class here, another formula there, and nothing
-else.
+``fastmlp/kernels/optimizers.pxi``; ``fastmlp/kernels/ops.py`` is the list of all rules. How another one is
+added: docs/extending.md.
 """
 from __future__ import annotations
 
@@ -20,7 +21,6 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -32,6 +32,7 @@ from fastmlp.attributes import Guarded
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.copying import VERSION, Identity, check_state, follow, importable
 from fastmlp.core import engine_for, samples_of
+from fastmlp.kernels import ops
 from fastmlp.layout import Parameters
 from fastmlp.network import Samples
 from fastmlp.schedules import Schedule, power, powers
@@ -48,22 +49,13 @@ Rate = float | Schedule | Callable[[int], float]
 SMALLEST = 1e-37            # of eps: float32 has it, and 0 / eps is 0
 
 
-class Formula(IntEnum):
-    """The formulas of the classes below, by their numbers in optimizers.pxi."""
-
-    GRADIENT = 0            # no step: keep the gradient
-    SGD = 1
-    MOMENTUM = 2
-    NESTEROV = 3
-    ADAGRAD = 4
-    RMSPROP = 5
-    ADAM = 6
+CODES = ops.codes(ops.RULES)        # of the update rules
 
 
 class Settings(NamedTuple):
-    """What the backends are told of an optimizer, in the order of `set_rule` in optimizers.pxi."""
+    """An update rule and its settings, in the order of `set_rule` in optimizers.pxi."""
 
-    formula: Formula = Formula.GRADIENT
+    rule: int = CODES["gradient"]
     beta1: float = 0.0
     beta2: float = 0.0
     eps: float = 1.0
@@ -152,6 +144,7 @@ class Optimizer(Guarded):
     SGD(lr=0.05, momentum=0.0, nesterov=False, weight_decay=0.0, clip_norm=1.0)
     """
 
+    update_rules: ClassVar[tuple[str, ...]] = ()    # those of fastmlp/kernels/ops.py that it may take
     slots: ClassVar[tuple[str, ...]] = ()
     full_batch: ClassVar[bool] = False      # takes no steps, but minimises (LBFGS)
     version: int                            # of the settings: another number after every assignment
@@ -168,7 +161,7 @@ class Optimizer(Guarded):
     }
     fixed: ClassVar[Mapping[str, str]] = {
         name: "is fixed by the class of the optimizer; make another optimizer"
-        for name in ("slots", "full_batch", "decoupled", "beta1", "beta2", "eps")}
+        for name in ("update_rules", "slots", "full_batch", "decoupled", "beta1", "beta2", "eps")}
 
     def __init__(
         self,
@@ -213,9 +206,13 @@ class Optimizer(Guarded):
 
     # For the engines ---------------------------------------------------------------------------------
 
-    def _formula(self) -> Formula:
-        """Of a step; not with LBFGS."""
-        raise TypeError(f"optimizer: {type(self).__name__} has no rule for a minibatch")
+    def _update_rule(self) -> str:
+        """The name of the rule that the settings ask for; TypeError for LBFGS, which has none."""
+        try:
+            (name,) = self.update_rules
+        except ValueError:
+            raise TypeError(f"optimizer: {type(self).__name__} has no rule for a minibatch") from None
+        return name
 
     def rule(self) -> Settings:
         """Return all that does not change from step to step.
@@ -225,8 +222,8 @@ class Optimizer(Guarded):
         Settings
             Update rule and settings, for the backends.
         """
-        return Settings(self._formula(), self.beta1, self.beta2, self.eps, self.weight_decay, self.l1,
-                        math.inf if self.clip_value is None else self.clip_value, self.decoupled,
+        return Settings(CODES[self._update_rule()], self.beta1, self.beta2, self.eps, self.weight_decay,
+                        self.l1, math.inf if self.clip_value is None else self.clip_value, self.decoupled,
                         self.decay_biases)
 
     def known_state(self, identity: Identity) -> State | None:
@@ -622,6 +619,8 @@ class SGD(Optimizer):
 
     settable = {**Optimizer.settable, "momentum": _new_momentum, "nesterov": _new_nesterov}
 
+    update_rules = ("sgd", "momentum", "nesterov")
+
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]
         return ("velocity",) if self.momentum else ()
@@ -633,8 +632,8 @@ class SGD(Optimizer):
     def _shown(self) -> dict[str, Any]:
         return {"momentum": self.momentum, "nesterov": self.nesterov}
 
-    def _formula(self) -> Formula:
-        return Formula.SGD if not self.momentum else Formula.NESTEROV if self.nesterov else Formula.MOMENTUM
+    def _update_rule(self) -> str:
+        return "sgd" if not self.momentum else "nesterov" if self.nesterov else "momentum"
 
     def velocity(self, parameters: Parameters) -> Parameters | None:
         """Return the velocity of these parameters.
@@ -709,6 +708,7 @@ class AdaGrad(Optimizer):
     AdaGrad(lr=0.1, eps=1e-10, weight_decay=0.0)
     """
 
+    update_rules = ("adagrad",)
     slots = ("squares",)
     settable = {**Optimizer.settable, "eps": _eps}
 
@@ -729,9 +729,6 @@ class AdaGrad(Optimizer):
 
     def _shown(self) -> dict[str, Any]:
         return {"eps": self.eps}
-
-    def _formula(self) -> Formula:
-        return Formula.ADAGRAD
 
 
 class RMSprop(Optimizer):
@@ -790,6 +787,7 @@ class RMSprop(Optimizer):
     RMSprop(lr=0.001, rho=0.99, eps=1e-08, weight_decay=0.0)
     """
 
+    update_rules = ("rmsprop",)
     slots = ("squares",)
     settable = {**Optimizer.settable, "rho": lambda self, value: checks.below_one("rho", value), "eps": _eps}
 
@@ -816,9 +814,6 @@ class RMSprop(Optimizer):
 
     def _shown(self) -> dict[str, Any]:
         return {"rho": self.rho, "eps": self.eps}
-
-    def _formula(self) -> Formula:
-        return Formula.RMSPROP
 
 
 class Adam(Optimizer):
@@ -879,6 +874,7 @@ class Adam(Optimizer):
     Adam(lr=0.001, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.0)
     """
 
+    update_rules = ("adam",)
     slots = ("first_moment", "second_moment")
     settable = {
         **Optimizer.settable,
@@ -908,9 +904,6 @@ class Adam(Optimizer):
 
     def _shown(self) -> dict[str, Any]:
         return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
-
-    def _formula(self) -> Formula:
-        return Formula.ADAM
 
     def rates(self, first: int, count: int) -> Array:
         result = np.array(super().rates(first, count), order="C")       # the kernels read it row by row
@@ -1225,9 +1218,17 @@ class _NotFinite(Exception):
     """There is nowhere to go on from."""
 
 
-def adam_rates(lr: float, beta1: float, beta2: float, step: int, shrink: float) -> tuple[float, float, float]:
+def adam_rates(lr: float, beta1: float, beta2: float, step: int, decoupled_decay: float
+               ) -> tuple[float, float, float]:
     """A row of `Adam.rates`, of step 1, 2, ..."""
-    return lr / (1 - power(beta1, step)), 1 / math.sqrt(1 - power(beta2, step)), shrink
+    return lr / (1 - power(beta1, step)), 1 / math.sqrt(1 - power(beta2, step)), decoupled_decay
+
+
+def _all_rules(cls: type[Optimizer]) -> set[str]:
+    return set(cls.update_rules).union(*map(_all_rules, cls.__subclasses__()))
+
+
+ops.complete("class", CODES, ["gradient", *_all_rules(Optimizer)])
 
 
 def _named(parameters: Any) -> Iterator[tuple[str, Array]]:

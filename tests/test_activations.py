@@ -13,18 +13,21 @@ import fastmlp
 import fastmlp.functional as F
 from fastmlp import activations, backends, kernels
 from fastmlp.backends.numpy.activations import activate, derivative, slope
+from fastmlp.kernels import ops
 
-GATED = ["gelu", "gelu_tanh", "silu"]
+GATED = [f.name for f in ops.ACTIVATIONS if not f.from_output]
+WITH_ALPHA = [f.name for f in ops.ACTIVATIONS if f.alpha]
 NAMES = [name for name in activations.BY_NAME if name != "identity"]
 NEW = ["elu", "selu", "softplus", *GATED]
 
 
 def test_names_codes_and_classes():
-    assert [cls.code for cls in activations.BY_NAME.values()] == list(range(11))
+    assert list(activations.BY_NAME) == list(ops.codes(ops.ACTIVATIONS))
     for name, cls in activations.BY_NAME.items():
-        assert cls.name == name and activations.resolve(name) == activations.resolve(cls) == cls()
+        assert cls.name == name and cls.code == ops.codes(ops.ACTIVATIONS)[name]
+        assert activations.resolve(name) == activations.resolve(cls) == cls()
         assert getattr(fastmlp, cls.__name__) is cls
-        assert cls.from_output == (name not in GATED)
+        assert (cls().alpha != 0) == (name in WITH_ALPHA)
         if name != "identity":
             assert callable(getattr(F, name)) and callable(getattr(F, name + "_backward"))
 
@@ -100,7 +103,7 @@ def assert_alike(got, expected, where):
 
 
 ALPHAS = [(name, alpha) for name in NAMES
-          for alpha in ((0.0, 0.3, 2.0) if name in ("leaky_relu", "elu") else (None,))]
+          for alpha in ((0.0, 0.3, 2.0) if name in WITH_ALPHA else (None,))]
 
 
 @pytest.mark.parametrize("name, alpha", ALPHAS)
@@ -126,7 +129,7 @@ def test_special_values_on_every_instruction_set(name, alpha, dtype):
     """The kernels alone, in every lane; forward to the bit wherever there is one right result."""
     code, alpha = activations.BY_NAME[name].code, alpha or 0.0
     x = np.repeat(specials(dtype), 5)
-    f = activations.BY_NAME[name](*([alpha] if name in ("leaky_relu", "elu") else []))
+    f = activations.BY_NAME[name](*([alpha] if name in WITH_ALPHA else []))
     expected = activate(x.copy(), f)
     dy, y = (a.reshape(-1) for a in np.meshgrid(specials(dtype), x if name in GATED else expected))
     expected_backward = derivative(dy, y, f)

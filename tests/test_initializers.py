@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastmlp import MLP, backends, initializers
+from fastmlp.activations import BY_NAME
 from fastmlp.initializers import INITIALIZERS, Constant, initial_biases, initial_weights, orthogonal, zeros
 
 VARIANCES = {
@@ -92,7 +92,7 @@ def test_orthogonal_against_scipy(rng):
     ("gelu", "he_normal"), ("gelu_tanh", "he_normal"), ("silu", "he_normal"), ("selu", "lecun_normal"),
 ])
 def test_auto_fits_the_activation(name, expected):
-    auto = initial_weights("auto", np.random.default_rng(1), 6, 5, SimpleNamespace(name=name))
+    auto = initial_weights("auto", np.random.default_rng(1), 6, 5, BY_NAME[name]())
     assert_array_equal(auto, INITIALIZERS[expected](np.random.default_rng(1), 6, 5))
 
 

@@ -17,17 +17,18 @@ from fastmlp.activations import BY_NAME, ELU, LeakyReLU, resolve
 from fastmlp.backends import numpy as specification
 from fastmlp.backends.numpy.activations import activate, derivative
 from fastmlp.backends.numpy.updates import apply
+from fastmlp.kernels import ops
 
 ISAS = kernels.available_isas()
 FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
 DTYPES = ["float32", "float64"]
 
-# By their numbers in activations.pxi and losses.pxi.
-ACTIVATIONS = {cls.code: name for name, cls in BY_NAME.items()}
-FUNCTIONS = {**ACTIVATIONS, 12: "exp", 13: "log"}
+ACTIVATIONS = {code: name for name, code in ops.codes(ops.ACTIVATIONS).items()}
+FUNCTIONS = dict(enumerate([*ACTIVATIONS.values(), *ops.FUNCTIONS]))
 ALPHA = 0.2
-CROSS_ENTROPY, KL_DIVERGENCE, MULTICLASS_HINGE, MEAN_SQUARED_ERROR = range(4)
-POISSON, BINARY_CROSS_ENTROPY, HINGE, SQUARED_HINGE = range(6, 10)
+LOSSES = ops.codes(ops.LOSSES)
+CROSS_ENTROPY, MULTICLASS_HINGE = LOSSES["cross_entropy"], LOSSES["multiclass_hinge"]
+MEAN_SQUARED_ERROR, BINARY_CROSS_ENTROPY = LOSSES["mean_squared_error"], LOSSES["binary_cross_entropy"]
 
 # (rows, inputs, outputs): empty, single, around every vector length, and across the blocking constants
 # (MC = 256 rows; KC = 192, 256 or 512 inputs; 48 rows for packing; KG = 512 rows and MG = 192 inputs of a
@@ -339,18 +340,17 @@ def loss_cases(module, rng, m, n):
     rows = rng.dirichlet(np.ones(n), m).astype(module.DTYPE)
     rows[0] = one_hot[0]
     binary = (rows > 0.3).astype(module.DTYPE)
-    for smoothing in (0.0, 0.1):
-        yield CROSS_ENTROPY, smoothing, labels, None, None
-        yield CROSS_ENTROPY, smoothing, None, rows, None
-    yield KL_DIVERGENCE, 0.0, None, rows, None
-    yield MULTICLASS_HINGE, 0.0, labels, None, None
-    for code in range(MEAN_SQUARED_ERROR, POISSON):
-        yield code, 0.5, None, real(rng, module, m, n), None
-    yield POISSON, 0.0, None, 3 * binary, None
-    yield BINARY_CROSS_ENTROPY, 0.0, None, binary, None
+    values = {"value": real(rng, module, m, n), "count": 3 * binary, "fraction": binary,
+              "sign": 2 * binary - 1}
+    for code, loss in enumerate(ops.LOSSES):
+        for parameter in (0.0, 0.1) if code == CROSS_ENTROPY else (0.5,):
+            if loss.labels:
+                yield code, parameter, labels, None, None
+            if loss.distributions:
+                yield code, parameter, None, rows, None
+            if loss.elements:
+                yield code, parameter, None, values[loss.targets], None
     yield BINARY_CROSS_ENTROPY, 0.0, None, rows, np.linspace(0.5, 2, n).astype(module.DTYPE)
-    yield HINGE, 0.0, None, 2 * binary - 1, None
-    yield SQUARED_HINGE, 0.0, None, 2 * binary - 1, None
 
 
 def as_loss(code, parameter, pos_weight):
@@ -373,7 +373,7 @@ def test_loss_of_rows(module, rng):
                 as_loss(code, parameter, pos_weight), z.astype(np.float64),
                 labels if rows is None else rows.astype(np.float64), weights)
             close(value, expected, module, 10 + abs(expected), n)
-            close(d, gradient, module, 20 / m if code < MEAN_SQUARED_ERROR else 20 / (m * n), n)
+            close(d, gradient, module, 20 / m if not ops.LOSSES[code].elements else 20 / (m * n), n)
 
 
 def test_loss_of_rows_declines_what_does_not_fit(module):
@@ -392,15 +392,15 @@ def test_loss_of_rows_declines_what_does_not_fit(module):
     good = np.full((3, 4), 0.25, module.DTYPE)
     assert refused(MULTICLASS_HINGE, good) and refused(MEAN_SQUARED_ERROR, None, labels)
     assert refused(CROSS_ENTROPY, good, labels)
-    bad = {CROSS_ENTROPY: (np.nan, -0.25, 0.5), KL_DIVERGENCE: (np.nan, -0.25, 0.5),
-           MEAN_SQUARED_ERROR: (np.nan,), POISSON: (np.nan, -1, np.inf),
-           BINARY_CROSS_ENTROPY: (np.nan, -0.1, 1.1, np.inf), HINGE: (np.nan, 0, 2, -np.inf),
-           SQUARED_HINGE: (np.nan, 0, 0.5)}
-    for loss, values in bad.items():
-        for value in values:
-            rows = good.copy() if loss < HINGE else np.ones_like(good)
+    bad = {"probability": (np.nan, -0.25, 0.5), "value": (np.nan,), "count": (np.nan, -1, np.inf),
+           "fraction": (np.nan, -0.1, 1.1, np.inf), "sign": (np.nan, 0, 2, -np.inf)}
+    for code, loss in enumerate(ops.LOSSES):
+        rows = np.ones_like(good) if loss.targets == "sign" else good.copy()
+        taken = loss.elements or loss.distributions
+        assert refused(code, rows, d=np.empty_like(d)) is not taken
+        for value in bad[loss.targets]:
             rows[2, 3] = value
-            assert refused(loss, rows)
+            assert refused(code, rows)
     for weights in ([1, 1], [1, 1, 1, 1], [0, 0, 0], [1, -1, 1], [1, np.nan, 1], [1, np.inf, 1], [1e308] * 3):
         assert refused(MEAN_SQUARED_ERROR, good, weights=np.array(weights, np.float64))
     assert refused(MEAN_SQUARED_ERROR, good, weights=d.reshape(-1).view(np.float64)[:3])

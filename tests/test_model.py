@@ -967,7 +967,7 @@ def test_keyboard_interrupt(backend):
     ({"activation": np.tanh}, TypeError, "^activation"),
     ({"activation": None}, TypeError, "^activation"),
     ({"loss": "crossentropy"}, ValueError, "^loss.*'crossentropy'.*'cross_entropy'.*mean_squared_error"),
-    ({"loss": "?"}, ValueError, "^loss.*Known: cross_entropy, mean_squared_error"),
+    ({"loss": "?"}, ValueError, "^loss.*Known: cross_entropy, kl_divergence"),
     ({"loss": None}, TypeError, "^loss"),
     ({"loss": losses.Loss()}, TypeError, "^loss"),
     ({"init": "he_norml"}, ValueError, "^init.*'he_norml'.*'he_normal'.*glorot_uniform"),

@@ -18,7 +18,8 @@ import fastmlp
 import fastmlp.functional as F
 from fastmlp import LBFGS, MLP, SGD, AdaGrad, Adam, AdamW, RMSprop, backends, kernels, schedules
 from fastmlp.backends import numpy as specification
-from fastmlp.optimizers import Formula, Optimizer, Settings
+from fastmlp.kernels import ops
+from fastmlp.optimizers import CODES, Optimizer, Settings
 
 ISAS = kernels.available_isas()
 OUT_LAYOUTS = [layout for layout in LAYOUTS if layout != "read_only"]
@@ -42,12 +43,14 @@ PENALTIES = {
 }
 
 
-def with_settings(name, **settings):
-    """A fresh optimizer like RULES[name], with settings of the base class changed."""
+def with_settings(name, attributes=None, **settings):
+    """A fresh optimizer like RULES[name], with settings of the base class changed; with `attributes`, of a
+    subclass that has them."""
     model = RULES[name]
+    cls = type(model) if attributes is None else type("Own", (type(model),), attributes)
     own = {key: getattr(model, key) for key in ("momentum", "nesterov", "rho", "beta1", "beta2", "eps")
            if key in type(model).__init__.__code__.co_varnames}
-    return type(model)(model.lr, **own, **{"weight_decay": model.weight_decay, **settings})
+    return cls(model.lr, **own, **{"weight_decay": model.weight_decay, **settings})
 
 
 class ByHand:
@@ -65,11 +68,11 @@ class ByHand:
         self.t += 1
         if o.clip_value is not None:
             g = np.where(np.abs(g) > o.clip_value, np.sign(g) * o.clip_value, g)
-        if self.penalised and not isinstance(o, AdamW):
+        if self.penalised and not o.decoupled:
             g = g + o.weight_decay * p
         if self.penalised:
             g = g + o.l1 * np.sign(p)
-        if self.penalised and isinstance(o, AdamW):
+        if self.penalised and o.decoupled:
             p = p - lr * o.weight_decay * p
         if isinstance(o, SGD):
             self.m = o.momentum * self.m + g
@@ -132,6 +135,78 @@ def test_formula(where, rule, penalties, is_bias, dtype, rng):
         assert_allclose(param, hand.p, **tolerance(dtype))
         for slot, expected in zip(slots.values(), hand.slots(), strict=True):
             assert_allclose(slot, expected, **tolerance(dtype))
+
+
+# Decoupled weight decay: a setting of any optimizer, though AdamW alone of those shipped has it.
+
+def decoupled(rule, **settings):
+    """Like RULES[rule], with decoupled weight decay."""
+    return with_settings(rule, {"decoupled": True}, **settings)
+
+
+@pytest.mark.parametrize("is_bias", [False, True], ids=["weights", "biases"])
+@pytest.mark.parametrize("settings", [{}, {"clip_value": 0.5}, {"l1": 0.05},
+                                      {"l1": 0.05, "clip_value": 0.5, "decay_biases": True}], ids=str)
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("where", ["numpy", *ISAS])
+def test_decoupled_decay(where, rule, settings, is_bias, dtype, rng):
+    optimizer = decoupled(rule, weight_decay=0.3, **settings)
+    param = rng.standard_normal(37).astype(dtype)
+    slots = {name: np.zeros(37, dtype) for name in optimizer.slots}
+    hand = ByHand(optimizer, param, is_bias)
+    for rates in optimizer.rates(0, 5):
+        grad = rng.standard_normal(37).astype(dtype)
+        step(where, optimizer, param, grad, slots, rates, is_bias)
+        hand.step(grad)
+    assert_allclose(param, hand.p, **tolerance(dtype))
+    for slot, expected in zip(slots.values(), hand.slots(), strict=True):
+        assert_allclose(slot, expected, **tolerance(dtype))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.3])
+@pytest.mark.parametrize("rule", RULES)
+def test_decoupled_decay_in_training(rule, clip_norm, backend, rng):
+    """Also of layers with few outputs, whose weights are updated transposed."""
+    X, y = rng.standard_normal((20, 40)), rng.integers(0, 3, 20)
+    model = MLP([40, 36, 3], dtype="float64", seed=0)
+    optimizer = decoupled(rule, weight_decay=0.3, clip_norm=clip_norm)
+    hands = [ByHand(optimizer, w) for w in model.weights]
+    for _ in range(3):
+        gradients = model.loss_and_gradients(X, y)[1]
+        norm = math.sqrt(sum((g ** 2).sum() for g in (*gradients.weights, *gradients.biases)))
+        scale = 1.0 if clip_norm is None else min(1.0, clip_norm / norm)
+        for hand, gradient in zip(hands, gradients.weights, strict=True):
+            hand.step(scale * gradient)
+        model.train_step(X, y, optimizer)
+    for weights, hand in zip(model.weights, hands, strict=True):
+        assert_allclose(weights, hand.p, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1}, {"clip_value": 0.5, "l1": 0.1}], ids=str)
+@pytest.mark.parametrize("make", [with_settings, decoupled])
+@pytest.mark.parametrize("rule", RULES)
+def test_infinite_parameters(rule, make, settings, dtype):
+    """They stay, unless something decays: infinity less infinity is no number. The same in every backend."""
+    optimizer = make(rule, **{"weight_decay": 0.0, **settings})
+    results = []
+    for where in ("numpy", *ISAS):
+        param, grad = np.array([np.inf, -np.inf, 1, 0] * 9, dtype), np.full(36, 0.1, dtype)
+        slots = {name: np.zeros(36, dtype) for name in optimizer.slots}
+        with np.errstate(invalid="ignore"):
+            step(where, optimizer, param, grad, slots, optimizer.rates(0, 1)[0])
+        results.append(param)
+        assert_allclose(param, results[0], **tolerance(dtype))
+    infinite = results[0][[0, 1]]
+    if "weight_decay" in settings:
+        assert np.isnan(infinite).all()
+    else:
+        assert_array_equal(infinite, [np.inf, -np.inf])
+
+
+def test_sgd_update_of_infinite_parameters(backend, dtype):
+    param = np.array([np.inf, 1, -np.inf], dtype)
+    F.sgd_update(param, np.ones(3, dtype), 0.5)
+    assert_array_equal(param, [np.inf, 0.5, -np.inf])
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -200,7 +275,7 @@ def test_zeros_stay_zero_and_nan_is_not_swallowed(where, rule, dtype):
 
 @pytest.mark.parametrize("rule", ["momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("isa", ISAS)
-def test_what_fades_ends_at_zero(isa, rule, dtype):
+def test_subnormal_state_is_flushed(isa, rule, dtype):
     """And not in subnormal numbers, where 0.9 times the smallest is the smallest again."""
     optimizer = with_settings(rule)
     param, grad = np.zeros(9, dtype), np.zeros(9, dtype)
@@ -555,11 +630,13 @@ def test_repr():
         assert repr(eval(repr(optimizer))) == repr(optimizer)
 
 
-def test_codes_are_those_of_the_kernels():
-    """The stored gradient, by its number: what the engine asks for gradients with."""
-    assert [int(formula) for formula in Formula] == list(range(7))
-    assert tuple(Settings()) == (0, 0.0, 0.0, 1.0, 0.0, 0.0, math.inf, False, False)
-    assert {optimizer.rule().formula for optimizer in RULES.values()} == set(Formula) - {Formula.GRADIENT}
+def test_every_rule_has_an_optimizer():
+    """And as many slots as the kernels give it. The rule that no settings ask for stores the gradient."""
+    assert tuple(Settings()) == (CODES["gradient"], 0.0, 0.0, 1.0, 0.0, 0.0, math.inf, False, False)
+    rules = {optimizer.rule().rule: optimizer for optimizer in RULES.values()}
+    assert sorted([CODES["gradient"], *rules]) == sorted(CODES.values())
+    for code, optimizer in rules.items():
+        assert len(optimizer.slots) == ops.RULES[code].slots
 
 
 # L-BFGS ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 
 import fastmlp
 from fastmlp import kernels
+from fastmlp.kernels import ops
 
 TREE = Path(__file__).parent.parent
 
@@ -37,9 +38,11 @@ def test_stub_describes_the_kernel_modules(isa, dtype):
     module = kernels.load(isa, dtype)
     stub = ast.parse(resources.files("fastmlp.kernels").joinpath("kernels.pyi").read_text())
     (face,) = (node for node in stub.body if isinstance(node, ast.ClassDef))
-    described = {
+    described = {f"array_{name}": ["x", "out"] for name in (
+        *ops.FUNCTIONS, *(f.name for f in ops.ACTIVATIONS if f.name != "identity" and not f.alpha))}
+    described |= {
         f.name: [a.arg for a in f.args.args + f.args.kwonlyargs]
-        for f in face.body if isinstance(f, ast.FunctionDef)
+        for f in face.body if isinstance(f, ast.FunctionDef) and not f.name.startswith("__")
     }
     functions = [f for f in vars(module).values() if type(f).__name__ == "cython_function_or_method"]
     compiled = {
@@ -80,7 +83,8 @@ def test_binary_is_built_from_these_texts(name):
     """setup.py leaves a hash of the texts in each binary: a stale one fails here."""
     folder = TREE / "fastmlp" / "kernels"
     content = hashlib.sha256()
-    for path in sorted(p for pattern in ("*.pyx", "*.pxi", "*.pxd", "*.h") for p in folder.glob(pattern)):
+    for path in sorted(p for pattern in ("*.pyx", "*.pxi", "*.pxd", "*.h", "ops.py", "_generate.py")
+                       for p in folder.glob(pattern)):
         content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     (binary,) = (p for p in Path(kernels.__file__).parent.glob(f"{name}.*") if p.suffix in (".so", ".pyd"))
     stamp = re.search(rb"fastmlp-texts:([0-9a-f]{64})", binary.read_bytes())

@@ -92,14 +92,6 @@ cdef bint same_objects(tuple a, tuple b):
     return True
 
 
-cdef inline bint takes_labels(int loss) noexcept nogil:
-    return loss == LOSS_CROSS_ENTROPY or loss == LOSS_MULTICLASS_HINGE
-
-
-cdef inline bint takes_rows(int loss) noexcept nogil:
-    return loss != LOSS_MULTICLASS_HINGE
-
-
 cdef bint is_of_indices(const Py_buffer* view):
     """A vector of intp, as Python gives its format; contiguous."""
     return (view.ndim == 1 and view.itemsize == sizeof(Py_ssize_t) and view.format != NULL
@@ -190,6 +182,8 @@ cdef class Engine:
         cdef const real[::1] pos_weight
         self.depth = len(sizes) - 1
         self.loss.code, self.loss.parameter, pos_weight = loss
+        if self.loss.code != -1:                    # a function of the caller's
+            loss_code(self.loss.code)
         self.pos_weight = pos_weight
         self.loss.pos_weight = &pos_weight[0] if pos_weight is not None else NULL
         self.global_step = 0
@@ -205,6 +199,7 @@ cdef class Engine:
             layer.n_out = sizes[l + 1]
             layer.row_out = padded(layer.n_out)
             layer.activation, layer.alpha, layer.dropout, stores_derivative, layer.statistics_rate, layer.epsilon = layers[l]
+            activation_code(layer.activation)
             layer.s = <real*>self.layers if stores_derivative else NULL    # places come with the workspace
             layer.at_w, layer.at_b, layer.at_scale = offsets[l]
             layer.w = self.base + layer.at_w

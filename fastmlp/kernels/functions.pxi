@@ -89,6 +89,7 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
     cdef int done
     if w.shape[0] != k or b is not None and b.shape[0] != n or y.shape[0] != m or y.shape[1] != n:
         return False
+    activation_code(activation)
     if m == 0 or n == 0:
         return True
     with nogil:
@@ -124,7 +125,7 @@ cpdef Py_ssize_t dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n
 cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, const real* x, const real* w, const real* y,
                                Py_ssize_t m, Py_ssize_t k, Py_ssize_t n, int activation, real alpha,
                                real* scratch) noexcept nogil:
-    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T (m, k),  dw = x^T dz (k, n),  db (n,) = sum of dz over the
+    """dz = dy f'(z), of y = f(z), whose derivative is computed from y;  dx = dz w^T (m, k),  dw = x^T dz (k, n),  db (n,) = sum of dz over the
     rows.  False where an output overlaps an input or another output.  dx may be NULL: not wanted; y too, of the
     identity."""
     cdef Product p
@@ -203,7 +204,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
 
 def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
                    const real[:, ::1] w, const real[:, ::1] y, int activation, real alpha, real[::1] scratch):
-    """dz = dy f'(z), of y = f(z), not gated;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
+    """dz = dy f'(z), of y = f(z), whose derivative is computed from y;  dx = dz w^T,  dw = x^T dz,  db = sum of dz over the rows.
     dx may be None: not wanted; y too, of the identity."""
     cdef Py_ssize_t m = x.shape[0], k = x.shape[1], n = w.shape[1]
     cdef bint done
@@ -213,6 +214,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
             or dx is not None and (dx.shape[0] != m or dx.shape[1] != k) or dw.shape[0] != k or dw.shape[1] != n or db.shape[0] != n
             or scratch.shape[0] < dense_backward_scratch(m, k, n)):
         return False
+    activation_code(activation)
     with nogil:
         done = dense_layer_backward(&dx[0, 0] if dx is not None and m * k else NULL, &dw[0, 0] if k * n else NULL, &db[0] if n else NULL,
                                     &dy[0, 0] if m * n else NULL, &x[0, 0] if m * k else NULL,
@@ -227,6 +229,7 @@ def dense_backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:,
 def map_forward(real[::1] y, const real[::1] x, int kind, real alpha):
     """y = f(x), element by element; y may be x"""
     cdef Py_ssize_t n = x.shape[0]
+    function_code(kind)
     if y.shape[0] != n:
         return False
     if n:
@@ -238,8 +241,9 @@ def map_forward(real[::1] y, const real[::1] x, int kind, real alpha):
 
 
 def map_derivative(real[::1] dx, const real[::1] dy, const real[::1] y, int kind, real alpha):
-    """dx = dy f'(x), of y = f(x) or, for the gated kinds, y = x; element by element; dx may be dy or y"""
+    """dx = dy f'(x), of y = f(x) or, where the derivative is computed from z, y = x; element by element; dx may be dy or y"""
     cdef Py_ssize_t n = dy.shape[0]
+    activation_code(kind)
     if y.shape[0] != n or dx.shape[0] != n:
         return False
     if n:
@@ -315,20 +319,20 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
     cdef double total = 0, total_weight = 0
     if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n or (rows is None) == (labels is None):
         return None
-    rule.code = loss
+    rule.code = loss_code(loss)
     rule.parameter = parameter
     rule.pos_weight = NULL
     targets.labels = NULL
     targets.rows = NULL
     targets.row = n
     if labels is not None:
-        if loss != LOSS_CROSS_ENTROPY and loss != LOSS_MULTICLASS_HINGE or labels.shape[0] != m:
+        if not takes_labels(loss) or labels.shape[0] != m:
             return None
         targets.labels = &labels[0]
         if <size_t>targets.labels % sizeof(Py_ssize_t):
             return None
     else:
-        if loss == LOSS_MULTICLASS_HINGE or rows.shape[0] != m or rows.shape[1] != n:
+        if not takes_rows(loss) or rows.shape[0] != m or rows.shape[1] != n:
             return None
         targets.rows = &rows[0, 0]
         if not (aligned(targets.rows) and apart(&d[0, 0], m * n, targets.rows, m * n)):
@@ -393,7 +397,7 @@ cdef bint update_once(Optimizer* o, real* param, const real* grad, real* first, 
             if not apart(slots[i], n, slots[j], n):
                 return False
         o.slot[i] = slots[i] - param
-    callers = enter_kernel_mode()           # what fades by a factor each step would end in subnormal numbers
+    callers = enter_kernel_mode()           # which flushes subnormals: what decays by a factor each step ends in them
     update(o, param, n, grad, n, 1, n)
     leave_kernel_mode(callers)
     return True
@@ -515,47 +519,7 @@ cdef object short_map(object x, int kind, double alpha, object out):
 
 
 def array_map(x, int kind, double alpha, out):
-    return short_map(x, kind, alpha, out)
-
-
-def array_exp(x, *, out=None):
-    return short_map(x, FUN_EXP, 0, out)
-
-
-def array_log(x, *, out=None):
-    return short_map(x, FUN_LOG, 0, out)
-
-
-def array_relu(x, *, out=None):
-    return short_map(x, ACT_RELU, 0, out)
-
-
-def array_sigmoid(x, *, out=None):
-    return short_map(x, ACT_SIGMOID, 0, out)
-
-
-def array_tanh(x, *, out=None):
-    return short_map(x, ACT_TANH, 0, out)
-
-
-def array_selu(x, *, out=None):
-    return short_map(x, ACT_SELU, 0, out)
-
-
-def array_softplus(x, *, out=None):
-    return short_map(x, ACT_SOFTPLUS, 0, out)
-
-
-def array_gelu(x, *, out=None):
-    return short_map(x, ACT_GELU, 0, out)
-
-
-def array_gelu_tanh(x, *, out=None):
-    return short_map(x, ACT_GELU_TANH, 0, out)
-
-
-def array_silu(x, *, out=None):
-    return short_map(x, ACT_SILU, 0, out)
+    return short_map(x, function_code(kind), alpha, out)
 
 
 cdef object short_rows(object x, bint logarithm, object out):
@@ -603,7 +567,7 @@ cdef inline object code_and_alpha(object activation):
     known = codes.get(activation) if type(activation) is str else None
     if known is None:
         f = resolve(activation)
-        known = f.code, f.alpha
+        known = activation_code(f.code), f.alpha
     return known
 
 
@@ -681,7 +645,7 @@ def array_dense_backward(dy, x, w, y=None, activation="identity", *, out=None, n
         if view[2].shape[0] != k or view[0].shape[0] != m or view[0].shape[1] != n:
             return NotImplemented
         code, alpha = code_and_alpha(activation)
-        if ACT_GATED <= code <= ACT_SILU or dense_backward_scratch(m, k, n) > SMALL_SCRATCH:
+        if not from_output(code) or dense_backward_scratch(m, k, n) > SMALL_SCRATCH:
             return NotImplemented
         if y is None and code != ACT_IDENTITY or type(need_dx) is not bool:
             return NotImplemented
@@ -851,7 +815,7 @@ def array_rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_de
     begin(&o, RULE_RMSPROP)
     o.lr = <real>rate
     o.beta2 = <real>beta
-    o.rest2 = <real>(1 - beta)
+    o.one_minus_beta2 = <real>(1 - beta)
     o.eps = <real>least
     o.weight_decay = <real>decay
     return short_update(&o, param, grad, squares, None)
@@ -870,9 +834,9 @@ def array_adam_update(param, grad, lr, first_moment, second_moment, step, beta1=
     begin(&o, RULE_ADAM)
     o.decoupled = bool(decoupled)
     o.beta1 = <real>first
-    o.rest1 = <real>(1 - first)
+    o.one_minus_beta1 = <real>(1 - first)
     o.beta2 = <real>second
-    o.rest2 = <real>(1 - second)
+    o.one_minus_beta2 = <real>(1 - second)
     o.eps = <real>least
     o.weight_decay = 0 if o.decoupled else <real>decay
     rates = rates_of_adam(rate, first, second, step, rate * decay if o.decoupled else 0.0)

@@ -76,24 +76,6 @@ cdef inline void copy_row(real* panel, const real* b) noexcept nogil:
         vstore(panel + j * VL, vload(b + j * VL))
 
 
-cdef inline void update_tile(int rule, int mr, int nv, vec acc[12][NV], const Optimizer* optimizer,
-                             real* c, Py_ssize_t c_row) noexcept nogil:
-    """A step of the parameters c with the gradient acc. rule is a constant at every call."""
-    cdef Optimizer o = optimizer[0]
-    cdef real* slot
-    cdef vec state = vzero()
-    cdef int i, j
-    c = vanew(c)                        # or GCC mixes the rules, and spills
-    slot = vanew(c + o.slot[0])
-    for i in range(mr):
-        for j in range(nv):
-            if slots_of(rule) > 0:
-                state = vload(slot + i * c_row + j * VL)
-            vstore(c + i * c_row + j * VL, stepped(rule, True, &o, vload(c + i * c_row + j * VL), acc[i][j], &state, NULL))
-            if slots_of(rule) > 0:
-                vstore(slot + i * c_row + j * VL, state)
-
-
 cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
@@ -170,7 +152,7 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
             pb += b_row
 
     a = vzero()
-    c = vanew(c)
+    c = launder(c)
     if t.finish == STORE:
         for i in range(mr):
             for j in range(nv):
@@ -178,17 +160,13 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     elif walk != GRADIENT and t.finish == STORE_RELU:
         for i in range(mr):
             for j in range(nv):
-                vstore(c + i * c_row + j * VL, relu(acc[i][j], a))
+                vstore(c + i * c_row + j * VL, positive_part(acc[i][j], a))
     elif walk != GRADIENT and t.finish == STORE_RELU_BACKWARD:
         for i in range(mr):
             for j in range(nv):
-                vstore(c + i * c_row + j * VL, relu_backward(acc[i][j], vload(y + i * y_row + j * VL), a))
-    elif walk == GRADIENT and t.optimizer.rule == RULE_SGD:
-        update_tile(RULE_SGD, mr, nv, acc, t.optimizer, c, c_row)
-    elif walk == GRADIENT and t.optimizer.rule == RULE_MOMENTUM:
-        update_tile(RULE_MOMENTUM, mr, nv, acc, t.optimizer, c, c_row)
-    elif walk == GRADIENT:
-        update_tile(RULE_NESTEROV, mr, nv, acc, t.optimizer, c, c_row)
+                vstore(c + i * c_row + j * VL, where_positive(acc[i][j], vload(y + i * y_row + j * VL), a))
+    elif walk == GRADIENT and t.finish == UPDATE:
+        update_tile(mr, nv, acc, t.optimizer, c, c_row)
 
 
 cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
@@ -412,7 +390,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     cdef real* here             # where the strip is computed: in C or beside it
     cdef const real* y
     cdef int nv
-    cdef bint partial
+    cdef bint partial, activates
     t.k = p.k
     t.a_row = p.a_row
     t.a_run = p.a_run
@@ -423,6 +401,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     t.finish = STORE
     if last and p.activation == ACT_RELU:
         t.finish = STORE_RELU if p.y == NULL else STORE_RELU_BACKWARD
+    activates = last and not finishes_in_registers(p.activation)
     while n < p.n:
         width = p.n - n
         nv = NV if width > VL else 1
@@ -458,7 +437,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
         t.c = here
         t.y = y
         strip(&t, p.m, nv)
-        if last and p.activation > ACT_RELU:
+        if activates:
             if y == NULL:
                 activate(p.activation, p.alpha, here, t.c_row, p.m, nv)
             else:

@@ -1,12 +1,14 @@
 # Every kernel, in the order in which they build on each other.
 
 include "simd.pxi"              # the vector vocabulary
+include "ops.pxi"               # codes and what is true of each, by _generate.py from ops.py
 include "vector_math.pxi"       # exp, log, tanh and their kin, of a vector
 include "transpose.pxi"
 include "activations.pxi"       # formula pairs, on tiles and on arrays
 include "rows.pxi"              # softmax and other functions of a row
 include "losses.pxi"            # of one row: loss and gradient
 include "optimizers.pxi"        # update rules
+include "dispatch.pxi"          # where a code becomes a constant, by _generate.py from ops.py
 include "gemm.pxi"              # dense layers: products with all of the above in their last step
 include "convert.pxi"           # rows of any numeric dtype
 include "engine.pxi"            # whole runs of minibatches, inference

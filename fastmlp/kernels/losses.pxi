@@ -2,20 +2,9 @@
 #
 # A row has a weight in the mean, 1 without weights; its gradient is scaled by weight times `scale`, which is
 # 1 over the sum of the weights. A row of weight 0 has loss 0 and gradient 0, whatever stands in it.
-# To add one that sums over the elements of a row: a name in Loss (the `code` of its class in
-# fastmlp/losses.py), its formula pair in `element_loss` and a line in `loss_rows`.
-
-cdef enum Loss:
-    LOSS_CROSS_ENTROPY          # of class indices, or of rows of probabilities
-    LOSS_KL_DIVERGENCE
-    LOSS_MULTICLASS_HINGE
-    LOSS_SQUARED_ERROR          # from here on element by element
-    LOSS_ABSOLUTE_ERROR
-    LOSS_HUBER
-    LOSS_POISSON
-    LOSS_BINARY_CROSS_ENTROPY
-    LOSS_HINGE
-    LOSS_SQUARED_HINGE
+#
+# For a loss NAME of ops.py, over the elements of a row: NAME_loss, which returns the loss of one element and writes
+# its gradient. Of classes: NAME_of_label, NAME_of_distribution, which do so for a row. dispatch.pxi calls them.
 
 cdef enum:
     FEW = 16                    # up to so many classes or outputs every row has a lane
@@ -54,21 +43,28 @@ cdef inline real share_of(double weight, double scale) noexcept nogil:
 
 # What targets must be --------------------------------------------------------------------------------
 
-cdef bint target_fits(int loss, real t) noexcept nogil:
-    """Not NaN, and where the loss says so a probability, a sign, a count."""
-    if loss == LOSS_CROSS_ENTROPY or loss == LOSS_KL_DIVERGENCE:
-        return t >= 0           # the sum of the row says the rest
-    if loss == LOSS_POISSON:
-        return 0 <= t < INFINITY
-    if loss == LOSS_BINARY_CROSS_ENTROPY:
-        return 0 <= t <= 1
-    if loss == LOSS_HINGE or loss == LOSS_SQUARED_HINGE:
-        return t == 1 or t == -1
+cdef inline bint is_value(real t) noexcept nogil:
     return t == t
 
 
+cdef inline bint is_probability(real t) noexcept nogil:
+    return t >= 0               # the sum of the row says the rest
+
+
+cdef inline bint is_fraction(real t) noexcept nogil:
+    return 0 <= t <= 1
+
+
+cdef inline bint is_count(real t) noexcept nogil:
+    return 0 <= t < INFINITY
+
+
+cdef inline bint is_sign(real t) noexcept nogil:
+    return t == 1 or t == -1
+
+
 cdef bint targets_fit(int loss, const Targets* t, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """Labels are in range; values are what `target_fits` asks for; probabilities sum to 1 in every row."""
+    """Labels are in range; values are what the loss takes (`is_sign`, ...); probabilities sum to 1 in every row."""
     cdef Py_ssize_t i, c
     cdef double total
     for i in range(rows):
@@ -81,7 +77,7 @@ cdef bint targets_fit(int loss, const Targets* t, Py_ssize_t rows, Py_ssize_t n)
             if not target_fits(loss, t.rows[i * t.row + c]):
                 return False
             total += t.rows[i * t.row + c]
-        if loss <= LOSS_KL_DIVERGENCE and not -ROW_SUM_TOLERANCE <= total - 1 <= ROW_SUM_TOLERANCE:
+        if not is_of_elements(loss) and not -ROW_SUM_TOLERANCE <= total - 1 <= ROW_SUM_TOLERANCE:
             return False
     return True
 
@@ -102,8 +98,8 @@ cdef inline real shifted_sum(const real* z, real shift, Py_ssize_t n) noexcept n
     return tree_sum(lanes)
 
 
-cdef real cross_entropy_row(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real smoothing,
-                            real scale) noexcept nogil:
+cdef real cross_entropy_of_label(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real smoothing,
+                                 real scale) noexcept nogil:
     """log sum_k exp z_k - sum_c t_c z_c;  d = (softmax(z) - t) scale,  where
     t = (1 - smoothing) onehot(label) + smoothing / n"""
     cdef real shift = row_max(z, n)
@@ -160,9 +156,9 @@ cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t r
     vstore_part(losses, vselect(counted(factors), loss, vset1(0)), rows)
 
 
-cdef void cross_entropy_few(real* d, const real* z, Py_ssize_t row, const Py_ssize_t* labels, real* losses,
-                            Py_ssize_t rows, Py_ssize_t n, real smoothing, const real* factors) noexcept nogil:
-    """cross_entropy_row for at most VL rows of at most 16 classes, bit for bit: a lane for every row, so that
+cdef void cross_entropy_of_few_labels(real* d, const real* z, Py_ssize_t row, const Py_ssize_t* labels, real* losses,
+                                      Py_ssize_t rows, Py_ssize_t n, real smoothing, const real* factors) noexcept nogil:
+    """cross_entropy_of_label for at most VL rows of at most 16 classes, bit for bit: a lane for every row, so that
     a few classes do not waste a vector, nor their sum a walk across lanes."""
     cdef real tile[FEW * VL]            # class by class
     cdef real lane[VL]
@@ -230,7 +226,18 @@ cdef inline real distribution_row(bint divergence, real* d, const real* z, const
     return tree_sum(lanes)
 
 
-cdef real multiclass_hinge_row(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real scale) noexcept nogil:
+cdef real cross_entropy_of_distribution(real* d, const real* z, const real* t, Py_ssize_t n, real smoothing,
+                                        real scale) noexcept nogil:
+    return distribution_row(False, d, z, t, n, smoothing, scale)
+
+
+cdef real kl_divergence_of_distribution(real* d, const real* z, const real* t, Py_ssize_t n, real parameter,
+                                       real scale) noexcept nogil:
+    return distribution_row(True, d, z, t, n, 0, scale)
+
+
+cdef real multiclass_hinge_of_label(real* d, const real* z, Py_ssize_t label, Py_ssize_t n, real parameter,
+                                    real scale) noexcept nogil:
     """max(0, 1 + (max of z_k over k != label) - z_label);  d = scale at the first such k, -scale at the label,
     0 elsewhere, and everywhere where the loss is 0"""
     cdef Py_ssize_t rival = -1, c
@@ -258,42 +265,54 @@ cdef inline vec log_one_plus(vec x) noexcept nogil:
     return vlog(u) + (x - (u - vset1(1))) / u
 
 
-cdef inline vec element_loss(int kind, vec z, vec t, vec parameter, vec pos_weight, vec* gradient) noexcept nogil:
-    """The loss of one element and its gradient, of output z and target t; kind is a constant at every call."""
+cdef inline vec mean_squared_error_loss(vec z, vec t, vec parameter, vec* gradient) noexcept nogil:
+    cdef vec e = z - t
+    gradient[0] = e + e
+    return e * e
+
+
+cdef inline vec mean_absolute_error_loss(vec z, vec t, vec parameter, vec* gradient) noexcept nogil:
+    cdef vec e = z - t
+    gradient[0] = vselect(vless(vset1(0), e), vset1(1), vselect(vless(e, vset1(0)), -vset1(1), e))
+    return vabs(e)
+
+
+cdef inline vec huber_loss(vec z, vec t, vec delta, vec* gradient) noexcept nogil:
+    """e^2 / 2 inside, delta (|e| - delta / 2) outside"""
+    cdef vec e = z - t, p = vmin(delta, vmax(-delta, e))
+    gradient[0] = p
+    return p * (e - vset1(0.5) * p)
+
+
+cdef inline vec poisson_loss(vec z, vec t, vec parameter, vec* gradient) noexcept nogil:
+    """A count of 0 costs exp z, even where z = -inf."""
+    cdef vec e = vexp(z)
+    gradient[0] = e - t
+    return vselect(vless(vset1(0), t), e - t * z, e)
+
+
+cdef inline vec binary_cross_entropy_loss(vec z, vec t, vec parameter, vec pos_weight, vec* gradient) noexcept nogil:
+    """w t softplus(-z) + (1 - t) softplus(z), each left out where its factor is 0: infinite logits"""
     cdef vec zero = vset1(0), one = vset1(1), e, p, q
-    if kind == LOSS_SQUARED_ERROR:
-        e = z - t
-        gradient[0] = e + e
-        return e * e
-    elif kind == LOSS_ABSOLUTE_ERROR:
-        e = z - t
-        gradient[0] = vselect(vless(zero, e), one, vselect(vless(e, zero), -one, e))
-        return vabs(e)
-    elif kind == LOSS_HUBER:            # e^2 / 2 inside, delta (|e| - delta / 2) outside
-        e = z - t
-        p = vmin(parameter, vmax(-parameter, e))
-        gradient[0] = p
-        return p * (e - vset1(0.5) * p)
-    elif kind == LOSS_POISSON:          # a count of 0 costs exp z, even where z = -inf
-        e = vexp(z)
-        gradient[0] = e - t
-        return vselect(vless(zero, t), e - t * z, e)
-    elif kind == LOSS_BINARY_CROSS_ENTROPY:
-        # w t softplus(-z) + (1 - t) softplus(z), each left out where its factor is 0: infinite logits
-        e = vexp_nonpositive(-vabs(z))
-        q = one / (one + e)             # the larger of sigmoid(z) and sigmoid(-z); e q is the other
-        p = vselect(vless(z, zero), e * q, q)
-        q = vselect(vless(z, zero), q, e * q)
-        e = log_one_plus(e)
-        pos_weight = pos_weight * t
-        gradient[0] = (one - t) * p - pos_weight * q
-        return (vselect(vless(zero, t), pos_weight * (vmax(zero, -z) + e), zero)
-                + vselect(vless(t, one), (one - t) * (vmax(zero, z) + e), zero))
-    elif kind == LOSS_HINGE:
-        e = vmax(zero, one - t * z)
-        gradient[0] = vselect(vless(zero, e), -t, e)            # 0 or NaN
-        return e
-    e = vmax(zero, one - t * z)         # squared hinge
+    e = vexp_nonpositive(-vabs(z))
+    q = one / (one + e)             # the larger of sigmoid(z) and sigmoid(-z); e q is the other
+    p = vselect(vless(z, zero), e * q, q)
+    q = vselect(vless(z, zero), q, e * q)
+    e = log_one_plus(e)
+    pos_weight = pos_weight * t
+    gradient[0] = (one - t) * p - pos_weight * q
+    return (vselect(vless(zero, t), pos_weight * (vmax(zero, -z) + e), zero)
+            + vselect(vless(t, one), (one - t) * (vmax(zero, z) + e), zero))
+
+
+cdef inline vec hinge_loss(vec z, vec t, vec parameter, vec* gradient) noexcept nogil:
+    cdef vec e = vmax(vset1(0), vset1(1) - t * z)
+    gradient[0] = vselect(vless(vset1(0), e), -t, e)            # 0 or NaN
+    return e
+
+
+cdef inline vec squared_hinge_loss(vec z, vec t, vec parameter, vec* gradient) noexcept nogil:
+    cdef vec e = vmax(vset1(0), vset1(1) - t * z)
     gradient[0] = vset1(-2) * t * e
     return e * e
 
@@ -310,7 +329,7 @@ cdef inline real element_row(int kind, const LossRule* rule, real* d, const real
     while c < n:
         for j in range(TREE):
             if c < n:
-                if kind == LOSS_BINARY_CROSS_ENTROPY and rule.pos_weight != NULL:
+                if has_pos_weight(kind) and rule.pos_weight != NULL:
                     pos_weight = vload_part(rule.pos_weight + c, n - c, 1)
                 loss = element_loss(kind, vload_part(z + c, n - c, 0), vload_part(t + c, n - c, 0),
                                     vset1(rule.parameter), pos_weight, &gradient)
@@ -335,7 +354,7 @@ cdef inline void element_few(int kind, const LossRule* rule, real* d, const real
     gather(tile, z, row, rows, n, factors)
     gather(targets, t, t_row, rows, n, factors)
     for c in range(n):
-        if kind == LOSS_BINARY_CROSS_ENTROPY and rule.pos_weight != NULL:
+        if has_pos_weight(kind) and rule.pos_weight != NULL:
             pos_weight = vset1(rule.pos_weight[c])
         s[c] = element_loss(kind, vload(tile + c * VL), vload(targets + c * VL), vset1(rule.parameter),
                             pos_weight, &gradient)
@@ -349,8 +368,8 @@ cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const rea
                               const Targets* targets, real* losses, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t n,
                               const double* weights, double scale) noexcept nogil:
     """loss_rows of one kind; kind is a constant at every call."""
-    cdef bint elements = kind >= LOSS_SQUARED_ERROR
-    cdef bint few = n <= FEW and (elements or kind == LOSS_CROSS_ENTROPY and targets.labels != NULL)
+    cdef bint elements = is_of_elements(kind)
+    cdef bint few = n <= FEW and (elements or has_few_labels(kind) and targets.labels != NULL)
     cdef real factors[VL]
     cdef Py_ssize_t i, j, c, rows, step = VL if few else 1
     cdef const real* t
@@ -364,46 +383,15 @@ cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const rea
         if few and elements:
             element_few(kind, rule, d + i * row, z + i * row, row, t, targets.row, losses + i, rows, n, factors)
         elif few:
-            cross_entropy_few(d + i * row, z + i * row, row, targets.labels + i, losses + i, rows, n,
-                              rule.parameter, factors)
+            few_labels_loss(kind, d + i * row, z + i * row, row, targets.labels + i, losses + i, rows, n,
+                            rule.parameter, factors)
         elif factors[0] == 0:
             losses[i] = 0
             for c in range(n):
                 d[i * row + c] = 0
         elif elements:
             losses[i] = element_row(kind, rule, d + i * row, z + i * row, t, n, factors[0])
-        elif kind == LOSS_MULTICLASS_HINGE:
-            losses[i] = multiclass_hinge_row(d + i * row, z + i * row, label_at(targets, i, n), n, factors[0])
-        elif kind == LOSS_CROSS_ENTROPY and targets.labels != NULL:
-            losses[i] = cross_entropy_row(d + i * row, z + i * row, label_at(targets, i, n), n, rule.parameter,
-                                          factors[0])
-        else:
-            losses[i] = distribution_row(kind == LOSS_KL_DIVERGENCE, d + i * row, z + i * row, t, n,
-                                         rule.parameter, factors[0])
-
-
-cdef void loss_rows(const LossRule* rule, real* d, const real* z, Py_ssize_t row, const Targets* targets,
-                    real* losses, Py_ssize_t r0, Py_ssize_t r1, Py_ssize_t n, const double* weights,
-                    double scale) noexcept nogil:
-    """The losses of rows r0..r1, without weights, and their gradients d, scaled by weight times scale; d may be z.
-    `weights` of the rows may be NULL: 1 everywhere."""
-    if rule.code == LOSS_CROSS_ENTROPY:
-        loss_rows_as(LOSS_CROSS_ENTROPY, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_KL_DIVERGENCE:
-        loss_rows_as(LOSS_KL_DIVERGENCE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_MULTICLASS_HINGE:
-        loss_rows_as(LOSS_MULTICLASS_HINGE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_SQUARED_ERROR:
-        loss_rows_as(LOSS_SQUARED_ERROR, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_ABSOLUTE_ERROR:
-        loss_rows_as(LOSS_ABSOLUTE_ERROR, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_HUBER:
-        loss_rows_as(LOSS_HUBER, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_POISSON:
-        loss_rows_as(LOSS_POISSON, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_BINARY_CROSS_ENTROPY:
-        loss_rows_as(LOSS_BINARY_CROSS_ENTROPY, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    elif rule.code == LOSS_HINGE:
-        loss_rows_as(LOSS_HINGE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
-    else:
-        loss_rows_as(LOSS_SQUARED_HINGE, rule, d, z, row, targets, losses, r0, r1, n, weights, scale)
+        elif takes_labels(kind) and targets.labels != NULL:
+            losses[i] = label_loss(kind, d + i * row, z + i * row, label_at(targets, i, n), n, rule.parameter, factors[0])
+        elif takes_distributions(kind):
+            losses[i] = distribution_loss(kind, d + i * row, z + i * row, t, n, rule.parameter, factors[0])

@@ -289,9 +289,9 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 
 /* The same pointer, of which the compiler knows nothing: it makes addresses from it anew, and does not spill them. */
 #if defined(__GNUC__)
-FASTMLP_INLINE real *vanew(real *p) { __asm__("" : "+r"(p)); return p; }
+FASTMLP_INLINE real *launder(real *p) { __asm__("" : "+r"(p)); return p; }
 #else
-FASTMLP_INLINE real *vanew(real *p) { return p; }
+FASTMLP_INLINE real *launder(real *p) { return p; }
 #endif
 
 /* p will be written soon; p will be read, but not at once: the second-level cache will do. */

@@ -27,7 +27,7 @@ cdef extern from "simd.h" nogil:
         PACK_BLOCK_ROWS
         LINE
         TREE
-    real* vanew(real* p)
+    real* launder(real* p)
     void vprefetch(const real* p)
     void vprefetch_soon(const real* p)
     void vprefetch_read(const real* p)

@@ -1,24 +1,15 @@
 """Functions element by element and along the last axis, and their derivatives."""
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from fastmlp.activations import ELU, GELU, SELU, GELUTanh, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
+from fastmlp.activations import BY_NAME
+from fastmlp.kernels import ops
 
 from ._kernels import DECLINE, KERNELS, SHORT, Array, contiguous, plain, slope
-
-exp = SHORT.array_exp
-log = SHORT.array_log
-relu = SHORT.array_relu
-sigmoid = SHORT.array_sigmoid
-tanh = SHORT.array_tanh
-selu = SHORT.array_selu
-softplus = SHORT.array_softplus
-gelu = SHORT.array_gelu
-gelu_tanh = SHORT.array_gelu_tanh
-silu = SHORT.array_silu
 
 
 def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
@@ -33,52 +24,45 @@ def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
     return NotImplemented
 
 
-def relu_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, ReLU.code, 0.0, out)
+def _forward_with_alpha(code: int, default: float) -> Callable[..., Any]:
+    def forward(x: Any, alpha: Any = default, *, out: Any = None) -> Any:
+        return SHORT.array_map(x, code, alpha, out) if slope(alpha) else NotImplemented
+    return forward
 
 
-def leaky_relu(x: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
-    return SHORT.array_map(x, LeakyReLU.code, alpha, out) if slope(alpha) else NotImplemented
+def _backward_with_alpha(code: int, default: float) -> Callable[..., Any]:
+    def backward(dy: Any, y: Any, alpha: Any = default, *, out: Any = None) -> Any:
+        return _map_backward(dy, y, code, alpha, out) if slope(alpha) else NotImplemented
+    return backward
 
 
-def leaky_relu_backward(dy: Any, y: Any, alpha: Any = 0.01, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, LeakyReLU.code, alpha, out) if slope(alpha) else NotImplemented
+def _backward_of_output(code: int) -> Callable[..., Any]:
+    def backward(dy: Any, y: Any, *, out: Any = None) -> Any:
+        return _map_backward(dy, y, code, 0.0, out)
+    return backward
 
 
-def sigmoid_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, Sigmoid.code, 0.0, out)
+def _backward_of_input(code: int) -> Callable[..., Any]:
+    def backward(dy: Any, x: Any, *, out: Any = None) -> Any:
+        return _map_backward(dy, x, code, 0.0, out)
+    return backward
 
 
-def tanh_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, Tanh.code, 0.0, out)
+def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """NAME and NAME_backward of every activation, and the functions of one array that are none."""
+    for name in ops.FUNCTIONS:
+        yield name, getattr(SHORT, f"array_{name}")
+    for f in ops.ACTIVATIONS:
+        code, default = BY_NAME[f.name].code, BY_NAME[f.name]().alpha
+        if f.alpha:
+            yield f.name, _forward_with_alpha(code, default)
+            yield f"{f.name}_backward", _backward_with_alpha(code, default)
+        elif f.name != "identity":
+            yield f.name, getattr(SHORT, f"array_{f.name}")
+            yield f"{f.name}_backward", (_backward_of_output if f.from_output else _backward_of_input)(code)
 
 
-def elu(x: Any, alpha: Any = 1.0, *, out: Any = None) -> Any:
-    return SHORT.array_map(x, ELU.code, alpha, out) if slope(alpha) else NotImplemented
-
-
-def elu_backward(dy: Any, y: Any, alpha: Any = 1.0, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, ELU.code, alpha, out) if slope(alpha) else NotImplemented
-
-
-def selu_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, SELU.code, 0.0, out)
-
-
-def softplus_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, y, Softplus.code, 0.0, out)
-
-
-def gelu_backward(dy: Any, x: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, x, GELU.code, 0.0, out)
-
-
-def gelu_tanh_backward(dy: Any, x: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, x, GELUTanh.code, 0.0, out)
-
-
-def silu_backward(dy: Any, x: Any, *, out: Any = None) -> Any:
-    return _map_backward(dy, x, SiLU.code, 0.0, out)
+globals().update(_functions())
 
 
 # Along the last axis -----------------------------------------------------------------------------------

@@ -2,23 +2,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
-from fastmlp.losses import (
-    BinaryCrossEntropy,
-    CallableLoss,
-    CrossEntropy,
-    Hinge,
-    Huber,
-    KLDivergence,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    MultiClassHinge,
-    Poisson,
-    SquaredHinge,
-)
+from fastmlp.kernels import ops
+from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber
 
 from ._kernels import DECLINE, KERNELS, contiguous, numbers, plain
 
@@ -31,7 +22,7 @@ def loss_and_gradient(loss: Any, outputs: Any, targets: Any, weights: Any = None
             return value, gradient
         out[...] = gradient
         return value, out
-    if loss.targets in ("classes", "distributions"):
+    if loss.classifies:
         return _of_classes(loss.code, loss.parameter, outputs, targets, weights, out)
     binary = loss if isinstance(loss, BinaryCrossEntropy) else None
     return _of_elements(loss.code, loss.parameter, binary, outputs, targets, weights, out)
@@ -44,30 +35,10 @@ def softmax_cross_entropy(logits: Any, targets: Any, *, label_smoothing: Any = 0
     return _of_classes(CrossEntropy.code, label_smoothing, logits, targets, weights, out)
 
 
-def kl_divergence(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_classes(KLDivergence.code, 0.0, logits, targets, weights, out)
-
-
-def multiclass_hinge(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_classes(MultiClassHinge.code, 0.0, logits, targets, weights, out)
-
-
-def mean_squared_error(predictions: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_elements(MeanSquaredError.code, 0.0, None, predictions, targets, weights, out)
-
-
-def mean_absolute_error(predictions: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_elements(MeanAbsoluteError.code, 0.0, None, predictions, targets, weights, out)
-
-
 def huber(predictions: Any, targets: Any, *, delta: Any = 1.0, weights: Any = None, out: Any = None) -> Any:
     if not (numbers(delta) and 0 < delta < math.inf):
         return NotImplemented
     return _of_elements(Huber.code, delta, None, predictions, targets, weights, out)
-
-
-def poisson(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_elements(Poisson.code, 0.0, None, logits, targets, weights, out)
 
 
 def binary_cross_entropy(logits: Any, targets: Any, *, pos_weight: Any = None, weights: Any = None,
@@ -79,12 +50,35 @@ def binary_cross_entropy(logits: Any, targets: Any, *, pos_weight: Any = None, w
     return _of_elements(BinaryCrossEntropy.code, 0.0, loss, logits, targets, weights, out)
 
 
-def hinge(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_elements(Hinge.code, 0.0, None, logits, targets, weights, out)
+def _classes_function(code: int) -> Callable[..., Any]:
+    def function(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
+        return _of_classes(code, 0.0, logits, targets, weights, out)
+    return function
 
 
-def squared_hinge(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
-    return _of_elements(SquaredHinge.code, 0.0, None, logits, targets, weights, out)
+def _values_function(code: int) -> Callable[..., Any]:
+    def function(predictions: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
+        return _of_elements(code, 0.0, None, predictions, targets, weights, out)
+    return function
+
+
+def _logits_function(code: int) -> Callable[..., Any]:
+    def function(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
+        return _of_elements(code, 0.0, None, logits, targets, weights, out)
+    return function
+
+
+def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The array function of every loss without a parameter, under its name."""
+    for loss in ops.LOSSES:
+        cls = BY_NAME[loss.name]
+        if not fields(cls):
+            kind = (_classes_function if not loss.elements else
+                    _values_function if cls.output == "identity" else _logits_function)
+            yield loss.name, kind(cls.code)
+
+
+globals().update(_functions())
 
 
 def _of_classes(code: int, parameter: float, z: Any, targets: Any, weights: Any, out: Any) -> Any:

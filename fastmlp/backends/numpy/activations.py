@@ -8,9 +8,10 @@ the others that are x or nearly so around 0, keep -0.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+
+from fastmlp.kernels import ops
 
 from ._common import assign, or_new, quiet
 
@@ -209,43 +210,35 @@ def row_max(x):
 
 # By activation -----------------------------------------------------------------------------------------
 
-_FORWARD: dict[str, Any] = {
-    "identity": lambda z, alpha: z,
-    "relu": lambda z, alpha: relu(z, out=z),
-    "leaky_relu": lambda z, alpha: leaky_relu(z, alpha, out=z),
-    "sigmoid": lambda z, alpha: sigmoid(z, out=z),
-    "tanh": lambda z, alpha: tanh(z, out=z),
-    "elu": lambda z, alpha: elu(z, alpha, out=z),
-    "selu": lambda z, alpha: selu(z, out=z),
-    "softplus": lambda z, alpha: softplus(z, out=z),
-    "gelu": lambda z, alpha: gelu(z, out=z),
-    "gelu_tanh": lambda z, alpha: gelu_tanh(z, out=z),
-    "silu": lambda z, alpha: silu(z, out=z),
-}
-_BACKWARD: dict[str, Any] = {
-    "identity": lambda dy, y, alpha: dy,
-    "relu": lambda dy, y, alpha: relu_backward(dy, y),
-    "leaky_relu": lambda dy, y, alpha: leaky_relu_backward(dy, y, alpha),
-    "sigmoid": lambda dy, y, alpha: sigmoid_backward(dy, y),
-    "tanh": lambda dy, y, alpha: tanh_backward(dy, y),
-    "elu": lambda dy, y, alpha: elu_backward(dy, y, alpha),
-    "selu": lambda dy, y, alpha: selu_backward(dy, y),
-    "softplus": lambda dy, y, alpha: softplus_backward(dy, y),
-    "gelu": lambda dy, y, alpha: gelu_backward(dy, y),
-    "gelu_tanh": lambda dy, y, alpha: gelu_tanh_backward(dy, y),
-    "silu": lambda dy, y, alpha: silu_backward(dy, y),
-}
+def _formulas(what):
+    """{name: the function of this module that is named so}; the identity has none."""
+    suffix = {"forward": "", "backward": "_backward"}[what]
+    names = [f.name + suffix for f in ops.ACTIVATIONS if f.name != "identity"]
+    ops.complete(f"function in {__name__}", names, [name for name in names if name in globals()])
+    return {f.name: globals()[f.name + suffix] for f in ops.ACTIVATIONS if f.name != "identity"}
+
+
+_FORWARD, _BACKWARD = _formulas("forward"), _formulas("backward")
+_WITH_ALPHA = {f.name for f in ops.ACTIVATIONS if f.alpha}
+
+
+def _options(activation):
+    return (activation.alpha,) if activation.name in _WITH_ALPHA else ()
 
 
 def activate(z, activation):
     """act(z), in place."""
-    return _FORWARD[activation.name](z, activation.alpha)
+    if activation.name == "identity":
+        return z
+    return _FORWARD[activation.name](z, *_options(activation), out=z)
 
 
 def derivative(dy, y, activation):
     """act'(z) dy, of y = act(z), or y = z where the activation is not `from_output`; dy itself for the
     identity."""
-    return _BACKWARD[activation.name](dy, y, activation.alpha)
+    if activation.name == "identity":
+        return dy
+    return _BACKWARD[activation.name](dy, y, *_options(activation))
 
 
 def slope(z, activation):

@@ -1,21 +1,12 @@
 """Losses: the weighted mean over the batch, and its gradient. z are outputs (n, m), t their targets."""
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 
-from fastmlp.losses import (
-    BinaryCrossEntropy,
-    CallableLoss,
-    CrossEntropy,
-    Hinge,
-    Huber,
-    KLDivergence,
-    MeanAbsoluteError,
-    MeanSquaredError,
-    MultiClassHinge,
-    Poisson,
-    SquaredHinge,
-)
+from fastmlp.kernels import ops
+from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber
 
 from ._common import assign, or_new, quiet
 from .activations import log_softmax, sigmoid
@@ -90,11 +81,11 @@ def _multiclass_hinge(loss, z, t):
 
 # Element by element: the losses and their gradients, both like z ---------------------------------------
 
-def _squared_error(loss, z, t):
+def _mean_squared_error(loss, z, t):
     return np.square(z - t), 2 * (z - t)
 
 
-def _absolute_error(loss, z, t):
+def _mean_absolute_error(loss, z, t):
     return np.abs(z - t), np.sign(z - t)
 
 
@@ -128,11 +119,13 @@ def _squared_hinge(loss, z, t):
     return np.square(missing), -2 * t * missing
 
 
-_OF_CLASSES = {"cross_entropy": _cross_entropy, "kl_divergence": _kl_divergence,
-               "multiclass_hinge": _multiclass_hinge}
-_OF_ELEMENTS = {"mean_squared_error": _squared_error, "mean_absolute_error": _absolute_error, "huber": _huber,
-                "poisson": _poisson, "binary_cross_entropy": _binary_cross_entropy, "hinge": _hinge,
-                "squared_hinge": _squared_hinge}
+def _formulas(elements):
+    names = [f"_{loss.name}" for loss in ops.LOSSES if loss.elements == elements]
+    ops.complete(f"function in {__name__}", names, [name for name in names if name in globals()])
+    return {name[1:]: globals()[name] for name in names}
+
+
+_OF_CLASSES, _OF_ELEMENTS = _formulas(elements=False), _formulas(elements=True)
 
 
 # Array functions ---------------------------------------------------------------------------------------
@@ -146,37 +139,27 @@ def softmax_cross_entropy(logits, targets, *, label_smoothing=0.0, ignore_index=
     return loss_and_gradient(loss, logits, targets, weights, out=out)
 
 
-def kl_divergence(logits, targets, *, weights=None, out=None):
-    return loss_and_gradient(KLDivergence(), logits, targets, weights, out=out)
-
-
-def multiclass_hinge(logits, targets, *, weights=None, out=None):
-    return loss_and_gradient(MultiClassHinge(), logits, targets, weights, out=out)
-
-
-def mean_squared_error(predictions, targets, *, weights=None, out=None):
-    return loss_and_gradient(MeanSquaredError(), predictions, targets, weights, out=out)
-
-
-def mean_absolute_error(predictions, targets, *, weights=None, out=None):
-    return loss_and_gradient(MeanAbsoluteError(), predictions, targets, weights, out=out)
-
-
 def huber(predictions, targets, *, delta=1.0, weights=None, out=None):
     return loss_and_gradient(Huber(delta), predictions, targets, weights, out=out)
-
-
-def poisson(logits, targets, *, weights=None, out=None):
-    return loss_and_gradient(Poisson(), logits, targets, weights, out=out)
 
 
 def binary_cross_entropy(logits, targets, *, pos_weight=None, weights=None, out=None):
     return loss_and_gradient(BinaryCrossEntropy(pos_weight), logits, targets, weights, out=out)
 
 
-def hinge(logits, targets, *, weights=None, out=None):
-    return loss_and_gradient(Hinge(), logits, targets, weights, out=out)
+def _of_values(loss):
+    def function(predictions, targets, *, weights=None, out=None):
+        return loss_and_gradient(loss, predictions, targets, weights, out=out)
+    return function
 
 
-def squared_hinge(logits, targets, *, weights=None, out=None):
-    return loss_and_gradient(SquaredHinge(), logits, targets, weights, out=out)
+def _of_logits(loss):
+    def function(logits, targets, *, weights=None, out=None):
+        return loss_and_gradient(loss, logits, targets, weights, out=out)
+    return function
+
+
+# Every loss without a parameter has its array function, under its name.
+globals().update(
+    (name, (_of_values if loss.output == "identity" else _of_logits)(loss))
+    for name, loss in ((name, cls()) for name, cls in BY_NAME.items() if not fields(cls)))

@@ -5,31 +5,32 @@ import math
 
 import numpy as np
 
-from fastmlp.optimizers import Formula, Settings, adam_rates
+from fastmlp.kernels import ops
+from fastmlp.optimizers import CODES, Settings, adam_rates
 
 from ._common import quiet
 
 
 def sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=False, weight_decay=0.0):
-    formula = Formula.SGD if not momentum else Formula.NESTEROV if nesterov else Formula.MOMENTUM
-    _step(Settings(formula, beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,),
+    rule = "sgd" if not momentum else "nesterov" if nesterov else "momentum"
+    _step(Settings(CODES[rule], beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,),
           (lr, 1.0, 0.0))
 
 
 def adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
-    _step(Settings(Formula.ADAGRAD, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+    _step(Settings(CODES["adagrad"], eps=eps, weight_decay=weight_decay), param, grad, (squares,),
           (lr, 1.0, 0.0))
 
 
 def rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_decay=0.0):
-    _step(Settings(Formula.RMSPROP, beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
+    _step(Settings(CODES["rmsprop"], beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
           (lr, 1.0, 0.0))
 
 
 def adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, beta2=0.999, eps=1e-8,
                 weight_decay=0.0, decoupled=False):
     rates = adam_rates(lr, beta1, beta2, step, lr * weight_decay if decoupled else 0.0)
-    _step(Settings(Formula.ADAM, beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
+    _step(Settings(CODES["adam"], beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
           param, grad, (first_moment, second_moment), rates)
 
 
@@ -58,9 +59,8 @@ def norm_scale(limit, gradients):
 
 @quiet
 def _step(settings, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
-    """The formulas at the top of fastmlp/optimizers.py, and those of its classes."""
-    formula, beta1, beta2, eps = settings[:4]
-    lr, correction, shrink = map(float, rates)      # numbers of Python: they do not widen float32
+    """The formulas at the top of fastmlp/optimizers.py, and then the rule's."""
+    lr, bias_correction, decoupled_decay = map(float, rates)    # numbers of Python: they do not widen float32
     g = grad
     if scale != (1.0, 1.0):
         g = g * scale[0] * scale[1]
@@ -71,27 +71,47 @@ def _step(settings, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
             g = g + settings.weight_decay * param
         if settings.l1:
             g = g + settings.l1 * np.sign(param)
-        if settings.decoupled:
-            param -= shrink * param
-    if formula in (Formula.MOMENTUM, Formula.NESTEROV):
-        velocity, = slots
-        velocity *= beta1
-        velocity += g
-        g = g + beta1 * velocity if formula == Formula.NESTEROV else velocity
-    elif formula == Formula.ADAGRAD:
-        squares, = slots
-        squares += g * g
-        g = g / (np.sqrt(squares) + eps)
-    elif formula == Formula.RMSPROP:
-        squares, = slots
-        squares *= beta2
-        squares += (1 - beta2) * g * g
-        g = g / (np.sqrt(squares) + eps)
-    elif formula == Formula.ADAM:
-        first_moment, second_moment = slots
-        first_moment *= beta1
-        first_moment += (1 - beta1) * g
-        second_moment *= beta2
-        second_moment += (1 - beta2) * g * g
-        g = first_moment / (np.sqrt(second_moment) * correction + eps)
-    param -= lr * g
+        if settings.decoupled and decoupled_decay:
+            param -= decoupled_decay * param
+    param -= lr * _STEPS[settings.rule](settings, g, *slots[:ops.RULES[settings.rule].slots],
+                                        bias_correction=bias_correction)
+
+
+# The rules: each changes its slots in place and returns what the learning rate multiplies -----------------
+
+def _sgd(settings, g, *, bias_correction):
+    return g
+
+
+def _momentum(settings, g, velocity, *, bias_correction):
+    velocity *= settings.beta1
+    velocity += g
+    return velocity
+
+
+def _nesterov(settings, g, velocity, *, bias_correction):
+    return g + settings.beta1 * _momentum(settings, g, velocity, bias_correction=bias_correction)
+
+
+def _adagrad(settings, g, squares, *, bias_correction):
+    squares += g * g
+    return g / (np.sqrt(squares) + settings.eps)
+
+
+def _rmsprop(settings, g, squares, *, bias_correction):
+    squares *= settings.beta2
+    squares += (1 - settings.beta2) * g * g
+    return g / (np.sqrt(squares) + settings.eps)
+
+
+def _adam(settings, g, first_moment, second_moment, *, bias_correction):
+    first_moment *= settings.beta1
+    first_moment += (1 - settings.beta1) * g
+    second_moment *= settings.beta2
+    second_moment += (1 - settings.beta2) * g * g
+    return first_moment / (np.sqrt(second_moment) * bias_correction + settings.eps)
+
+
+_NAMES = [f"_{rule.name}" for rule in ops.RULES if rule.name != "gradient"]
+ops.complete(f"function in {__name__}", _NAMES, [name for name in _NAMES if name in globals()])
+_STEPS = {CODES[name[1:]]: globals()[name] for name in _NAMES}
