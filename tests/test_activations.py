@@ -26,7 +26,7 @@ def test_names_codes_and_classes():
     for name, cls in activations.BY_NAME.items():
         assert cls.name == name and cls.code == ops.codes(ops.ACTIVATIONS)[name]
         assert activations.resolve(name) == activations.resolve(cls) == cls()
-        assert getattr(fastmlp, cls.__name__) is cls
+        assert cls.__name__ not in activations.__all__ or getattr(fastmlp, cls.__name__) is cls
         assert (cls().alpha != 0) == (name in WITH_ALPHA)
         if name != "identity":
             assert callable(getattr(F, name)) and callable(getattr(F, name + "_backward"))
