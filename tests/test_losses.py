@@ -542,7 +542,7 @@ def test_names_and_codes():
         assert cls.name == name
         assert losses.resolve(name) == losses.resolve(cls) == losses.resolve(cls()) == cls()
         assert losses.resolve(cls()) in {cls()}                         # hashable
-        assert "Source:" in cls.__doc__ and ">>>" in cls.__doc__
+        assert "References" in cls.__doc__ and ">>>" in cls.__doc__
 
 
 @pytest.mark.parametrize("name, nearest", [("mse", ""), ("crossentropy", "cross_entropy"), ("Huber", "huber"),
