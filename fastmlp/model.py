@@ -610,7 +610,7 @@ class MLP(Guarded):
             multiplies ``sample_weight``.
         metrics : str, callable, list of both, or dict {name: callable}, optional
             Names of `fastmlp.metrics` or functions (y_true, y_pred) -> number, or of what else they need, as
-            in `evaluate`; computed after every epoch on the training data and, with "val_" before the name,
+            in `evaluate`; computed after every epoch on the training data and, with ``val_`` before the name,
             on the validation data; samples of weight 0 do not count.
 
         Returns
