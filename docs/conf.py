@@ -1,11 +1,6 @@
 """The settings of Sphinx: `sphinx-build -W -n docs docs/_build`."""
 
-import sys
-from pathlib import Path
-
 import fastmlp
-
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 project = "fastmlp"
 author = "The fastmlp authors"
@@ -15,7 +10,6 @@ version = release = fastmlp.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "plain_docstrings",     # before numpydoc, which reads what it leaves
     "numpydoc",
     "myst_parser",
 ]
@@ -25,7 +19,7 @@ nitpicky = True
 smartquotes = False             # a prime, as in f'(z), is no quotation mark
 
 # Docstrings: names in single backquotes become links where there is something to link to.
-default_role = "name"
+default_role = "autolink"
 add_module_names = False
 autosummary_generate = True
 autosummary_ignore_module_all = False

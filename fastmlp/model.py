@@ -129,6 +129,8 @@ class MLP(Guarded):
     ValueError
         For fewer than two layers, a layer without units, unknown names, too few activations, or a dropout out
         of range.
+    MemoryError
+        For a network that is larger than the machine's memory.
 
     Notes
     -----
@@ -610,7 +612,7 @@ class MLP(Guarded):
             multiplies ``sample_weight``.
         metrics : str, callable, list of both, or dict {name: callable}, optional
             Names of `fastmlp.metrics` or functions (y_true, y_pred) -> number, or of what else they need, as
-            in `evaluate`; computed after every epoch on the training data and, with "val_" before the name,
+            in `evaluate`; computed after every epoch on the training data and, with ``val_`` before the name,
             on the validation data; samples of weight 0 do not count.
 
         Returns
@@ -720,6 +722,8 @@ class MLP(Guarded):
             For arguments of the wrong type, before anything changes.
         ValueError
             For arguments that do not fit, before anything changes.
+        MemoryError
+            For a batch that needs more than the machine's memory, before anything changes.
 
         Warns
         -----
@@ -784,6 +788,8 @@ class MLP(Guarded):
             For arguments of the wrong type.
         ValueError
             For arguments that do not fit.
+        MemoryError
+            For samples that need more than the machine's memory.
 
         References
         ----------

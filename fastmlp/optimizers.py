@@ -623,10 +623,12 @@ class SGD(Optimizer):
 
     @property
     def slots(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Names of the state: the velocity, with momentum."""
         return ("velocity",) if self.momentum else ()
 
     @property
     def beta1(self) -> float:  # type: ignore[override]
+        """Share of the first moment that is kept: the momentum."""
         return self.momentum
 
     def _shown(self) -> dict[str, Any]:
@@ -810,6 +812,7 @@ class RMSprop(Optimizer):
 
     @property
     def beta2(self) -> float:  # type: ignore[override]
+        """Share of the mean square that is kept: rho."""
         return self.rho
 
     def _shown(self) -> dict[str, Any]:
@@ -817,7 +820,7 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Adam: momentum over the root of the mean square, both corrected for starting at 0.
+    """Adam, adaptive moments: momentum over the root of the mean square, both bias-corrected.
 
     For a parameter p with the gradient g, as at the top of this module::
 

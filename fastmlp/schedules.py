@@ -653,6 +653,7 @@ class WarmUp(Schedule):
 
     @property
     def fixed(self) -> bool:  # type: ignore[override]
+        """Whether rates depend on the step alone, as those of ``then`` do."""
         return not callable(self.then) or isinstance(self.then, Schedule) and self.then.fixed
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class History(dict[str, "list[float]"]):
 
     Notes
     -----
-    With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without "val_"
+    With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without ``val_``
     they are those of the training data.
 
     Examples

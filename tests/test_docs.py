@@ -81,21 +81,3 @@ def test_reference_lists_nothing_that_is_gone():
     for name in documented():
         module, _, attribute = name.rpartition(".")
         assert hasattr(import_module(module), attribute), name
-
-
-def test_docstrings_become_markup():
-    """What a formula in plain text would mean as reStructuredText is escaped; what is markup stays."""
-    pytest.importorskip("sphinx")
-    names = {}
-    exec((DOCS / "_extensions" / "plain_docstrings.py").read_text(), names)
-    convert = names["convert"]
-    assert convert(["y = 2 * |x| of *dead* units, val_ and `a * b`"]) == [
-        "y = 2 \\* \\|x\\| of *dead* units, val\\_ and `a * b`"]
-    assert convert(["As follows:", "", "    p = |p|", "", "and more"]) == [
-        "As follows:", "", ".. code-block:: text", "", "    p = |p|", "", "and more"]
-    assert [line for line in convert(["lr        the |rate|", "          of a step"]) if line] == [
-        "``lr``", "    the \\|rate\\|", "    of a step"]
-    doctest = [">>> abs(2 * x)", "2 |", ""]
-    assert convert(doctest) == doctest
-    section = ["Parameters", "----------", "x : float", "    A number.", "", "    Another paragraph."]
-    assert convert(section) == section

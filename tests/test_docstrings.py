@@ -57,7 +57,8 @@ def members(cls):
             continue
         if name[0] == "_" and name != "__call__":
             continue
-        inherited = any(hasattr(base, name) for base in cls.__mro__[1:])
+        bases = [vars(base).get(name) for base in cls.__mro__[1:]]
+        inherited = any(base.__doc__ for base in bases if isinstance(base, type(thing)))
         attribute = isinstance(thing, property) and name in section(cls, "Attributes")
         if thing.__doc__ or not (inherited or attribute):
             yield name

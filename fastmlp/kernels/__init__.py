@@ -34,7 +34,7 @@ def available_isas() -> list[str]:
     Returns
     -------
     list of str
-        Names, best first; "portable" is the last.
+        Names, best first.
 
     Examples
     --------
