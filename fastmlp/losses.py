@@ -878,8 +878,13 @@ def targets_and_weights(
         for given, value in (("sample_weight", sample_weight), ("class_weight", class_weight)):
             if value is not None:
                 raise ValueError(f"{given}: expected None, for a loss of one's own weighs its samples itself")
-    targets, counted = loss.check_targets(name, y, rows, outputs, dtype)
     weights = None if sample_weight is None else checks.sample_weights("sample_weight", sample_weight, rows)
+    try:
+        targets, counted = loss.check_targets(name, y, rows, outputs, dtype)
+    except ValueError:      # not because of rows that weigh nothing: what stands there may be anything
+        if weights is None or (filled := _without_idle_rows(y, weights)) is None:
+            raise
+        targets, counted = loss.check_targets(name, filled, rows, outputs, dtype)
     if class_weight is not None:
         factors = class_weights(class_weight, *_labels_and_classes(loss, targets, outputs), counted)
         weights = factors if weights is None else _products(weights, factors)
@@ -888,6 +893,17 @@ def targets_and_weights(
     if class_weight is not None or counted is not None:
         weights = checks.sample_weights(f"weights of {name}", weights, rows)
     return targets, weights
+
+
+def _without_idle_rows(y: ArrayLike, weights: Array) -> Array | None:
+    """A copy of the targets, with those of a row that counts in rows of weight 0; None without such rows."""
+    array = checks.as_array("y", y)
+    idle = weights == 0
+    if not idle.any() or array.ndim == 0 or len(array) != len(weights):
+        return None
+    filled = array.copy()
+    filled[idle] = array[int(weights.argmax())]
+    return filled
 
 
 def _products(weights: Array, factors: Array) -> Array:

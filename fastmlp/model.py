@@ -606,7 +606,7 @@ class MLP(Guarded):
         progress : bool, default True
             Whether to show a bar with loss and samples per second.
         sample_weight : array_like, shape (n,), optional
-            Weight of every sample, >= 0; 1 if not given.
+            Weight of every sample, >= 0; 1 if not given. Where it is 0, X and y may hold anything.
         class_weight : dict {class: weight} or "balanced", optional
             Weight of every class; "balanced" is n samples over classes times the samples of the class. It
             multiplies ``sample_weight``.

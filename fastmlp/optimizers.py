@@ -35,7 +35,7 @@ from fastmlp.core import engine_for, samples_of
 from fastmlp.kernels import ops
 from fastmlp.layout import Parameters
 from fastmlp.network import Samples
-from fastmlp.schedules import Schedule, power, powers
+from fastmlp.schedules import Schedule, WarmUp, power, powers
 from fastmlp.threads import get_num_threads
 
 if TYPE_CHECKING:
@@ -369,6 +369,14 @@ class Optimizer(Guarded):
     def rates_are_fixed(self) -> bool:
         """Whether the rates of all steps are known: no state and no function of the user's decides them."""
         return not callable(self.lr) or isinstance(self.lr, Schedule) and self.lr.fixed
+
+    @property
+    def rates_are_of_a_function(self) -> bool:
+        """Whether a function of the user's gives them: asked at each step, it may look at the model."""
+        lr = self.lr
+        while isinstance(lr, WarmUp):
+            lr = lr.then
+        return callable(lr) and not isinstance(lr, Schedule)
 
     # State, read and written -------------------------------------------------------------------------
 

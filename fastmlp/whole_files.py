@@ -238,7 +238,9 @@ def _named(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is not None:
-            error.filename, error.filename2 = path, None
+            error.filename = path
+            if error.filename2 is not None:     # set to None, it would show in the message
+                raise type(error)(error.errno, error.strerror, path) from None
         raise
 
 

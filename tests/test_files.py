@@ -865,6 +865,7 @@ def test_a_full_device(devices_are_safe):
     with pytest.raises(OSError) as raised:
         SMALL[0].save("/dev/full")
     assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, "/dev/full")
+    assert str(raised.value).endswith("'/dev/full'")       # one name, and not "-> None" after it
 
 
 @POSIX

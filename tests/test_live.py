@@ -10,7 +10,7 @@ from conftest import assert_learned
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, SGD, Adam
+from fastmlp import MLP, SGD, Adam, schedules
 
 
 def data(rng, n=400, inputs=8):
@@ -119,8 +119,11 @@ def test_an_exception_on_the_way_into_a_loss_is_not_lost(rng):
 
 # Functions of the learning rate --------------------------------------------------------------------------
 
-def test_a_learning_rate_function_sees_the_weights_of_its_step(backend, dtype, rng):
+@pytest.mark.parametrize("kind", ["function", "warm-up"])
+@pytest.mark.parametrize("dtype_of_x", ["float64", "float16"])      # float16 is converted in parts
+def test_a_learning_rate_function_sees_the_weights_of_its_step(kind, dtype_of_x, backend, dtype, rng):
     X, y = data(rng)
+    X = X.astype(dtype_of_x)
     seen = {}
 
     def rate(step):
@@ -128,15 +131,14 @@ def test_a_learning_rate_function_sees_the_weights_of_its_step(backend, dtype, r
         return 0.1
 
     model, other = MLP([8, 16, 2], dtype=dtype, seed=0), MLP([8, 16, 2], dtype=dtype, seed=0)
-    model.fit(X, y, epochs=3, batch_size=16, optimizer=SGD(rate), shuffle=False, progress=False)
-    known = 0
+    lr = rate if kind == "function" else schedules.WarmUp(0, rate)
+    model.fit(X, y, epochs=3, batch_size=16, optimizer=SGD(lr), shuffle=False, progress=False)
+    assert list(seen) == list(range(75))
     for step in range(75):
-        # rates of a whole run are asked for before it: later steps of the run see its beginning
-        known += all(np.allclose(a, b, rtol=1e-5 if backend == "numpy" else 0, atol=0)
-                     for a, b in zip(seen[step], parameters(other)))
+        for a, b in zip(seen[step], parameters(other)):
+            assert_learned(a, b)
         rows = slice(step % 25 * 16, step % 25 * 16 + 16)
         other.train_step(X[rows], y[rows], SGD(0.1))
-    assert known >= 3
     for a, b in zip(parameters(model), parameters(other)):
         assert_learned(a, b)
 
@@ -299,3 +301,35 @@ def test_a_batch_of_nothing_but_rows_of_weight_0(backend, dtype, rng):
     model = MLP([8, 4, 2], batch_norm=True, dtype=dtype, seed=0)
     model.fit(X, y, epochs=2, batch_size=16, sample_weight=w, shuffle=False, progress=False)
     assert all(np.isfinite(a).all() for a in (*parameters(model), model.running_variances[0]))
+
+
+# Rows that weigh nothing ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("loss, good, bad", [
+    ("mean_squared_error", 0.5, np.nan), ("huber", 0.5, np.nan),
+    ("binary_cross_entropy", 1.0, np.nan), ("binary_cross_entropy", 1.0, 7.0), ("hinge", -1.0, np.nan),
+    ("poisson", 2.0, -1.0), ("kl_divergence", 0.5, np.nan), ("cross_entropy", 1, -1),
+    ("multiclass_hinge", 1, 99)])
+def test_any_target_may_stand_where_the_weight_is_0(loss, good, bad, backend, dtype, rng):
+    """As where a measurement is missing: the row takes no part, in training and in evaluation."""
+    X = rng.standard_normal((40, 8))
+    y = np.full((40, 2), good) if isinstance(good, float) else np.full(40, good)
+    idle = np.arange(40) % 5 == 2
+    other = y.copy()
+    other[idle] = bad
+    before, weights = other.copy(), np.where(idle, 0.0, 1.5)
+    models = [MLP([8, 4, 2], loss=loss, dtype=dtype, seed=0) for _ in range(2)]
+    seen = []
+    for model, targets in zip(models, (y, other)):
+        history = model.fit(X, targets, 2, 16, SGD(0.1), (X, targets, weights), progress=False,
+                            sample_weight=weights)
+        seen.append([history.loss, history.val_loss,
+                     model.train_step(X, targets, SGD(0.1), sample_weight=weights),
+                     model.loss_and_gradients(X, targets, sample_weight=weights)[0],
+                     model.evaluate(X, targets, sample_weight=weights)])
+    assert seen[0] == seen[1]
+    assert_array_equal(other, before)
+    for a, b in zip(*map(parameters, models)):
+        assert_array_equal(a, b)
+    with pytest.raises(ValueError, match=r"^y: "):      # in rows that count it is refused as ever
+        models[1].train_step(X, np.full_like(y, bad), SGD(0.1), sample_weight=weights)

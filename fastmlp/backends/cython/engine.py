@@ -104,8 +104,12 @@ class Run:
         self._optimizer = optimizer
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
-        rule, rates, state = self._engine.rule_and_rates(self._optimizer, last - first)
-        return self._engine.run(self._samples, rule, rates, state, first, last, totals, threads, store)
+        run = last - first if not self._optimizer.rates_are_of_a_function else 1
+        for step in range(first, last, run):
+            rule, rates, state = self._engine.rule_and_rates(self._optimizer, run)
+            totals = self._engine.run(self._samples, rule, rates, state, step, step + run, totals, threads,
+                                      store and step + run == last)
+        return totals
 
     def write_back(self) -> None:
         self._engine.write_back()
