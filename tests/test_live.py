@@ -143,6 +143,21 @@ def test_a_learning_rate_function_sees_the_weights_of_its_step(kind, dtype_of_x,
         assert_learned(a, b)
 
 
+def test_a_learning_rate_function_reads_and_writes_held_arrays(backend, dtype, rng):
+    X, y = data(rng)
+    model = MLP([8, 16, 2], dtype=dtype, seed=0)
+    held, seen = model.weights[0], []
+
+    def rate(step):
+        seen.append(held[0, 0])
+        held[...] = step
+        return 0.0
+
+    model.fit(X, y, epochs=1, batch_size=16, optimizer=SGD(rate), progress=False)
+    assert seen[1:] == list(range(24))
+    assert_array_equal(model.weights[0], 24)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_optimizer_that_changes_within_an_epoch(threads, backend, dtype, rng, monkeypatch):
     """Momentum is turned on: the workspace gets room for velocities, and loses no weights."""

@@ -104,11 +104,13 @@ class Run:
         self._optimizer = optimizer
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
-        run = last - first if not self._optimizer.rates_are_of_a_function else 1
+        run = last - first
+        if self._optimizer.rates_are_of_a_function:     # it sees the model, and may write to it, at every step
+            run, store = 1, True
         for step in range(first, last, run):
             rule, rates, state = self._engine.rule_and_rates(self._optimizer, run)
             totals = self._engine.run(self._samples, rule, rates, state, step, step + run, totals, threads,
-                                      store and step + run == last)
+                                      store)
         return totals
 
     def write_back(self) -> None:
