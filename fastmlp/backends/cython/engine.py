@@ -105,7 +105,7 @@ class Run:
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
         run = last - first
-        if self._optimizer.rates_are_of_a_function:     # it sees the model, and may write to it, at every step
+        if self._optimizer.rates_are_of_a_function:     # at each step it may read and write the model
             run, store = 1, True
         for step in range(first, last, run):
             rule, rates, state = self._engine.rule_and_rates(self._optimizer, run)
