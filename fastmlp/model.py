@@ -747,7 +747,7 @@ class MLP(Guarded):
         with self.core.lock.take():
             optimizer.serve(self)
             total, weight = train(self, samples, 0, 1, optimizer)
-            loss = total / weight
+            loss = total / weight if weight else math.nan   # another thread took all weights away
             if not math.isfinite(loss):
                 divergence.warn(self, f"the loss of step {self.core.engine.global_step} is {loss}")
         return loss

@@ -177,7 +177,8 @@ class Training:
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             bar.update(seen - step * batch_size, f"loss {totals[0] / max(totals[1], 1e-30):.4g}")
             step = stop
-        return {"loss": totals[0] / totals[1], "samples_per_second": n / max(seconds, 1e-9)}
+        loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
+        return {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}
 
     def _part(self, start: int, stop: int) -> Samples:
         """Some samples in their order, converted."""
