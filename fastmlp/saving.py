@@ -111,7 +111,7 @@ def _between_steps(model: MLP) -> Iterator[None]:
         if model.core.lock.busy_elsewhere() or model.core.lock.last() is not last:
             raise RuntimeError("the model is being trained by another thread; save it in a callback or later")
         if model.core.lock.runs():
-            raise RuntimeError("the model is in the middle of a training step; save it in a callback or later")
+            raise RuntimeError("the model is within a training step; save it in a callback or later")
 
     last = model.core.lock.last()
     check()
