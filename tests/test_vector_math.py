@@ -17,11 +17,13 @@ from numpy.testing import assert_array_equal
 
 import fastmlp.functional as F
 from fastmlp import backends, kernels
+from fastmlp.kernels import ops
 
 ISAS = kernels.available_isas()
 FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
-KINDS = {"sigmoid": 3, "tanh": 4, "elu": 5, "selu": 6, "softplus": 7, "gelu": 8, "gelu_tanh": 9, "silu": 10,
-         "exp": 12, "log": 13}
+CODES = [*ops.codes(ops.ACTIVATIONS), *ops.FUNCTIONS]
+KINDS = {name: CODES.index(name) for name in (
+    "sigmoid", "tanh", "elu", "selu", "softplus", "gelu", "gelu_tanh", "silu", "exp", "log")}
 GATED = ["gelu", "gelu_tanh", "silu"]
 STRIDE = 1 if os.environ.get("FASTMLP_FULL_SWEEP", "") not in ("", "0") else 1021      # a prime
 CHUNK = 1 << 20
