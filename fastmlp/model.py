@@ -356,10 +356,7 @@ class MLP(Guarded):
         >>> MLP([3, 4, 2], seed=0).forward(np.zeros((5, 3))).shape
         (5, 2)
         """
-        plain = out is None or (
-            type(out) is np.ndarray and out.flags.aligned and checks.disjoint_elements(out)
-            and not np.may_share_memory(out, self.core.parameters.buffer))
-        if plain and type(X) is np.ndarray and X.ndim == 2:
+        if (out is None or type(out) is np.ndarray) and type(X) is np.ndarray and X.ndim == 2:
             if out is None and X.shape[0] > self._many_rows:
                 checks.addressable("X: its outputs", (X.shape[0], self.layers[-1]), self.dtype)
             result = np.empty((X.shape[0], self.layers[-1]), self.dtype) if out is None else out

@@ -50,6 +50,22 @@ cdef bint buffers_apart(const Py_buffer* a, const real* b, Py_ssize_t rows, Py_s
     return high[0] <= low[1] or high[1] <= low[0]
 
 
+cdef bint can_be_written(const real* b, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, Py_ssize_t column,
+                         const real* parameters, Py_ssize_t size) noexcept nogil:
+    """Elements lie at multiples of their size, each in a place of its own, and apart from the parameters."""
+    cdef const char* low
+    cdef const char* high
+    cdef Py_ssize_t width = max(column, -column) if columns > 1 else 0, height = max(row, -row) if rows > 1 else 0
+    cdef Py_ssize_t item = sizeof(real)
+    if <size_t>b % item or height % item or width % item:
+        return False
+    if not ((columns == 1 or width >= item) and (rows == 1 or height >= width * (columns - 1) + item)
+            or (rows == 1 or height >= item) and (columns == 1 or width >= height * (rows - 1) + item)):
+        return False
+    extent(<const char*>b, rows, row, columns, column, item, &low, &high)
+    return high <= <const char*>parameters or <const char*>(parameters + size) <= low
+
+
 cdef double WORTH_A_THREAD = 1e6     # floating-point operations between two barriers
 cdef double WEIGHTS_WORTH_A_THREAD = 4e5     # of inference of a few rows, which takes as long as it takes to read them
 
@@ -170,6 +186,7 @@ cdef class Engine:
     cdef void* scratch
     cdef int scratch_threads                    # threads for which there is scratch
     cdef real* base                             # the parameters
+    cdef Py_ssize_t size                        # and pads, in reals
     cdef object parameters
     cdef object statistics
     cdef LossRule loss
@@ -211,6 +228,7 @@ cdef class Engine:
                 layer.running_mean = &statistics[0] + <Py_ssize_t>places[l][0]
                 layer.running_variance = &statistics[0] + <Py_ssize_t>places[l][1]
             self.width = max(self.width, panels(layer.n_in), panels(layer.n_out), layer.row_out)
+        self.size = end
         if end != parameters.shape[0]:
             raise ValueError(f"parameters: expected {end} elements, got {parameters.shape[0]}")
 
@@ -485,7 +503,9 @@ cdef class Engine:
                 return False
             if run.x.rows == 0:
                 return True
-            if not buffers_apart(&view, &out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1]):
+            if not (buffers_apart(&view, &out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1])
+                    and can_be_written(&out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1],
+                                       self.base, self.size)):
                 return False
             run.layers = self.layers
             run.depth = self.depth

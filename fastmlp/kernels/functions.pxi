@@ -824,7 +824,8 @@ def array_rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_de
 def array_adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, beta2=0.999, eps=1e-8,
                       weight_decay=0.0, decoupled=False):
     cdef Optimizer o
-    cdef double rate, first, second, least, decay, numbers[RATES]
+    cdef double rate, first, second, least, decay
+    cdef double numbers[RATES]
     if is_other_dtype(param):
         return sibling.array_adam_update(param, grad, lr, first_moment, second_moment, step, beta1, beta2, eps,
                                          weight_decay, decoupled)
