@@ -174,7 +174,7 @@ def output(
 
 
 def writeable(name: str, array: Any) -> None:
-    """An array written in place: a NumPy array, not read-only, every element in a place of its own."""
+    """An array written in place: a NumPy array, not read-only, without internal overlap."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{name}: expected a NumPy array to write into, got {type(array).__name__}")
     if isinstance(array, np.ma.MaskedArray):
@@ -187,7 +187,7 @@ def writeable(name: str, array: Any) -> None:
 
 
 def disjoint_elements(array: Array) -> bool:
-    """Whether every element has a place of its own; strides that interleave without need count as no."""
+    """Whether no two elements overlap; strides that interleave without need count as overlap."""
     if array.flags.c_contiguous or array.size == 0:
         return True
     extent = array.itemsize

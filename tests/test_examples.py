@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,6 @@ EXPECTED = {
     "schedule_and_early_stopping": (r"(\d+) epochs(?s:.*)test accuracy ([\d.]+)%",
                                     lambda epochs, accuracy: epochs < 100 and accuracy > 70),
 }
-REQUIRES = {"save_and_resume": "safetensors"}
 
 
 def test_every_example_is_expected():
@@ -45,8 +43,6 @@ def test_example_is_short_and_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_example_runs(name, tmp_path):
-    if name in REQUIRES and not find_spec(REQUIRES[name]):
-        pytest.skip(f"needs {REQUIRES[name]}")
     path = os.pathsep.join(p for p in (str(PACKAGE), os.environ.get("PYTHONPATH")) if p)
     environment = {**os.environ, "PYTHONPATH": path, "FASTMLP_BACKEND": ""}     # some compare bits
     result = subprocess.run([sys.executable, "-W", "error", EXAMPLES / f"{name}.py"], cwd=tmp_path,

@@ -739,7 +739,7 @@ def test_one_signature(name):
         (p.name, p.default, p.kind) for p in backend.values()]
 
 
-def test_first_chance():
+def test_fast_path():
     """Plain arrays go straight to the compiled backend; others come back checked and copied."""
     stand_in = StandIn()
     token = backends.override.set(stand_in)

@@ -13,7 +13,7 @@ changed. NaN and infinities follow the formulas, without warnings.
 ``out`` may have any strides and must not share memory with the inputs; element-wise functions and those along
 the last axis may work in place (``relu(x, out=x)``).
 
-One pattern throughout: the arguments, as they came, are passed to the compiled backend. What it declines, and
+One pattern throughout: unvalidated arguments are passed to the compiled backend. What it declines, and
 everything on the NumPy backend, goes through the body of the function here: it validates the arguments with
 clear errors, copies what must be copied, and calls the backend again.
 """

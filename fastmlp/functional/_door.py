@@ -15,7 +15,7 @@ Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def first_chance(careful: Function) -> Function:
+def fast_path(careful: Function) -> Function:
     """Try the compiled function of the same name; `careful` is for what it declines."""
     name, parameters = careful.__name__, signature(careful)
     override = backends.override.get

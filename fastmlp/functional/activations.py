@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from fastmlp import checks
 
-from ._door import Array, first_chance, unary, unary_backward
+from ._door import Array, fast_path, unary, unary_backward
 
 __all__ = [
     "exp", "log",
@@ -20,7 +20,7 @@ __all__ = [
 
 # Element by element ------------------------------------------------------------------------------------
 
-@first_chance
+@fast_path
 def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Exponential function.
 
@@ -62,7 +62,7 @@ def exp(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("exp", x, out=out)
 
 
-@first_chance
+@fast_path
 def log(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Natural logarithm.
 
@@ -104,7 +104,7 @@ def log(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("log", x, out=out)
 
 
-@first_chance
+@fast_path
 def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Rectified linear unit.
 
@@ -149,7 +149,7 @@ def relu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("relu", x, out=out)
 
 
-@first_chance
+@fast_path
 def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `relu`: the gradient with respect to its input.
 
@@ -193,7 +193,7 @@ def relu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
     return unary_backward("relu_backward", dy, y, out=out)
 
 
-@first_chance
+@fast_path
 def leaky_relu(x: ArrayLike, alpha: float = 0.01, *, out: Array | None = None) -> Array:
     """Rectified linear unit with a small slope below 0.
 
@@ -240,7 +240,7 @@ def leaky_relu(x: ArrayLike, alpha: float = 0.01, *, out: Array | None = None) -
     return unary("leaky_relu", x, checks.number("alpha", alpha, low=0.0), out=out)
 
 
-@first_chance
+@fast_path
 def leaky_relu_backward(
     dy: ArrayLike, y: ArrayLike, alpha: float = 0.01, *, out: Array | None = None
 ) -> Array:
@@ -287,7 +287,7 @@ def leaky_relu_backward(
     return unary_backward("leaky_relu_backward", dy, y, checks.number("alpha", alpha, low=0.0), out=out)
 
 
-@first_chance
+@fast_path
 def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Logistic function, from 0 to 1.
 
@@ -332,7 +332,7 @@ def sigmoid(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("sigmoid", x, out=out)
 
 
-@first_chance
+@fast_path
 def sigmoid_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `sigmoid`: the gradient with respect to its input.
 
@@ -374,7 +374,7 @@ def sigmoid_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
     return unary_backward("sigmoid_backward", dy, y, out=out)
 
 
-@first_chance
+@fast_path
 def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Hyperbolic tangent, from -1 to 1.
 
@@ -420,7 +420,7 @@ def tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("tanh", x, out=out)
 
 
-@first_chance
+@fast_path
 def tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `tanh`: the gradient with respect to its input.
 
@@ -462,7 +462,7 @@ def tanh_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
     return unary_backward("tanh_backward", dy, y, out=out)
 
 
-@first_chance
+@fast_path
 def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """Exponential linear unit.
 
@@ -510,7 +510,7 @@ def elu(x: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     return unary("elu", x, checks.number("alpha", alpha, low=0.0), out=out)
 
 
-@first_chance
+@fast_path
 def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     """Backward pass of `elu`: the gradient with respect to its input.
 
@@ -555,7 +555,7 @@ def elu_backward(dy: ArrayLike, y: ArrayLike, alpha: float = 1.0, *, out: Array 
     return unary_backward("elu_backward", dy, y, checks.number("alpha", alpha, low=0.0), out=out)
 
 
-@first_chance
+@fast_path
 def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Scaled exponential linear unit.
 
@@ -601,7 +601,7 @@ def selu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("selu", x, out=out)
 
 
-@first_chance
+@fast_path
 def selu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `selu`: the gradient with respect to its input.
 
@@ -644,7 +644,7 @@ def selu_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> A
     return unary_backward("selu_backward", dy, y, out=out)
 
 
-@first_chance
+@fast_path
 def softplus(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Smooth ReLU, always positive.
 
@@ -691,7 +691,7 @@ def softplus(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("softplus", x, out=out)
 
 
-@first_chance
+@fast_path
 def softplus_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `softplus`: the gradient with respect to its input.
 
@@ -733,7 +733,7 @@ def softplus_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) 
     return unary_backward("softplus_backward", dy, y, out=out)
 
 
-@first_chance
+@fast_path
 def gelu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Gaussian error linear unit, in its exact form.
 
@@ -779,7 +779,7 @@ def gelu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("gelu", x, out=out)
 
 
-@first_chance
+@fast_path
 def gelu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `gelu`: the gradient with respect to its input.
 
@@ -824,7 +824,7 @@ def gelu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> A
     return unary_backward("gelu_backward", dy, x, out=out, given="x")
 
 
-@first_chance
+@fast_path
 def gelu_tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Gaussian error linear unit, approximated by tanh.
 
@@ -871,7 +871,7 @@ def gelu_tanh(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("gelu_tanh", x, out=out)
 
 
-@first_chance
+@fast_path
 def gelu_tanh_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `gelu_tanh`: the gradient with respect to its input.
 
@@ -916,7 +916,7 @@ def gelu_tanh_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None)
     return unary_backward("gelu_tanh_backward", dy, x, out=out, given="x")
 
 
-@first_chance
+@fast_path
 def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Sigmoid linear unit, also known as swish.
 
@@ -962,7 +962,7 @@ def silu(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("silu", x, out=out)
 
 
-@first_chance
+@fast_path
 def silu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `silu`: the gradient with respect to its input.
 
@@ -1009,7 +1009,7 @@ def silu_backward(dy: ArrayLike, x: ArrayLike, *, out: Array | None = None) -> A
 
 # Along the last axis -----------------------------------------------------------------------------------
 
-@first_chance
+@fast_path
 def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Turn each row of logits into a distribution.
 
@@ -1053,7 +1053,7 @@ def softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("softmax", x, out=out)
 
 
-@first_chance
+@fast_path
 def softmax_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `softmax`: the gradient with respect to its input.
 
@@ -1096,7 +1096,7 @@ def softmax_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -
     return unary_backward("softmax_backward", dy, y, out=out)
 
 
-@first_chance
+@fast_path
 def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     """Logarithm of `softmax`.
 
@@ -1140,7 +1140,7 @@ def log_softmax(x: ArrayLike, *, out: Array | None = None) -> Array:
     return unary("log_softmax", x, out=out)
 
 
-@first_chance
+@fast_path
 def log_softmax_backward(dy: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
     """Backward pass of `log_softmax`: the gradient with respect to its input.
 

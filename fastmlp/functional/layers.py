@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike
 from fastmlp import checks
 from fastmlp.activations import Activation, resolve
 
-from ._door import Array, first_chance, run
+from ._door import Array, fast_path, run
 
 __all__ = ["dense_forward", "dense_backward"]
 
 AnyActivation = str | Activation | type[Activation]
 
 
-@first_chance
+@fast_path
 def dense_forward(
     x: ArrayLike,
     w: ArrayLike,
@@ -86,7 +86,7 @@ def dense_forward(
     return result if out is None else out
 
 
-@first_chance
+@fast_path
 def dense_backward(
     dy: ArrayLike,
     x: ArrayLike,

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from fastmlp import checks, losses
 
-from ._door import Array, first_chance, run
+from ._door import Array, fast_path, run
 
 __all__ = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge", "mean_squared_error",
            "mean_absolute_error", "huber", "poisson", "binary_cross_entropy", "hinge", "squared_hinge"]
@@ -25,7 +25,7 @@ __all__ = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge", "mean_s
 
 # Of classes --------------------------------------------------------------------------------------------
 
-@first_chance
+@fast_path
 def softmax_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, *, label_smoothing: float = 0.0, ignore_index: int | None = None,
     weights: ArrayLike | None = None, out: Array | None = None,
@@ -103,7 +103,7 @@ def softmax_cross_entropy(
     return _run(loss, given, logits, targets, weights, out, counted)
 
 
-@first_chance
+@fast_path
 def kl_divergence(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -168,7 +168,7 @@ def kl_divergence(
     return _run(losses.KLDivergence(), given, logits, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def multiclass_hinge(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -232,7 +232,7 @@ def multiclass_hinge(
 
 # Element by element ------------------------------------------------------------------------------------
 
-@first_chance
+@fast_path
 def mean_squared_error(
     predictions: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -287,7 +287,7 @@ def mean_squared_error(
     return _elements(losses.MeanSquaredError(), "predictions", predictions, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def mean_absolute_error(
     predictions: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -342,7 +342,7 @@ def mean_absolute_error(
     return _elements(losses.MeanAbsoluteError(), "predictions", predictions, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def huber(
     predictions: ArrayLike, targets: ArrayLike, *, delta: float = 1.0, weights: ArrayLike | None = None,
     out: Array | None = None,
@@ -401,7 +401,7 @@ def huber(
     return _elements(losses.Huber(delta), "predictions", predictions, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def poisson(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -458,7 +458,7 @@ def poisson(
     return _elements(losses.Poisson(), "logits", logits, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def binary_cross_entropy(
     logits: ArrayLike, targets: ArrayLike, *, pos_weight: float | Sequence[float] | None = None,
     weights: ArrayLike | None = None, out: Array | None = None,
@@ -522,7 +522,7 @@ def binary_cross_entropy(
     return _elements(losses.BinaryCrossEntropy(pos_weight), "logits", logits, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def hinge(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -577,7 +577,7 @@ def hinge(
     return _elements(losses.Hinge(), "logits", logits, targets, weights, out)
 
 
-@first_chance
+@fast_path
 def squared_hinge(
     logits: ArrayLike, targets: ArrayLike, *, weights: ArrayLike | None = None, out: Array | None = None
 ) -> tuple[float, Array]:
@@ -634,7 +634,7 @@ def squared_hinge(
 
 
 def _given(name: str, outputs: ArrayLike, targets: ArrayLike) -> dict[str, Array]:
-    """The arrays as they came, before any conversion: what `out` must not share memory with."""
+    """The caller's arrays, before any conversion: what `out` must not share memory with."""
     return {name: checks.as_array(name, outputs), "targets": checks.as_array("targets", targets)}
 
 

@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 from fastmlp import backends, checks
 from fastmlp.optimizers import SMALLEST
 
-from ._door import Array, done, first_chance, plain
+from ._door import Array, done, fast_path, plain
 
 __all__ = ["adagrad_update", "adam_update", "rmsprop_update", "sgd_update"]
 
 
-@first_chance
+@fast_path
 def sgd_update(
     param: Array,
     grad: ArrayLike,
@@ -84,7 +84,7 @@ def sgd_update(
         _update("sgd_update", param, grad, {"velocity": velocity}, nesterov=bool(nesterov), **numbers)
 
 
-@first_chance
+@fast_path
 def adagrad_update(
     param: Array,
     grad: ArrayLike,
@@ -143,7 +143,7 @@ def adagrad_update(
             weight_decay=checks.number("weight_decay", weight_decay, low=0.0))
 
 
-@first_chance
+@fast_path
 def rmsprop_update(
     param: Array,
     grad: ArrayLike,
@@ -204,7 +204,7 @@ def rmsprop_update(
             weight_decay=checks.number("weight_decay", weight_decay, low=0.0))
 
 
-@first_chance
+@fast_path
 def adam_update(
     param: Array,
     grad: ArrayLike,
