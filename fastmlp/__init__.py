@@ -1,17 +1,18 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import callbacks, functional, initializers, losses, metrics, schedules
+from ._core.threads import get_num_threads, set_num_threads
+from ._tools.config import show_config
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
-from .config import show_config
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
+from .lbfgs import LBFGS
 from .loading import load
 from .model import MLP
 from .normalization import BatchNorm
-from .optimizers import LBFGS, SGD, AdaGrad, Adam, AdamW, RMSprop
-from .threads import get_num_threads, set_num_threads
+from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 from .version import __version__ as __version__
 
 __all__ = [

@@ -1,7 +1,7 @@
 """python -m fastmlp: the command line."""
 import sys
 
-from fastmlp.cli import main
+from fastmlp._tools.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

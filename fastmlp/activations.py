@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from fastmlp import checks
+from fastmlp._core import checks
 from fastmlp.kernels import ops
 
 __all__ = [

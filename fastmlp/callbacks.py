@@ -16,9 +16,9 @@ from weakref import ReferenceType, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks, state
-from fastmlp.attributes import Guarded
-from fastmlp.copying import VERSION, Identity, check_state, follow
+from fastmlp._core import checks, state
+from fastmlp._core.attributes import Guarded
+from fastmlp._core.copying import VERSION, Identity, check_state, follow
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP

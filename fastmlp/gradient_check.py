@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import backends, checks, state
+from fastmlp import backends
+from fastmlp._core import checks, state
 from fastmlp.model import MLP
 
 __all__ = ["GradientCheck", "LayerCheck", "gradient_check"]

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks
+from fastmlp._core import checks
 from fastmlp.activations import Activation
 
 __all__ = [

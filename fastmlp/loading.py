@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import activations, checks, losses, state, strict_json, whole_files
-from fastmlp import safetensors_format as safetensors
+from fastmlp import activations, losses
+from fastmlp._core import checks, state, strict_json, whole_files
+from fastmlp._core import safetensors_format as safetensors
+from fastmlp._core.safetensors_format import FormatError
+from fastmlp._core.strict_json import short
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
-from fastmlp.safetensors_format import FormatError
 from fastmlp.saving import CALLBACKS, FORMAT, OPTIMIZER, VERSION, file_name, stateful, wrong_variance
-from fastmlp.strict_json import short
 
 __all__ = ["load"]
 

@@ -28,8 +28,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks
-from fastmlp.copying import importable
+from fastmlp._core import checks
+from fastmlp._core.copying import importable
 from fastmlp.kernels import ops
 
 __all__ = [

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, frames
+from fastmlp._core import checks, frames
 
 __all__ = ["METRICS", "Metric", "accuracy", "compute", "needs", "of_scores", "r2", "resolve", "roc_auc"]
 

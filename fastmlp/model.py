@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import activations, backends, checks, divergence, initializers, losses, normalization, state
+from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp.attributes import Guarded
+from fastmlp._core import checks, divergence, state
+from fastmlp._core.attributes import Guarded
+from fastmlp._core.copying import VERSION, check_state, moved
+from fastmlp._core.core import Core, engine_for, samples_of
+from fastmlp._core.layout import LINE, Arrays, Parameters, Statistics, padded_row
+from fastmlp._core.network import Samples
+from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
-from fastmlp.copying import VERSION, check_state, moved
-from fastmlp.core import Core, engine_for, samples_of
-from fastmlp.layout import LINE, Arrays, Parameters, Statistics, padded_row
-from fastmlp.network import Samples
 from fastmlp.optimizers import SGD, Optimizer
-from fastmlp.threads import get_num_threads
 from fastmlp.training import Callback, History, Training, train
 
 __all__ = ["MLP", "Gradients"]
@@ -949,7 +950,7 @@ def _dropout(rate: Any) -> float:
 
 
 def _has_nan(outputs: Array) -> bool:
-    """Whether any output is NaN. One number tells: squares do not cancel, and infinity stays infinity."""
+    """Whether any output is NaN. One number is enough: squares do not cancel, and infinity stays infinity."""
     total = np.vdot(outputs, outputs)
     return bool(total != total)
 

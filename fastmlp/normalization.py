@@ -4,7 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastmlp import checks
+from fastmlp._core import checks
 
 __all__ = ["BatchNorm", "resolve"]
 

@@ -1,6 +1,6 @@
 """Optimizers: how a gradient becomes a step. A small object of settings, and its state for every model.
 
-All of them but `LBFGS` take one step for every minibatch, and treat each parameter for itself. For a
+All of them but `fastmlp.LBFGS` take one step for every minibatch, and treat each parameter for itself. For a
 parameter p with the gradient dp, a step begins with::
 
     g = dp                                  scaled down where the norm of all gradients exceeds clip_norm
@@ -19,29 +19,25 @@ from __future__ import annotations
 import copy
 import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from fastmlp import checks, divergence
-from fastmlp.attributes import Guarded
-from fastmlp.callbacks import asks_to_stop
-from fastmlp.copying import VERSION, Identity, check_state, follow, importable
-from fastmlp.core import engine_for, samples_of
+from fastmlp._core import checks
+from fastmlp._core.attributes import Guarded
+from fastmlp._core.copying import VERSION, Identity, check_state, follow, importable
+from fastmlp._core.layout import Parameters, named_arrays
 from fastmlp.kernels import ops
-from fastmlp.layout import Parameters
-from fastmlp.network import Samples
 from fastmlp.schedules import Schedule, WarmUp, power, powers
-from fastmlp.threads import get_num_threads
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP
 
-__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "LBFGS", "Optimizer", "RMSprop"]
+__all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
 Array = NDArray[Any]
 Rate = float | Schedule | Callable[[int], float]
@@ -404,7 +400,7 @@ class Optimizer(Guarded):
         state = self.state_of(model.core.parameters)
         result: dict[str, Array] = {"step": np.array(state.step)}
         for slot, arrays in state.slots.items():
-            for name, array in _named(arrays):
+            for name, array in named_arrays(arrays):
                 result[f"{slot}.{name}"] = array.copy()
         if isinstance(self.lr, Schedule):
             of_schedule = self.lr.state_for(self, model.core.parameters.identity)
@@ -439,7 +435,7 @@ class Optimizer(Guarded):
             raise TypeError(f"state: expected a dict of arrays, got {type(state).__name__}")
         own = self.state_of(model.core.parameters)
         wanted = {f"{slot}.{name}": (slot, array) for slot, arrays in own.slots.items()
-                  for name, array in _named(arrays)}
+                  for name, array in named_arrays(arrays)}
         of_schedule = dict(self.lr.get_state()) if isinstance(self.lr, Schedule) else {}
         names = ["step", *wanted, *(f"schedule.{name}" for name in of_schedule)]
         for name in names:
@@ -997,238 +993,6 @@ class AdamW(Adam):
                          clip_norm=clip_norm, decay_biases=decay_biases)
 
 
-class Minimum(NamedTuple):
-    """What `LBFGS.minimize` returns.
-
-    Attributes
-    ----------
-    losses : list of float
-        Loss after each iteration.
-    converged : bool
-        Whether the search ended at a minimum.
-    message : str
-        Reason why it ended.
-    """
-
-    losses: list[float]
-    converged: bool
-    message: str
-
-
-class LBFGS(Optimizer):
-    """Limited-memory BFGS on the full batch, for small data and smooth losses.
-
-    Ends after max_iter iterations, or where no element of the gradient is above tolerance, or where the loss
-    falls by less than its dtype can resolve; float64 models go further than float32 ones.
-
-    Parameters
-    ----------
-    max_iter : int, default 200
-        Largest number of iterations, >= 1.
-    memory : int, default 10
-        Number of last steps that stand for the curvature, >= 1.
-    tolerance : float, default 1e-5
-        Search ends where no element of the gradient is above this, >= 0.
-    weight_decay : float, default 0.0
-        Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
-    decay_biases : bool, default False
-        Whether the penalties act on biases too.
-
-    Raises
-    ------
-    TypeError
-        For settings of the wrong type.
-    ValueError
-        For settings out of range.
-
-    See Also
-    --------
-    fastmlp.optimizers.Optimizer : Penalties and limits, state, copies; what all optimizers share.
-
-    Notes
-    -----
-    A quasi-Newton method. The last ``memory`` steps and changes of the gradient stand for the curvature of
-    the loss, and a line search finds how far to go: no learning rate, and far fewer passes over the data than
-    gradient descent, each over all samples. `MLP.fit` calls `minimize`. Penalties are part of what is
-    minimised; L1 is not smooth, and not offered. The work is SciPy's, which the extra "lbfgs" installs.
-
-    References
-    ----------
-    Liu, Nocedal, "On the Limited Memory BFGS Method for Large Scale Optimization", Mathematical Programming
-    45, 1989.
-
-    Zhu, Byrd, Lu, Nocedal, "Algorithm 778: L-BFGS-B", 1997 (SciPy's).
-
-    Examples
-    --------
-    >>> LBFGS(memory=20)
-    LBFGS(max_iter=200, memory=20, tolerance=1e-05, weight_decay=0.0)
-    """
-
-    full_batch = True
-    settable = {
-        **{name: Optimizer.settable[name] for name in ("weight_decay", "decay_biases")},
-        "max_iter": lambda self, value: checks.integer("max_iter", value, low=1),
-        "memory": lambda self, value: checks.integer("memory", value, low=1),
-        "tolerance": lambda self, value: checks.number("tolerance", value, low=0.0),
-    }
-    fixed = {**Optimizer.fixed, **{name: "LBFGS has no such setting" for name in
-                                   ("lr", "l1", "clip_value", "clip_norm")}}
-
-    def __init__(
-        self,
-        max_iter: int = 200,
-        memory: int = 10,
-        tolerance: float = 1e-5,
-        *,
-        weight_decay: float = 0.0,
-        decay_biases: bool = False,
-    ) -> None:
-        self.__dict__.update(lr=1.0, l1=0.0, clip_value=None, clip_norm=None, _states=WeakKeyDictionary())
-        self.weight_decay = weight_decay
-        self.decay_biases = decay_biases
-        self.max_iter: int = max_iter
-        self.memory: int = memory
-        self.tolerance: float = tolerance
-
-    def _shown(self) -> dict[str, Any]:
-        return {"max_iter": self.max_iter, "memory": self.memory, "tolerance": self.tolerance}
-
-    def minimize(
-        self,
-        model: MLP,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        sample_weight: ArrayLike | None = None,
-        class_weight: Any = None,
-        callback: Callable[[int, float], Any] | None = None,
-    ) -> Minimum:
-        """Change weights and biases to where the mean loss with its penalties is least.
-
-        Parameters
-        ----------
-        model : MLP
-            Model; its parameters are changed.
-        X : array_like, shape (n, inputs)
-            Samples.
-        y : array_like
-            Targets, as `MLP.fit` takes them.
-        sample_weight : array_like, shape (n,), optional
-            Weight of every sample, as in `MLP.fit`.
-        class_weight : dict {class: weight} or "balanced", optional
-            Weight of every class, as in `MLP.fit`.
-        callback : callable, optional
-            Called as callback(iteration, loss) after every iteration, from 0 on and with the loss without
-            penalties; True (of Python or of NumPy) ends the search.
-
-        Returns
-        -------
-        Minimum
-            Losses, whether the search converged, and why it ended.
-
-        Raises
-        ------
-        ImportError
-            Without SciPy.
-        TypeError
-            For arguments of the wrong type, as `MLP.loss_and_gradients` raises.
-        ValueError
-            For arguments that do not fit, as `MLP.loss_and_gradients` raises.
-
-        Warns
-        -----
-        RuntimeWarning
-            If the search leaves the finite numbers.
-
-        Notes
-        -----
-        Trial points are evaluated beside the model: at every moment, and when anything interrupts the search,
-        Ctrl-C and exceptions of the callback too, the model has the parameters of the last iteration, whose
-        loss was finite.
-
-        Examples
-        --------
-        >>> from fastmlp import MLP
-        >>> x = np.linspace(-1, 1, 20)[:, None]
-        >>> model = MLP([1, 1], loss="mean_squared_error", dtype="float64", seed=0)
-        >>> LBFGS().minimize(model, x, 3 * x + 1).converged
-        True
-        >>> model.weights[0].round(4)
-        array([[3.]])
-        """
-        try:
-            from scipy.optimize import minimize
-        except ImportError:
-            raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
-        X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
-        samples = Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
-        parameters = model.core.parameters
-        trial = parameters.copy()
-        engine = model.core.engine
-        engine = engine_for(model, trial, model.dropout, engine.seed, engine.global_step)
-        gradients = trial.like()
-        arrays, slopes = dict(_named(trial)), dict(_named(gradients))
-        decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
-                                        or self.decay_biases else 0.0) for name, array in arrays.items()])
-        state = self.state_of(parameters)
-        last = math.nan
-        finite = True
-        losses: list[float] = []
-
-        def put(x: Array) -> None:
-            start = 0
-            for array in arrays.values():
-                array[...] = x[start:start + array.size].reshape(array.shape)
-                start += array.size
-
-        def loss_and_gradient(x: Array) -> tuple[float, Array]:
-            nonlocal last, finite
-            put(x)
-            with model.core.lock.take():
-                last = engine.gradients(samples, gradients, get_num_threads())
-            slope = _flat(slopes[name] for name in arrays)
-            finite = finite and math.isfinite(last) and divergence.all_finite(slope)
-            if not losses and not finite:
-                raise _NotFinite                # a line search needs a point to begin at
-            return last + float(decay @ (x * x)) / 2, slope + decay * x
-
-        def after_iteration(x: Array) -> None:
-            put(x)                              # the point that was evaluated last
-            if not (math.isfinite(last) and divergence.all_finite(trial.buffer)):
-                raise _NotFinite
-            np.copyto(parameters.buffer, trial.buffer)      # one operation: no signal can divide it
-            losses.append(last)
-            state.step += 1
-            if callback is not None and asks_to_stop(callback(len(losses) - 1, last)):
-                raise _Enough
-
-        limits = {"maxiter": self.max_iter, "maxcor": self.memory, "maxfun": 20 * self.max_iter + 20,
-                  "gtol": self.tolerance, "ftol": max(2e-9, 2 * float(np.finfo(model.dtype).eps))}
-        with model.core.lock.take(runs=False):
-            np.copyto(trial.buffer, parameters.buffer)
-            try:
-                found = minimize(loss_and_gradient, _flat(arrays.values()), method="L-BFGS-B", jac=True,
-                                 callback=after_iteration, options=limits)
-                result = Minimum(losses, bool(found.success), str(found.message))
-            except _Enough:
-                result = Minimum(losses, False, "the callback asked to stop")
-            except _NotFinite:
-                result = Minimum(losses, False, f"the loss or its gradient is not finite: {last}")
-            if not finite and not result.converged and result.message != "the callback asked to stop":
-                divergence.warn(model, f"LBFGS left the finite numbers after {len(losses)} iterations, and "
-                                       "the model has the parameters of the last of them")
-        return result
-
-
-class _Enough(Exception):
-    """The callback of `LBFGS.minimize` has seen enough."""
-
-
-class _NotFinite(Exception):
-    """There is nowhere to go on from."""
-
-
 def adam_rates(lr: float, beta1: float, beta2: float, step: int, decoupled_decay: float
                ) -> tuple[float, float, float]:
     """A row of `Adam.rates`, of step 1, 2, ..."""
@@ -1242,21 +1006,8 @@ def _all_rules(cls: type[Optimizer]) -> set[str]:
 ops.complete("class", CODES, ["gradient", *_all_rules(Optimizer)])
 
 
-def _named(parameters: Any) -> Iterator[tuple[str, Array]]:
-    """Every array of parameters, gradients or slots: "weights.0", "biases.0", "scales.0", "weights.1", ..."""
-    kinds = {kind: getattr(parameters, kind, ()) for kind in ("weights", "biases", "scales")}
-    for i in range(len(parameters.weights)):
-        for kind, arrays in kinds.items():
-            if i < len(arrays) and arrays[i] is not None:
-                yield f"{kind}.{i}", arrays[i]
-
-
 def _limit(name: str, value: Any) -> float | None:
     return None if value is None else checks.number(name, value, low=SMALLEST)
-
-
-def _flat(arrays: Iterable[Array]) -> Array:
-    return np.concatenate([array.ravel() for array in arrays], dtype=np.float64)
 
 
 def _scalar(value: Any) -> Any:

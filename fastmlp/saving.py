@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import activations, checks, losses, state, whole_files
-from fastmlp import safetensors_format as safetensors
-from fastmlp.strict_json import short
+from fastmlp import activations, losses
+from fastmlp._core import checks, state, whole_files
+from fastmlp._core import safetensors_format as safetensors
+from fastmlp._core.strict_json import short
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP

@@ -26,8 +26,8 @@ from weakref import ReferenceType, ref
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks
-from fastmlp.copying import VERSION, Identity, check_state, importable
+from fastmlp._core import checks
+from fastmlp._core.copying import VERSION, Identity, check_state, importable
 
 if TYPE_CHECKING:
     from fastmlp.optimizers import Optimizer

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks, divergence
+from fastmlp._core import checks, divergence
+from fastmlp._core.network import Samples
+from fastmlp._core.progress import Bar, Progress
+from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
-from fastmlp.network import Samples
-from fastmlp.optimizers import LBFGS, Optimizer
-from fastmlp.progress import Bar, Progress
-from fastmlp.threads import get_num_threads
+from fastmlp.lbfgs import LBFGS
+from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP

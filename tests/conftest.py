@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastmlp import MLP, backends, functional, state
+from fastmlp import MLP, backends, functional
+from fastmlp._core import state
 from fastmlp.backends import numpy as specification
 
 settings.register_profile(
@@ -30,7 +31,7 @@ class StandIn:
         def function(*args, out=None, **kwargs):
             inputs = [a for a in [*args, *kwargs.values()] if isinstance(a, np.ndarray)]
             outs = [a for a in (out if isinstance(out, tuple) else (out,)) if a is not None]
-            plain = all(isinstance(a, np.ndarray) and functional._door.is_plain(a) for a in inputs + outs)
+            plain = all(isinstance(a, np.ndarray) and functional._dispatch.is_plain(a) for a in inputs + outs)
             plain = plain and not any(isinstance(a, list) for a in args)
             if plain and not any(np.shares_memory(a, b) for a in outs for b in inputs):
                 token = backends.override.set(specification)

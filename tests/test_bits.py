@@ -14,8 +14,8 @@ from numpy.testing import assert_array_equal
 
 import fastmlp
 from fastmlp import MLP, SGD, LeakyReLU, kernels, training
+from fastmlp._core.network import Samples
 from fastmlp.backends import cython
-from fastmlp.network import Samples
 
 FMA_ISAS = [isa for isa in kernels.available_isas() if isa != "portable"]
 THREADS = [1, 2, 3, 4]

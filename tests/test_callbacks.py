@@ -11,7 +11,8 @@ from conftest import assert_learned, assert_same
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import LBFGS, MLP, SGD, Adam, RMSprop, schedules, state
+from fastmlp import LBFGS, MLP, SGD, Adam, RMSprop, schedules
+from fastmlp._core import state
 from fastmlp.callbacks import EarlyStopping
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import cli, config, kernels, speed
+from fastmlp import kernels
+from fastmlp._tools import cli, config, speed
 
 README = Path(__file__).parent.parent / "README.md"
 PACKAGE = Path(fastmlp.__file__).parent.parent
@@ -19,7 +20,7 @@ PACKAGE = Path(fastmlp.__file__).parent.parent
 
 def run(*arguments, **environment):
     """`fastmlp arguments` in a process of its own."""
-    start = [sys.executable, "-c", "import sys; from fastmlp.cli import main; sys.exit(main())"]
+    start = [sys.executable, "-c", "import sys; from fastmlp._tools.cli import main; sys.exit(main())"]
     if arguments[0] == "-c":
         start = [sys.executable]
     path = os.pathsep.join(p for p in (str(PACKAGE), os.environ.get("PYTHONPATH")) if p)
@@ -200,7 +201,7 @@ def test_help(arguments, capsys):
 
 # Output that nobody takes ------------------------------------------------------------------------------
 
-FASTMLP = f'"{sys.executable}" -c "import sys; from fastmlp.cli import main; sys.exit(main())"'
+FASTMLP = f'"{sys.executable}" -c "import sys; from fastmlp._tools.cli import main; sys.exit(main())"'
 needs_sh = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 

@@ -32,9 +32,9 @@ from fastmlp import (
     activations,
     losses,
     schedules,
-    state,
 )
-from fastmlp.copying import Identity
+from fastmlp._core import state
+from fastmlp._core.copying import Identity
 from fastmlp.losses import CallableLoss
 from fastmlp.normalization import BatchNorm
 from fastmlp.training import History
@@ -344,7 +344,7 @@ def test_in_another_process_from_a_file(tmp_path, backend, rng):
     pair = MLP([4, 9, 3], seed=0, batch_norm=True), SGD(0.05, momentum=0.9)
     fit(pair[0], X, y, pair[1])
     (tmp_path / "pair.pickle").write_bytes(pickle.dumps((pair, X, y)))
-    code = ("import pickle, sys\nfrom fastmlp import state\n"
+    code = ("import pickle, sys\nfrom fastmlp._core import state\n"
             "(model, optimizer), X, y = pickle.load(open('pair.pickle', 'rb'))\n"
             "model.fit(X, y, epochs=2, batch_size=16, optimizer=optimizer, progress=False)\n"
             "print({name: array.tolist() for name, array in state.arrays(model).items()})\n")

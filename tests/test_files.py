@@ -22,8 +22,9 @@ from conftest import assert_same
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, SGD, LeakyReLU, activations, backends, losses, state, whole_files
-from fastmlp import safetensors_format as form
+from fastmlp import MLP, SGD, LeakyReLU, activations, backends, losses
+from fastmlp._core import safetensors_format as form
+from fastmlp._core import state, whole_files
 from fastmlp.normalization import BatchNorm
 from fastmlp.schedules import ReduceOnPlateau
 
@@ -667,7 +668,7 @@ def test_no_sync_where_a_file_system_has_none(path, monkeypatch):
 
 def leave_part(path, age):
     """What a killed process leaves; as old as `age` in seconds."""
-    code = ("import os, sys; from fastmlp import MLP, whole_files\n"
+    code = ("import os, sys; from fastmlp import MLP; from fastmlp._core import whole_files\n"
             "whole_files._rename = lambda *args: os._exit(7)\n"
             "MLP([20, 40, 3]).save(sys.argv[1])")
     before = set(path.parent.iterdir())

@@ -729,7 +729,7 @@ def test_a_model_on_arrays_at_odd_addresses(kind, backend, dtype, rng):
             assert_allclose(one, other, rtol=1e-4 if dtype == np.float32 else 1e-12, atol=1e-4)
 
 
-# Backends and the door ------------------------------------------------------------------------------------
+# Backends and the public API -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name", F.__all__)
 def test_one_signature(name):

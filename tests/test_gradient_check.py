@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, GradientCheck, LeakyReLU, activations, gradient_check, losses, state
+from fastmlp import MLP, GradientCheck, LeakyReLU, activations, gradient_check, losses
+from fastmlp._core import state
 
 CHECK = importlib.import_module("fastmlp.gradient_check")       # whose function has the same name
 TARGETS = {

@@ -8,8 +8,8 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, SGD, backends, functional
+from fastmlp._core.network import Samples
 from fastmlp.backends import interface
-from fastmlp.network import Samples
 
 NAMES = backends.NAMES
 METHODS = [name for name, value in vars(interface.Engine).items()

@@ -31,7 +31,7 @@ def parameters(model):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("make", [lambda: SGD(0.05), lambda: SGD(0.05, momentum=0.9), lambda: Adam(0.01)])
 def test_a_loss_sees_the_weights_of_its_step(make, threads, backend, dtype, rng, monkeypatch):
-    monkeypatch.setattr(fastmlp.threads, "_num_threads", threads)
+    monkeypatch.setattr(fastmlp._core.threads, "_num_threads", threads)
     X, t = rng.standard_normal((600, 64)), rng.standard_normal((600, 40))
     seen = []
 
@@ -161,7 +161,7 @@ def test_a_learning_rate_function_reads_and_writes_held_arrays(backend, dtype, r
 @pytest.mark.parametrize("threads", [1, 2])
 def test_an_optimizer_that_changes_within_an_epoch(threads, backend, dtype, rng, monkeypatch):
     """Momentum is turned on: the workspace gets room for velocities, and loses no weights."""
-    monkeypatch.setattr(fastmlp.threads, "_num_threads", threads)
+    monkeypatch.setattr(fastmlp._core.threads, "_num_threads", threads)
     X, y = data(rng, 4000)
     model, optimizer = MLP([8, 16, 2], dtype=dtype, seed=0), SGD(0.0)
 
@@ -277,7 +277,7 @@ def test_weights_that_another_thread_changes(dtype, rng):
 @pytest.mark.parametrize("padding", [np.nan, np.inf, 1e6])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_that_weigh_nothing_take_no_part(threads, padding, options, backend, dtype, rng, monkeypatch):
-    monkeypatch.setattr(fastmlp.threads, "_num_threads", threads)
+    monkeypatch.setattr(fastmlp._core.threads, "_num_threads", threads)
     n = 1500
     X, y, w = rng.standard_normal((n, 64)), rng.integers(0, 10, n), rng.uniform(0.5, 2, n)
     out = rng.random(n) < 0.3

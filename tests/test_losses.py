@@ -805,7 +805,7 @@ def test_labels_that_another_thread_changes(backend):
     assert result.stdout == "done True\n"
 
 
-# Weights at the door ------------------------------------------------------------------------------------
+# Weights that are refused --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("wrong, error, message", [
     ([1, 2], ValueError, r"shape \(3,\).*got \(2,\)"),

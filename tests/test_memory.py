@@ -12,8 +12,9 @@ import weakref
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, threads
-from fastmlp.network import Samples
+from fastmlp import MLP, SGD
+from fastmlp._core import threads
+from fastmlp._core.network import Samples
 
 MB = 1 << 20
 NEEDS_PROC = pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="needs /proc")
@@ -162,8 +163,9 @@ SCRIPT = """
 import sys, json
 import numpy as np
 import fastmlp
-from fastmlp import MLP, SGD, threads
-from fastmlp.network import Samples
+from fastmlp import MLP, SGD
+from fastmlp._core import threads
+from fastmlp._core.network import Samples
 
 def status(key):        # bytes; VmHWM is the largest VmRSS so far, of this program alone
     with open("/proc/self/status") as lines:

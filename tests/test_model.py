@@ -19,8 +19,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp
 import fastmlp.functional as F
-from fastmlp import MLP, SGD, LeakyReLU, ReLU, Tanh, activations, backends, checks, losses
-from fastmlp.layout import LINE, Parameters, padded_row
+from fastmlp import MLP, SGD, LeakyReLU, ReLU, Tanh, activations, backends, losses
+from fastmlp._core import checks
+from fastmlp._core.layout import LINE, Parameters, padded_row
 
 ACTIVATIONS = [*activations.BY_NAME, LeakyReLU(0.3)]
 OTHER = {"float32": "float64", "float64": "float32"}

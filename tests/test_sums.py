@@ -102,7 +102,7 @@ def test_the_sum_of_a_chunk_is_one_chain(dtype, rng):
 @pytest.mark.parametrize("layers", [[40, 128], [3, 2]], ids=str)
 def test_clip_norm_of_any_gradient(layers, options, power, threads, backend, dtype, rng, monkeypatch):
     """A step of length lr clip_norm against the gradient, whether its squares overflow or vanish."""
-    monkeypatch.setattr(fastmlp.threads, "_num_threads", threads)
+    monkeypatch.setattr(fastmlp._core.threads, "_num_threads", threads)
     if dtype == "f8":
         power *= 8
     X = rng.standard_normal((200, layers[0])).astype(dtype)

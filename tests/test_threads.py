@@ -19,8 +19,9 @@ from conftest import assert_same
 
 import fastmlp
 import fastmlp.functional as F
-from fastmlp import MLP, SGD, _cgroups, _threadpoolctl, threads
-from fastmlp.network import Samples
+from fastmlp import MLP, SGD
+from fastmlp._core import cgroups, threadpoolctl, threads
+from fastmlp._core.network import Samples
 
 LAYERS, BATCH = [64, 128, 128, 10], 128         # enough work for several threads
 
@@ -162,7 +163,7 @@ def eight_processors(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setattr(os, "process_cpu_count", lambda: 8, raising=False)
-    monkeypatch.setattr(_cgroups, "quota", lambda: math.inf)
+    monkeypatch.setattr(cgroups, "quota", lambda: math.inf)
 
 
 @pytest.mark.parametrize("value, expected", [
@@ -188,7 +189,7 @@ def test_precedence(environment, expected, quota, eight_processors, monkeypatch)
     """FASTMLP_NUM_THREADS, then OMP_NUM_THREADS, then the quota."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(_cgroups, "quota", lambda: quota)
+    monkeypatch.setattr(cgroups, "quota", lambda: quota)
     named = "FASTMLP_NUM_THREADS" in environment or "OMP_NUM_THREADS" in environment
     assert threads._default() == (expected if named else min(expected, math.ceil(min(quota, 8))))
 
@@ -215,7 +216,7 @@ def test_default_respects_affinity():
 @pytest.mark.parametrize("quota, expected", [(math.inf, 8), (0.5, 1), (1.0, 1), (1.5, 2), (3.0, 3),
                                              (100.0, 8)])
 def test_default_respects_the_quota(quota, expected, eight_processors, monkeypatch):
-    monkeypatch.setattr(_cgroups, "quota", lambda: quota)
+    monkeypatch.setattr(cgroups, "quota", lambda: quota)
     assert threads._default() == expected
 
 
@@ -276,7 +277,7 @@ FREE = "max 100000"
 ])
 def test_quota_version_2(group, quotas, expected, tmp_path):
     version_2(tmp_path, group, quotas)
-    assert _cgroups.quota(tmp_path) == expected
+    assert cgroups.quota(tmp_path) == expected
 
 
 UNLIMITED = (-1, 100000)
@@ -296,7 +297,7 @@ UNLIMITED = (-1, 100000)
 ])
 def test_quota_version_1(controllers, place, group, quotas, expected, tmp_path):
     version_1(tmp_path, group, quotas, place=place, controllers=controllers)
-    assert _cgroups.quota(tmp_path) == expected
+    assert cgroups.quota(tmp_path) == expected
 
 
 @pytest.mark.parametrize("top, group, quotas, expected", [
@@ -321,11 +322,11 @@ def test_quota_in_a_container(top, group, quotas, expected, tmp_path):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "cpu.max").write_text("1000 100000\n")
     version_2(tmp_path, group, quotas, top=top)
-    assert _cgroups.quota(tmp_path) == expected
+    assert cgroups.quota(tmp_path) == expected
     root = tmp_path / "outside"
     version_1(root, group, {folder: (UNLIMITED if quota == FREE else tuple(map(int, quota.split())))
                             for folder, quota in quotas.items()}, top=top)
-    assert _cgroups.quota(root) == expected
+    assert cgroups.quota(root) == expected
 
 
 def test_quota_of_the_group_and_no_other(tmp_path):
@@ -333,7 +334,7 @@ def test_quota_of_the_group_and_no_other(tmp_path):
     system(tmp_path, ["0::/mine"],
            [V2.format(top="/other", place="/mnt/other"), V2.format(top="/", place="/sys")],
            {"mnt/other/cpu.max": "10000 100000", "sys/mine/cpu.max": "200000 100000"})
-    assert _cgroups.quota(tmp_path) == 2.0
+    assert cgroups.quota(tmp_path) == 2.0
 
 
 def test_quota_of_both_versions(tmp_path):
@@ -342,13 +343,13 @@ def test_quota_of_both_versions(tmp_path):
            [V1.format(top="/", place="/cpu", controllers="cpu"), V2.format(top="/", place="/unified")],
            {"cpu/one/cpu.cfs_quota_us": "200000", "cpu/one/cpu.cfs_period_us": "100000",
             "unified/two/cpu.max": "300000 100000"})
-    assert _cgroups.quota(tmp_path) == 2.0
+    assert cgroups.quota(tmp_path) == 2.0
 
 
 def test_quota_at_a_place_with_blanks(tmp_path):
     r"""mountinfo writes them as \040, and a backslash as \134."""
     version_2(tmp_path, "/a", {"a": "50000 100000"}, place=r"/my\040groups\134\011", shown="/my groups\\\t")
-    assert _cgroups.quota(tmp_path) == 0.5
+    assert cgroups.quota(tmp_path) == 0.5
 
 
 @pytest.mark.parametrize("content", ["", "\n", "nonsense\n", "0::\n", "::/\n", "- - -\n",
@@ -357,10 +358,10 @@ def test_quota_at_a_place_with_blanks(tmp_path):
 def test_quota_of_what_cannot_be_read(name, content, tmp_path):
     version_2(tmp_path, "/a", {"": "50000 100000", "a": "50000 100000"})
     (tmp_path / "proc/self" / name).write_bytes(content.encode("utf-8", "surrogatepass"))
-    assert _cgroups.quota(tmp_path) in (0.5, math.inf)
+    assert cgroups.quota(tmp_path) in (0.5, math.inf)
     (tmp_path / "proc/self" / name).unlink()
-    assert _cgroups.quota(tmp_path) == math.inf
-    assert _cgroups.quota(tmp_path / "missing") == math.inf
+    assert cgroups.quota(tmp_path) == math.inf
+    assert cgroups.quota(tmp_path / "missing") == math.inf
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/cgroup"), reason="needs cgroups")
@@ -376,7 +377,7 @@ def test_quota_of_this_process():
                     if all((folder / name).exists() for name in names):
                         quota, period = " ".join((folder / name).read_text() for name in names).split()
                         quotas.append(math.inf if quota in ("max", "-1") else int(quota) / int(period))
-    assert min(quotas) <= _cgroups.quota()
+    assert min(quotas) <= cgroups.quota()
 
 
 # Limits that others set -----------------------------------------------------------------------------------
@@ -548,7 +549,7 @@ except ModuleNotFoundError as error:
 
 
 def test_finder_finds_nothing_else():
-    finder = _threadpoolctl._Finder(lambda module: None)
+    finder = threadpoolctl._Finder(lambda module: None)
     assert finder.find_spec("fastmlp") is None
     assert finder.find_spec("threadpoolctl.more") is None
 

@@ -17,7 +17,8 @@ from conftest import Learned, assert_learned
 from numpy.testing import assert_allclose, assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, SGD, AdaGrad, Adam, AdamW, LeakyReLU, RMSprop, backends, kernels, locking, state
+from fastmlp import MLP, SGD, AdaGrad, Adam, AdamW, LeakyReLU, RMSprop, backends, kernels
+from fastmlp._core import locking, state
 from fastmlp.activations import BY_NAME
 from fastmlp.backends import cython
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from fastmlp.layout import Parameters, Statistics
+from fastmlp._core.layout import Parameters, Statistics
+from fastmlp._core.network import Layer, Samples
 from fastmlp.losses import Loss
-from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import Optimizer
 
 __all__ = ["Backend", "Engine", "Run", "Totals"]

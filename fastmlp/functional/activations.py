@@ -4,9 +4,9 @@ from __future__ import annotations
 import numpy as np  # noqa: F401  (the examples)
 from numpy.typing import ArrayLike
 
-from fastmlp import checks
+from fastmlp._core import checks
 
-from ._door import Array, fast_path, unary, unary_backward
+from ._dispatch import Array, fast_path, unary, unary_backward
 
 __all__ = [
     "exp", "log",

@@ -4,10 +4,10 @@ from __future__ import annotations
 import numpy as np  # noqa: F401  (the examples)
 from numpy.typing import ArrayLike
 
-from fastmlp import checks
+from fastmlp._core import checks
 from fastmlp.activations import Activation, resolve
 
-from ._door import Array, fast_path, run
+from ._dispatch import Array, fast_path, run
 
 __all__ = ["dense_forward", "dense_backward"]
 

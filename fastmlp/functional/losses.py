@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmlp import checks, losses
+from fastmlp import losses
+from fastmlp._core import checks
 
-from ._door import Array, fast_path, run
+from ._dispatch import Array, fast_path, run
 
 __all__ = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge", "mean_squared_error",
            "mean_absolute_error", "huber", "poisson", "binary_cross_entropy", "hinge", "squared_hinge"]

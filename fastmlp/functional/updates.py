@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np  # noqa: F401  (the examples)
 from numpy.typing import ArrayLike
 
-from fastmlp import backends, checks
+from fastmlp import backends
+from fastmlp._core import checks
 from fastmlp.optimizers import SMALLEST
 
-from ._door import Array, done, fast_path, plain
+from ._dispatch import Array, done, fast_path, plain
 
 __all__ = ["adagrad_update", "adam_update", "rmsprop_update", "sgd_update"]
 

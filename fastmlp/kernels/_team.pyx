@@ -35,7 +35,7 @@ cdef extern from *:
     static THREAD_LOCAL int own_claims = 0;
     static THREAD_LOCAL int has_team = 0;
 
-    /* By this symbol fastmlp/_threadpoolctl.py recognises the library. */
+    /* By this symbol fastmlp/_core/threadpoolctl.py recognises the library. */
     extern Py_EXPORTED_SYMBOL const int fastmlp_team;
     const int fastmlp_team = 1;
     """

@@ -165,7 +165,7 @@ cdef class Engine:
     sizes           units of every layer, inputs first
     layers          of every layer (activation's code, alpha, dropout, whether the derivative must be kept,
                     statistics' rate, epsilon), the last one the identity without dropout
-    parameters      flat buffer, laid out as fastmlp/layout.py says
+    parameters      flat buffer, laid out as fastmlp/_core/layout.py says
     offsets         where weights, biases and scales of every layer begin (scales: -1 without normalisation)
     statistics      flat buffer of running means and variances
     places          where they begin there, for every layer with normalisation
@@ -274,7 +274,7 @@ cdef class Engine:
             if layer.scale != NULL:
                 layer.x_hat = take(base, &end, rows * panels(layer.n_out))
                 layer.mean = take(base, &end, panels(layer.n_out))
-                layer.deviation = take(base, &end, panels(layer.n_out))
+                layer.inv_std = take(base, &end, panels(layer.n_out))
                 layer.d_scale = take(base, &end, panels(layer.n_out))
                 layer.d_shift = take(base, &end, panels(layer.n_out))
         parameters = end
@@ -365,7 +365,7 @@ cdef class Engine:
 
     def train(self, samples, UpdateRule rule not None, Rates rates, state, Py_ssize_t first, Py_ssize_t last, uint64_t seed,
               totals, int threads, bint store=True, function=None, real[::1] gradients=None):
-        """Steps first..last - 1 over samples, fastmlp.network.Samples, which have been checked; what another thread
+        """Steps first..last - 1 over samples, fastmlp._core.network.Samples, which have been checked; what another thread
         may have changed since is checked again.
 
         rates           of steps from state.step on; None for gradients alone, without any update

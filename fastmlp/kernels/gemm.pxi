@@ -1,7 +1,7 @@
 # Matrix products on row-major operands, and what is fused into their last step.
 #
 #   gemm            C = f(bias + A B)  or  (A B) f'(y)       forward; backward to the data
-#   gemm_gradient   G = A^T D, handed tile by tile to the optimizer
+#   gemm_gradient   G = A^T D, whose tiles end in the update rule
 #
 # Every element of a product is one chain of FMAs in the order of the summation index, whatever the
 # tile, the blocking or the vector width: that is what makes results the same to the bit everywhere.

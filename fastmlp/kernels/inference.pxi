@@ -51,14 +51,14 @@ cdef inline Layer columns_of(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) n
 
 
 cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
-                      Py_ssize_t x_run, Py_ssize_t rows, real* deviation, real* packed) noexcept nogil:
+                      Py_ssize_t x_run, Py_ssize_t rows, real* inv_std, real* packed) noexcept nogil:
     """y = the outputs of a layer: in panels, or plain where panel is NR."""
     cdef Py_ssize_t p
     dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
           x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
     if layer.scale != NULL:
-        running_deviation(layer, deviation)
-        normalise_rows(layer, layer.scale, layer.b, y, NULL, panel, layer.running_mean, deviation, rows)
+        running_inv_std(layer, inv_std)
+        normalise_rows(layer, layer.scale, layer.b, y, NULL, panel, layer.running_mean, inv_std, rows)
         for p in range(panels(layer.n_out) // NR):
             map_array(layer.activation, y + p * panel, y + p * panel, rows * NR, layer.alpha)
 
@@ -74,7 +74,7 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
     cdef real* x
     cdef real* y
     cdef real* z                        # the logits; the outputs of the others change places
-    cdef real* deviation
+    cdef real* inv_std
     cdef bint in_place = is_real(&run.x) and run.x.column == sizeof(real) and run.x.row % <Py_ssize_t>sizeof(real) == 0
     cdef const Layer* layer
     cdef Layer columns
@@ -84,7 +84,7 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
         end = share(end, thread + 1, run.threads)
         mine += thread * scratch_of_thread(run)
     z = mine + 2 * size
-    deviation = mine + 3 * size
+    inv_std = mine + 3 * size
     while r < end:
         rows = min(run.block, end - r)
         if not in_place:
@@ -107,10 +107,10 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
             if l == 0 and in_place:
                 infer_layer(run, layer, y, panel if l < run.depth - 1 else NR,
                             <const real*>(run.x.data + r * run.x.row), run.x.row // <Py_ssize_t>sizeof(real), ENDLESS,
-                            rows, deviation + n0, packed)
+                            rows, inv_std + n0, packed)
             else:
                 infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x, NR, NR, rows,
-                            deviation + n0, packed)
+                            inv_std + n0, packed)
             if run.shares_columns and l < run.depth - 1:
                 barrier_wait(&run.barrier, run.threads)
         for i in range(rows):

@@ -9,7 +9,7 @@
 cdef enum:
     FEW = 16                    # up to so many classes or outputs every row has a lane
 
-cdef double ROW_SUM_TOLERANCE = 1e-3 if sizeof(real) == 4 else 1e-6      # as in fastmlp/checks.py
+cdef double ROW_SUM_TOLERANCE = 1e-3 if sizeof(real) == 4 else 1e-6      # as in fastmlp/_core/checks.py
 
 cdef extern from *:
     """
@@ -133,7 +133,7 @@ cdef inline ivec counted(const real* factors) noexcept nogil:
 
 
 cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t row) noexcept nogil:
-    """n columns as whole vectors, as far as rows reach: they are turned over without masks."""
+    """n columns as whole vectors, as far as rows reach: they are transposed without masks."""
     return min((n + VL - 1) // VL * VL, row)
 
 

@@ -7,7 +7,7 @@ cdef struct Layer:
     int activation
     real alpha
     double dropout              # share of the outputs that training drops
-    # where its parameters begin, in any buffer laid out as fastmlp/layout.py says
+    # where its parameters begin, in any buffer laid out as fastmlp/_core/layout.py says
     Py_ssize_t at_w
     Py_ssize_t at_b
     Py_ssize_t at_scale         # -1 without batch normalisation
@@ -29,13 +29,13 @@ cdef struct Layer:
     real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
     real* x_hat                 # (batch, n_out) in panels: normalised, or NULL
     real* mean                  # (n_out,) of the batch
-    real* deviation             # (n_out,) 1 / its standard deviation
+    real* inv_std               # (n_out,) 1 / its standard deviation
     real* d_scale               # (n_out,) gradients of scale
     real* d_shift               # (n_out,) and of b where it is the shift
 
 
 cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
-    """As fastmlp/layout.py has it."""
+    """As fastmlp/_core/layout.py has it."""
     cdef Py_ssize_t lines = (n + LINE - 1) // LINE
     if lines >= 4:
         lines |= 1

@@ -8,13 +8,13 @@
 # on who owns what. Of a single row, whose variance is 0, nothing is remembered.
 # Source: Ioffe, Szegedy, "Batch Normalization", ICML 2015.
 
-cdef inline vec one_over_deviation(vec variance, double epsilon) noexcept nogil:
+cdef inline vec one_over_std(vec variance, double epsilon) noexcept nogil:
     return vset1(1) / vsqrt(variance + vset1(<real>epsilon))
 
 
 cdef void batch_statistics(const Layer* layer, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t p0, Py_ssize_t p1,
                            bint remember) noexcept nogil:
-    """mean and deviation of the units in panels p0..p1 of y, where z is; remembered in the running ones:
+    """mean and inv_std of the units in panels p0..p1 of y, where z is; remembered in the running ones:
     r = r + rate (batch - r), the variance there with n - 1."""
     cdef vec total[NV]
     cdef vec part[NV]
@@ -43,7 +43,7 @@ cdef void batch_statistics(const Layer* layer, Py_ssize_t panel, Py_ssize_t rows
             width = layer.n_out - c
             mean = vload(layer.mean + c)
             variance = total[j] / n
-            vstore(layer.deviation + c, one_over_deviation(variance, layer.epsilon))
+            vstore(layer.inv_std + c, one_over_std(variance, layer.epsilon))
             if remember and rows > 1:
                 difference = mean - vload_part(layer.running_mean + c, width, 0)
                 vstore_part(layer.running_mean + c, vfma(rate, difference, vload_part(layer.running_mean + c, width, 0)), width)
@@ -52,13 +52,13 @@ cdef void batch_statistics(const Layer* layer, Py_ssize_t panel, Py_ssize_t rows
 
 
 cdef void normalise_rows(const Layer* layer, const real* scales, const real* shifts, real* y, real* x_hat, Py_ssize_t panel,
-                         const real* mean, const real* deviation, Py_ssize_t rows) noexcept nogil:
+                         const real* mean, const real* inv_std, Py_ssize_t rows) noexcept nogil:
     """y = scale x_hat + shift in place of z, on rows of every panel; x_hat is kept where there is room for it."""
     cdef vec m, v, scale, shift, x
     cdef Py_ssize_t i, c
     for c from 0 <= c < panels(layer.n_out) by VL:
         m = vload_part(mean + c, layer.n_out - c, 0)
-        v = vload_part(deviation + c, layer.n_out - c, 0)
+        v = vload_part(inv_std + c, layer.n_out - c, 0)
         scale = vload_part(scales + c, layer.n_out - c, 0)
         shift = vload_part(shifts + c, layer.n_out - c, 0)
         for i in range(rows):
@@ -68,11 +68,11 @@ cdef void normalise_rows(const Layer* layer, const real* scales, const real* shi
             vstore(y + c // NR * panel + i * NR + c % NR, vfma(scale, x, shift))
 
 
-cdef void running_deviation(const Layer* layer, real* deviation) noexcept nogil:
+cdef void running_inv_std(const Layer* layer, real* inv_std) noexcept nogil:
     """1 / sqrt(running variance + epsilon), for inference"""
     cdef Py_ssize_t c
     for c from 0 <= c < layer.n_out by VL:
-        vstore(deviation + c, one_over_deviation(vload_part(layer.running_variance + c, layer.n_out - c, 1), layer.epsilon))
+        vstore(inv_std + c, one_over_std(vload_part(layer.running_variance + c, layer.n_out - c, 1), layer.epsilon))
 
 
 cdef void normalisation_sums(const Layer* layer, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t p0, Py_ssize_t p1) noexcept nogil:
@@ -99,11 +99,11 @@ cdef void normalisation_sums(const Layer* layer, Py_ssize_t panel, Py_ssize_t ro
 
 
 cdef void normalisation_backward(const Layer* layer, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
-    """d = scale deviation (d - (d_shift + x_hat d_scale) / n), in place, on rows r0..r1 of n"""
+    """d = scale inv_std (d - (d_shift + x_hat d_scale) / n), in place, on rows r0..r1 of n"""
     cdef vec factor, shift, scale, of_mean, minus = vset1(<real>(-1. / rows))
     cdef Py_ssize_t i, c, at
     for c from 0 <= c < panels(layer.n_out) by VL:
-        factor = vload(layer.scale_p + c) * vload(layer.deviation + c)
+        factor = vload(layer.scale_p + c) * vload(layer.inv_std + c)
         shift = vload(layer.d_shift + c)
         scale = vload(layer.d_scale + c)
         for i in range(r0, r1):

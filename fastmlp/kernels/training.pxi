@@ -138,7 +138,7 @@ cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssiz
                          share(n_panels, thread + 1, run.threads), run.rates != NULL)
         barrier_wait(&run.barrier, run.threads)
         normalise_rows(layer, layer.scale_p, layer.b_p, layer.y + r0 * NR, layer.x_hat + r0 * NR, run.panel,
-                       layer.mean, layer.deviation, r1 - r0)
+                       layer.mean, layer.inv_std, r1 - r0)
     for p in range(n_panels):
         here = p * run.panel + r0 * NR
         if layer.s != NULL:

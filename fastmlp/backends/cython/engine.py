@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastmlp._core.layout import Parameters, Statistics
+from fastmlp._core.network import Layer, Samples
 from fastmlp.backends.interface import Totals
-from fastmlp.layout import Parameters, Statistics
 from fastmlp.losses import CallableLoss, Loss
-from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import Optimizer, Settings, State
 
 from ._kernels import KERNELS, Array
@@ -28,7 +28,7 @@ class Engine:
         self._gradients: Parameters | None = None       # where a limit on their norm stores them
         self._kernels = KERNELS[parameters.dtype.char]
         specifications = [
-            (f.activation.code, f.activation.alpha, f.dropout, f.keeps_slope,
+            (f.activation.code, f.activation.alpha, f.dropout, f.stores_derivative,
              f.batch_norm.momentum if f.batch_norm else 0.0, f.batch_norm.epsilon if f.batch_norm else 0.0)
             for f in layers]
         self._engine = self._kernels.Engine(

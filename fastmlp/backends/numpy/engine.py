@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp._core.layout import Parameters, Statistics
+from fastmlp._core.network import Layer, Samples
 from fastmlp.backends.interface import Totals
-from fastmlp.layout import Parameters, Statistics
 from fastmlp.losses import CallableLoss, Loss
-from fastmlp.network import Layer, Samples
 from fastmlp.optimizers import Optimizer
 
 from ._common import quiet, sum_rows
@@ -123,7 +123,7 @@ class Engine:
                 z, x_hat = normalise(z, mean, variance, layer.batch_norm.epsilon, parameters.scales[i],
                                      parameters.biases[i])
                 normalised.append((x_hat, variance))
-            kept = slope(z, layer.activation) if layer.keeps_slope else None
+            kept = slope(z, layer.activation) if layer.stores_derivative else None
             x = activate(z, layer.activation)
             if layer.dropout:
                 mask = dropout_mask(layer.dropout, self.seed, self.global_step, i, *x.shape, dtype)
@@ -131,7 +131,7 @@ class Engine:
             outputs.append(x if kept is None else kept)
         loss, d = loss_and_gradient(self._loss, x, targets, weights) if len(x) else (0.0, x)
         for i in reversed(range(len(self._layers))):
-            if self._layers[i].keeps_slope:
+            if self._layers[i].stores_derivative:
                 d = d * outputs[i]
             else:
                 d = derivative(d, outputs[i], self._layers[i].activation)

@@ -28,5 +28,5 @@ def normalise(z, mean, variance, epsilon, scale, shift):
 def normalise_backward(dy, x_hat, variance, epsilon, scale):
     """dz, dscale, dshift, where mean and variance were those of the batch"""
     dscale, dshift = sum_rows(dy * x_hat), sum_rows(dy)
-    deviation = (variance + dy.dtype.type(epsilon)) ** dy.dtype.type(0.5)
-    return scale / deviation * (dy - (dshift + x_hat * dscale) / max(len(dy), 1)), dscale, dshift
+    std = (variance + dy.dtype.type(epsilon)) ** dy.dtype.type(0.5)
+    return scale / std * (dy - (dshift + x_hat * dscale) / max(len(dy), 1)), dscale, dshift

@@ -6,16 +6,16 @@ on their number is odd, so that the lines of a column fall into different sets o
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks
-from fastmlp.copying import Identity
+from fastmlp._core import checks
+from fastmlp._core.copying import Identity
 
-__all__ = ["Arrays", "Parameters", "Statistics", "padded_row"]
+__all__ = ["Arrays", "Parameters", "Statistics", "named_arrays", "padded_row"]
 
 LINE = 64
 
@@ -218,3 +218,12 @@ def _parameters(sizes: Sequence[int], dtype: str, normalised: Sequence[bool],
     for i, kind in enumerate((result.weights, result.biases, result.scales)):
         kind[:] = arrays[i * n:(i + 1) * n]
     return result
+
+
+def named_arrays(parameters: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Every array of parameters, gradients or slots: "weights.0", "biases.0", "scales.0", "weights.1", ..."""
+    kinds = {kind: getattr(parameters, kind, ()) for kind in ("weights", "biases", "scales")}
+    for i in range(len(parameters.weights)):
+        for kind, arrays in kinds.items():
+            if i < len(arrays) and arrays[i] is not None:
+                yield f"{kind}.{i}", arrays[i]

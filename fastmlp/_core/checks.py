@@ -1,4 +1,4 @@
-"""Argument checks, done once at the door; kernels and backends trust what they are given.
+"""Argument checks, done once, at the public API; kernels and backends trust what they are given.
 
 Every check returns what it checked, in the form the backends take, or raises TypeError (wrong type or
 dtype) or ValueError (wrong shape, range, overlap). A message names the argument, what was expected and
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import frames
+from fastmlp._core import frames
 
 Array = NDArray[Any]
 

@@ -19,8 +19,8 @@ class Layer:
     batch_norm: BatchNorm | None = None
 
     @property
-    def keeps_slope(self) -> bool:
-        """Whether the output y does not tell dy/dz, so that it must be kept for the way back."""
+    def stores_derivative(self) -> bool:
+        """Whether dy/dz cannot be computed from y: the forward pass stores it for the backward pass."""
         return self.dropout > 0 or not self.activation.from_output
 
 

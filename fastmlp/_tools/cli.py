@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 import fastmlp
 from fastmlp import MLP, SGD, use_backend
-from fastmlp.config import SLOWS_NUMPY, show_config
+from fastmlp._tools.config import SLOWS_NUMPY, show_config
 from fastmlp.training import History
 
 __all__ = ["main"]
@@ -153,7 +153,8 @@ def positive(text: str) -> int:
 def again_with_threads(arguments: Sequence[str], threads: int) -> int:
     """The same command in a process whose BLAS starts with so many threads: it cannot be told later."""
     package = str(Path(fastmlp.__file__).parent.parent)
-    code = f"import sys; sys.path.insert(0, {package!r}); from fastmlp.cli import main; sys.exit(main())"
+    code = (f"import sys; sys.path.insert(0, {package!r}); "
+            "from fastmlp._tools.cli import main; sys.exit(main())")
     environment = {**os.environ, **dict.fromkeys(BLAS_THREADS, str(threads))}
     with subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment) as process:
         while True:
@@ -172,7 +173,7 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def run_bench(options: argparse.Namespace) -> int:
-    from fastmlp.speed import bench
+    from fastmlp._tools.speed import bench
 
     for name in SLOWS_NUMPY:
         if name in os.environ:

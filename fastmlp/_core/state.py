@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import checks
+from fastmlp._core import checks
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
-from fastmlp.locking import TrainingLock
+from fastmlp._core.locking import TrainingLock
 
 __all__ = ["Identity", "check_state", "follow", "importable", "moved"]
 

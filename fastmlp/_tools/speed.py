@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp import MLP, SGD, functional, use_backend
+from fastmlp._tools.config import fma_peak
 from fastmlp.backends import numpy as baseline
-from fastmlp.config import fma_peak
 
 __all__ = ["bench", "best"]
 

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 
-from fastmlp import _cgroups, _threadpoolctl, checks
+from fastmlp._core import cgroups, checks, threadpoolctl
 
 __all__ = ["get_num_threads", "set_num_threads"]
 
@@ -108,11 +108,11 @@ def _processors() -> int:
     count = getattr(os, "process_cpu_count", None)          # from Python 3.13 on; with PYTHON_CPU_COUNT
     affinity = getattr(os, "sched_getaffinity", None)       # not on macOS and Windows
     processors = count() if count else len(affinity(0)) if affinity else os.cpu_count()
-    quota = _cgroups.quota()
+    quota = cgroups.quota()
     return max(1, min(processors or 1, MOST if quota == math.inf else math.ceil(quota)))
 
 
 _num_threads = _default()
 _thread = threading.local()     # .limit: what threadpoolctl has set for the calling thread
 _limited = False                # some thread has: until then nobody has to look
-_threadpoolctl.install(get_num_threads, _limit_thread)
+threadpoolctl.install(get_num_threads, _limit_thread)

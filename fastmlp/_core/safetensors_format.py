@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastmlp import strict_json
+from fastmlp._core import strict_json
 
 __all__ = ["DTYPES", "FormatError", "encode", "read_arrays", "read_header"]
 

@@ -9,19 +9,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import backends, checks
+from fastmlp import backends
+from fastmlp._core import checks
 
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def fast_path(careful: Function) -> Function:
-    """Try the compiled function of the same name; `careful` is for what it declines."""
-    name, parameters = careful.__name__, signature(careful)
+def fast_path(checked: Function) -> Function:
+    """Try the compiled function of the same name; `checked` is for what it declines."""
+    name, parameters = checked.__name__, signature(checked)
     override = backends.override.get
     last: tuple[Any, Any] = None, None      # a backend and its function, if compiled: saves 100 ns a call
 
-    @wraps(careful)
+    @wraps(checked)
     def call(*args: Any, **kwargs: Any) -> Any:
         nonlocal last
         backend: Any = override() or backends.process_wide      # backends.active(), without the call
@@ -40,9 +41,9 @@ def fast_path(careful: Function) -> Function:
                 raise
             if result is not NotImplemented:
                 return result
-        return careful(*args, **kwargs)
+        return checked(*args, **kwargs)
 
-    @wraps(careful)
+    @wraps(checked)
     def call_unary(x: Any, *, out: Any = None) -> Any:      # the same for f(x, out=None), and 60 ns cheaper
         nonlocal last
         backend: Any = override() or backends.process_wide
@@ -54,7 +55,7 @@ def fast_path(careful: Function) -> Function:
             result = compiled(x) if out is None else compiled(x, out=out)
             if result is not NotImplemented:
                 return result
-        return careful(x, out=out)
+        return checked(x, out=out)
 
     unary = list(parameters.parameters) == ["x", "out"]
     return call_unary if unary else call  # type: ignore[return-value]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastmlp import kernels
+from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import get_backend
-from fastmlp.threads import get_num_threads
 from fastmlp.version import __version__
 
 __all__ = ["describe", "fma_peak", "show_config"]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastmlp import checks, losses
-from fastmlp.layout import Parameters, Statistics
-from fastmlp.locking import TrainingLock
-from fastmlp.network import Layer
+from fastmlp import losses
+from fastmlp._core import checks
+from fastmlp._core.layout import Parameters, Statistics
+from fastmlp._core.locking import TrainingLock
+from fastmlp._core.network import Layer
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP

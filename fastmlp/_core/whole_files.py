@@ -9,8 +9,8 @@ Where nothing can take a file's place (devices, pipes, a folder that is not writ
 by itself), it is written in place, under a lock that `read` waits for.
 
 A part whose writer was killed is removed by a later `write` to the same path: one that no process has locked,
-and that has not changed for `STALE_SECONDS` by the clock of the file system. The lock tells in all processes
-and containers of one machine and on most shared volumes; the age, where a volume has no locks.
+and that has not changed for `STALE_SECONDS` by the clock of the file system. All processes
+and containers of one machine see the lock, and on most shared volumes; the age counts where there are none.
 """
 from __future__ import annotations
 
