@@ -15,7 +15,7 @@ MODULES = (
     "normalization", "optimizers", "schedules",
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
-RESULTS = {"Gradients", "GradientCheck", "LayerCheck"}      # users read these and never make one
+RESULTS = {"Gradients", "GradientCheck", "LayerCheck", "Minimum"}      # users read these and never make one
 NOT_ASKED = {
     "ES01": "an extended summary: where one line says it all, a second one is noise",
     "SA01": "See Also: the reference lists what belongs together",
