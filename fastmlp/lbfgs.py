@@ -36,6 +36,11 @@ class Minimum(NamedTuple):
         Whether the search ended at a minimum.
     message : str
         Reason why it ended.
+
+    Examples
+    --------
+    >>> Minimum([0.5, 0.25], True, "CONVERGENCE").losses[-1]
+    0.25
     """
 
     losses: list[float]
