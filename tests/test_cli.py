@@ -12,7 +12,7 @@ import pytest
 
 import fastmlp
 from fastmlp import kernels
-from fastmlp._tools import cli, config, speed
+from fastmlp._tools import cli, config, demo, speed
 
 README = Path(__file__).parent.parent / "README.md"
 PACKAGE = Path(fastmlp.__file__).parent.parent
@@ -91,7 +91,7 @@ def test_demo_reaches_its_accuracy(dtype):
 
 
 def test_demo_fails_below_its_accuracy(capsys, monkeypatch):
-    monkeypatch.setattr(cli, "ACCURACY", 1.01)
+    monkeypatch.setattr(demo, "ACCURACY", 1.01)
     assert cli.main(["demo", "--epochs", "1"]) == 1
     assert "expected a test accuracy of 101% at least" in capsys.readouterr().err
 
@@ -105,14 +105,14 @@ def test_demo_on_other_data(tmp_path):
 
 
 def test_inputs_are_scaled_by_a_power_of_two(tmp_path):
-    X, y, test_X, _ = cli.load(archive(tmp_path / "halves.npz"))
-    scaled_X, scaled_y, scaled_test_X, _ = cli.scaled((X, y, test_X, y), "float32")
+    X, y, test_X, _ = demo.load(archive(tmp_path / "halves.npz"))
+    scaled_X, scaled_y, scaled_test_X, _ = demo.scaled((X, y, test_X, y), "float32")
     assert X.dtype == np.uint8 and X.shape == (40, 24)
     assert scaled_X.dtype == np.float32 and scaled_X.max() <= 1
     assert np.array_equal(scaled_X * 256, X) and np.array_equal(scaled_test_X * 256, test_X)
     assert scaled_y is y
     zeros = np.zeros((2, 3), np.uint8)
-    assert np.array_equal(cli.scaled((zeros, y, zeros, y), "float32")[0], zeros)
+    assert np.array_equal(demo.scaled((zeros, y, zeros, y), "float32")[0], zeros)
 
 
 @pytest.mark.parametrize("change, message", [

@@ -9,8 +9,11 @@ include "rows.pxi"              # softmax and other functions of a row
 include "losses.pxi"            # of one row: loss and gradient
 include "optimizers.pxi"        # update rules
 include "dispatch.pxi"          # where a code becomes a constant, by _generate.py from ops.py
-include "gemm.pxi"              # dense layers: products with all of the above in their last step
+include "tile.pxi"              # the register tile: products with all of the above in their last step
+include "gemm.pxi"              # the forward pass of dense layers, and the backward pass to their inputs
+include "gradient.pxi"          # the backward pass to weights and biases, with the update rule
 include "convert.pxi"           # rows of any numeric dtype
 include "engine.pxi"            # whole runs of minibatches, inference
 include "functions.pxi"         # what Python calls with arrays
+include "small_arrays.pxi"      # the same for small arrays, where the call costs more than the work
 include "measure.pxi"           # yardsticks

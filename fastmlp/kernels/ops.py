@@ -26,7 +26,7 @@ class Activation:
 
     from_output     whether f'(z) is computed from y; else training stores it, from z
     alpha           whether f has a parameter
-    registers       whether the register tile finishes it (gemm.pxi), not a pass over its results
+    registers       whether the register tile finishes it (tile.pxi), not a pass over its results
     """
 
     name: str
@@ -61,7 +61,7 @@ class Rule:
     """A step of the parameters.
 
     slots           arrays of state, each like the parameters
-    registers       whether the register tile applies it (gemm.pxi); with one slot at most
+    registers       whether the register tile applies it (tile.pxi); with one slot at most
     """
 
     name: str
