@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["all_finite", "warn"]
 
-PACKAGE = str(Path(__file__).parent)
+PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 
 
 def all_finite(*arrays: NDArray[Any]) -> bool:
