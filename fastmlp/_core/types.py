@@ -1,0 +1,55 @@
+"""What public signatures take, by name.
+
+For type checkers alone: imported under TYPE_CHECKING, it costs nothing, and may name all of the library.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, Protocol, SupportsFloat, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastmlp.activations import Activation
+from fastmlp.losses import Loss
+from fastmlp.model import MLP
+from fastmlp.normalization import BatchNorm
+
+__all__ = [
+    "ActivationLike", "Array", "BatchNormLike", "BiasInitializer", "Callback", "ClassWeight", "Initializer",
+    "LossFunction", "LossLike", "Metric", "Metrics", "Path", "Setting",
+    "ValidationData",
+]
+
+Array = NDArray[Any]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+ActivationLike = str | Activation | type[Activation]
+BatchNormLike = bool | BatchNorm | None
+# (logits, targets) -> loss, gradient
+LossFunction = Callable[[Array, Array], tuple[SupportsFloat, ArrayLike]]
+LossLike = str | Loss | type[Loss] | LossFunction
+# (rng, fan_in, fan_out) -> weights, and (rng, n) -> biases
+Initializer = Callable[[np.random.Generator, int, int], ArrayLike]
+BiasInitializer = Callable[[np.random.Generator, int], ArrayLike]
+
+ClassWeight = Mapping[Any, float] | Literal["balanced"]
+# (y_true, y_pred) -> number
+Metric = Callable[[Array, Array], SupportsFloat]
+Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
+# (model, epoch, logs) -> True to stop
+Callback = Callable[[MLP, int, dict[str, float]], object]
+# (X, y) or (X, y, sample_weight)
+ValidationData = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
+
+Read = TypeVar("Read", covariant=True)
+Written = TypeVar("Written", contravariant=True)
+
+
+class Setting(Protocol[Read, Written]):
+    """An attribute that is read as one type and takes others in an assignment, which validates them."""
+
+    def __get__(self, owner: Any, kind: Any = None, /) -> Read: ...
+
+    def __set__(self, owner: Any, value: Written, /) -> None: ...
