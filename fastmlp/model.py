@@ -3,13 +3,11 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
@@ -22,11 +20,31 @@ from fastmlp._core.network import Samples
 from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
 from fastmlp.optimizers import SGD, Optimizer
-from fastmlp.training import Callback, History, Training, train
+from fastmlp.training import History, Training, train
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from fastmlp._core.types import (
+        ActivationLike,
+        Array,
+        BatchNormLike,
+        BiasInitializer,
+        Callback,
+        ClassWeight,
+        Initializer,
+        LossLike,
+        Metric,
+        Metrics,
+        Path,
+        Setting,
+        ValidationData,
+    )
+    from fastmlp.activations import Activation
+    from fastmlp.backends.interface import Backend, Engine
+    from fastmlp.normalization import BatchNorm
 
 __all__ = ["MLP", "Gradients"]
-
-Array = NDArray[Any]
 
 BLOCK_ROWS = 4096               # rows that are evaluated, or looked through, at a time
 
@@ -55,8 +73,12 @@ class Gradients(Guarded):
     ((2, 3), (2,))
     """
 
-    settable = {name: lambda self, values, name=name: _copied_in(getattr(self, name), values)
-                for name in ("weights", "biases", "scales")}
+    weights: Setting[Arrays[Array], Iterable[ArrayLike]]
+    biases: Setting[Arrays[Array], Iterable[ArrayLike]]
+    scales: Setting[Arrays[Array | None], Iterable[ArrayLike | None]]
+
+    settable = {name: lambda self, values, name=name: _copied_in(getattr(self, name), values)  # type: ignore[misc]
+                for name in ("weights", "biases", "scales")}       # mypy infers no lambda with a default
 
     def __init__(self, parameters: Parameters) -> None:
         self.__dict__.update(weights=parameters.weights, biases=parameters.biases, scales=parameters.scales)
@@ -64,13 +86,13 @@ class Gradients(Guarded):
 
 def _current(name: str) -> Any:
     """A property: arrays of a model, as they are between two runs of the engine, too."""
-    def get(self: MLP) -> Arrays:
+    def get(self: MLP) -> Arrays[Any]:
         if hasattr(self.core, "engine"):
             self.core.engine.write_back()
-        arrays: Arrays = self.__dict__[name]
+        arrays: Arrays[Any] = self.__dict__[name]
         return arrays
 
-    def store(self: MLP, arrays: Arrays) -> None:
+    def store(self: MLP, arrays: Arrays[Any]) -> None:
         self.__dict__[name] = arrays
 
     return property(get, store)
@@ -161,18 +183,31 @@ class MLP(Guarded):
     array([0, 1, 1, 0])
     """
 
+    layers: tuple[int, ...]
+    activations: tuple[Activation, ...]
+    dropout: Setting[tuple[float, ...], float | Sequence[float]]
+    batch_norm: tuple[BatchNorm | None, ...]
+    loss: losses.Loss
+    dtype: np.dtype[Any]
+    backend: Backend
+    core: Core
+    _forward: Callable[[Any, Array, int], bool]     # of the engine
+    _classifies: bool
+    _many_rows: int
+    _many_samples: int
+
     def __init__(
         self,
         layers: Sequence[int],
-        activation: Any = "relu",
-        loss: Any = "cross_entropy",
-        init: Any = "auto",
-        dtype: Any = "float32",
+        activation: ActivationLike | Sequence[ActivationLike] = "relu",
+        loss: LossLike = "cross_entropy",
+        init: str | Initializer = "auto",
+        dtype: DTypeLike = "float32",
         seed: int | None = None,
         *,
-        bias_init: Any = "zeros",
+        bias_init: str | BiasInitializer = "zeros",
         dropout: float | Sequence[float] = 0.0,
-        batch_norm: Any = False,
+        batch_norm: BatchNormLike | Sequence[BatchNormLike] = False,
     ) -> None:
         layers = checks.layer_sizes("layers", layers)
         hidden = len(layers) - 2
@@ -186,7 +221,8 @@ class MLP(Guarded):
         self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype, active())
         self.core.rng = np.random.default_rng(seed)
         for w, f in zip(self.weights, self.activations):
-            w[...] = initializers.initial_weights(init, self.core.rng, *w.shape, f)
+            fan_in, fan_out = w.shape
+            w[...] = initializers.initial_weights(init, self.core.rng, fan_in, fan_out, f)
         for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
             b[...] = initializers.initial_biases(bias_init, self.core.rng, *w.shape)
         for scale in self.scales:
@@ -194,9 +230,9 @@ class MLP(Guarded):
                 scale[...] = 1
         self._make_engine(int(self.core.rng.spawn(1)[0].integers(2**63)))
 
-    def _make(self, layers: tuple[int, ...], functions: tuple[activations.Activation, ...],
-              dropout: tuple[float, ...], batch_norm: tuple[normalization.BatchNorm | None, ...],
-              loss: losses.Loss, dtype: np.dtype[Any], backend: Any) -> None:
+    def _make(self, layers: tuple[int, ...], functions: tuple[Activation, ...],
+              dropout: tuple[float, ...], batch_norm: tuple[BatchNorm | None, ...],
+              loss: losses.Loss, dtype: np.dtype[Any], backend: Backend) -> None:
         """Settings, which have been checked, and arrays; without an engine yet."""
         size = sum((a + 2) * padded_row(b, dtype.itemsize) for a, b in zip(layers, layers[1:]))
         checks.fits_memory("layers", (size + LINE) * dtype.itemsize, f"a network {list(layers)} of {dtype}")
@@ -218,13 +254,13 @@ class MLP(Guarded):
     def _make_engine(self, seed: int) -> None:
         self._use_engine(engine_for(self, self.core.parameters, self.dropout, seed, 0))
 
-    def _use_engine(self, engine: Any) -> None:
+    def _use_engine(self, engine: Engine) -> None:
         self.core.engine = engine
         self.__dict__["_forward"] = engine.forward
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations[:-1]]
-        options = {"dropout": list(self.dropout),
+        options: dict[str, Sequence[object]] = {"dropout": list(self.dropout),
                    "batch_norm": [norm is not None for norm in self.batch_norm]}
         more = "".join(f", {name}={value}" for name, value in options.items() if any(value))
         return (f"MLP({list(self.layers)}, activation={names}, loss={self.loss.name!r}, "
@@ -232,7 +268,12 @@ class MLP(Guarded):
 
     # Attributes and copies ---------------------------------------------------------------------------
 
-    weights, biases, scales, running_means, running_variances = map(_current, state.KINDS)
+    weights: Setting[Arrays[Array], Iterable[ArrayLike]] = _current("weights")
+    biases: Setting[Arrays[Array], Iterable[ArrayLike]] = _current("biases")
+    scales: Setting[Arrays[Array | None], Iterable[ArrayLike | None]] = _current("scales")
+    running_means: Setting[Arrays[Array | None], Iterable[ArrayLike | None]] = _current("running_means")
+    running_variances: Setting[Arrays[Array | None], Iterable[ArrayLike | None]] = _current(
+        "running_variances")
 
     def _idle(self, name: str) -> None:
         """Raises RuntimeError where an assignment would meet a training step."""
@@ -247,12 +288,13 @@ class MLP(Guarded):
         self._use_engine(engine_for(self, self.core.parameters, dropout, engine.seed, engine.global_step))
         return dropout
 
-    def _new_arrays(self, name: str, values: Any) -> Arrays:
+    def _new_arrays(self, name: str, values: Any) -> Arrays[Any]:
         self._idle(name)
         return _copied_in(getattr(self, name), values)
 
     settable = {
-        **{name: lambda self, values, name=name: self._new_arrays(name, values) for name in state.KINDS},
+        **{name: lambda self, values, name=name: self._new_arrays(name, values)     # type: ignore[misc]
+           for name in state.KINDS},
         "dropout": _new_dropout,
     }
     fixed = {name: "is fixed when a model is made; make another MLP, and assign this one's weights and "
@@ -287,10 +329,10 @@ class MLP(Guarded):
                 return result
         raise RuntimeError("the model is being trained by another thread: it cannot be copied meanwhile")
 
-    def _restore(self, snapshot: Mapping[str, Any], backend: Any) -> None:
+    def _restore(self, snapshot: Mapping[str, Any], backend: Backend) -> None:
         """Become the model of a snapshot."""
-        self._make(*(snapshot[name] for name in ("layers", "activations", "dropout", "batch_norm", "loss")),
-                   np.dtype(snapshot["dtype"]), backend)
+        self._make(snapshot["layers"], snapshot["activations"], snapshot["dropout"], snapshot["batch_norm"],
+                   snapshot["loss"], np.dtype(snapshot["dtype"]), backend)
         self.core.parameters.identity = snapshot["identity"]
         self.core.lock = self.core.parameters.identity.lock
         self.core.rng = np.random.default_rng(0)
@@ -416,7 +458,7 @@ class MLP(Guarded):
         """
         outputs = self.forward(X)
         if self._classifies and len(outputs) == 1:      # with little around it: all of it takes 2 us
-            label = outputs.argmax(axis=1)
+            label: Array = outputs.argmax(axis=1)
             largest = outputs.item(label.item())        # NaN, if there is one
             if largest != largest:
                 _warn_of_nan("predict", *_rows_with_nan(outputs))
@@ -472,7 +514,7 @@ class MLP(Guarded):
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
-        metrics: Any = None,
+        metrics: Metrics | None = None,
     ) -> dict[str, float]:
         """Compute the mean loss over samples, and metrics.
 
@@ -517,7 +559,7 @@ class MLP(Guarded):
             _warn_of_nan("evaluate", bad, rows, first)
         return measured
 
-    def _evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, metrics: Any
+    def _evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, metrics: Metrics | None
                   ) -> tuple[dict[str, float], int, int, int]:
         """The same without a warning, which `fit` has for itself; of how many rows, how many are NaN, and the
         first of them."""
@@ -565,14 +607,14 @@ class MLP(Guarded):
         epochs: int = 10,
         batch_size: int | None = 128,
         optimizer: Optimizer | None = None,
-        validation_data: tuple[ArrayLike, ...] | None = None,
+        validation_data: ValidationData | None = None,
         shuffle: bool = True,
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
         *,
         sample_weight: ArrayLike | None = None,
-        class_weight: Any = None,
-        metrics: Any = None,
+        class_weight: ClassWeight | None = None,
+        metrics: Metrics | None = None,
     ) -> History:
         """Train on minibatches, for some passes over the samples.
 
@@ -693,7 +735,7 @@ class MLP(Guarded):
         optimizer: Optimizer,
         *,
         sample_weight: ArrayLike | None = None,
-        class_weight: Any = None,
+        class_weight: ClassWeight | None = None,
     ) -> float:
         """Take one step on one minibatch, all rows of X.
 
@@ -756,7 +798,7 @@ class MLP(Guarded):
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
-        class_weight: Any = None,
+        class_weight: ClassWeight | None = None,
     ) -> tuple[float, Gradients]:
         """Compute the mean loss over the rows of X and its gradients, by backpropagation.
 
@@ -811,8 +853,8 @@ class MLP(Guarded):
             loss = self.core.engine.gradients(samples, gradients, get_num_threads())
         return loss, Gradients(gradients)
 
-    def save(self, path: str | os.PathLike[str], optimizer: Any = None,
-             callbacks: Iterable[Any] = ()) -> None:
+    def save(self, path: Path, optimizer: Optimizer | None = None,
+             callbacks: Iterable[object] = ()) -> None:
         """Write the model to a file in the safetensors format.
 
         The file holds the parameters and running statistics, the settings, and where training stands: with
@@ -912,7 +954,7 @@ class MLP(Guarded):
                 raise ValueError(f"{what} with batch normalisation, got 1: the variance over a single row is "
                                  "0, whatever it holds")
 
-    def _metrics(self, names: Any) -> dict[str, measures.Metric]:
+    def _metrics(self, names: Metrics | None) -> dict[str, Metric]:
         """Functions by name; what fits the loss, if none are given."""
         if names is None:
             names = (self.loss.metric,) if self.loss.metric else ()
@@ -926,7 +968,7 @@ _ATTRIBUTES = frozenset([
     *MLP.settable, *MLP.fixed, "core", "_forward", "_classifies", "_many_rows", "_many_samples"])
 
 
-def _copied_in(arrays: Arrays, values: Any) -> Arrays:
+def _copied_in(arrays: Arrays[Any], values: Any) -> Arrays[Any]:
     """The same arrays, with the values in them."""
     if values is not arrays:
         arrays[:] = values
@@ -942,7 +984,7 @@ def _for_each(name: str, value: Any, hidden: int, resolve: Callable[[Any], Any])
     return tuple(resolve(item) for item in value)
 
 
-def _dropout(rate: Any) -> float:
+def _dropout(rate: float) -> float:
     rate = checks.number("dropout", rate, low=0.0, high=1.0)
     if rate == 1:
         raise ValueError("dropout: expected a share below 1, got 1.0")
@@ -957,7 +999,7 @@ def _has_nan(outputs: Array) -> bool:
 
 def _rows_with_nan(outputs: Array, weights: Array | None = None) -> tuple[int, int, int]:
     """How many rows that count have NaN among their outputs, of how many, and the first of them."""
-    bad = np.isnan(outputs).any(axis=1)
+    bad: Any = np.isnan(outputs).any(axis=1)
     if weights is not None:
         bad &= weights > 0
     return int(np.count_nonzero(bad)), len(bad), int(bad.argmax())

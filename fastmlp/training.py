@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks, divergence
 from fastmlp._core.network import Samples
@@ -18,13 +17,11 @@ from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from fastmlp._core.types import Callback, Metric
+    from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
 
-__all__ = ["Callback", "History", "Training", "train"]
-
-Array = NDArray[Any]
-Callback = Callable[["MLP", int, "dict[str, float]"], Any]
-Totals = tuple[float, float]    # losses, each times its weight, and weights of the samples seen
+__all__ = ["History", "Training", "train"]
 
 SLOWEST = 1e9                   # operations a second that any machine makes: how the first run is measured
 RESPONSE_SECONDS = 0.05         # how long the engine runs before Ctrl-C and the progress bar are looked at
@@ -70,7 +67,8 @@ class Training:
     """One call of `fit`, with checked arguments."""
 
     def __init__(self, model: MLP, samples: Samples, y: Any, optimizer: Optimizer, validation_data: Any,
-                 callbacks: tuple[Callback, ...], metrics: Any, evaluate: Callable[..., Any]) -> None:
+                 callbacks: tuple[Callback, ...], metrics: dict[str, Metric] | None,
+                 evaluate: Callable[..., tuple[dict[str, float], int, int, int]]) -> None:
         self.model = model
         self.samples = samples
         self.y = y
@@ -194,5 +192,5 @@ def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimi
     """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
     is cut into runs leaves no trace in its last bit."""
     run = model.core.engine.begin(samples, optimizer)
-    return run.steps(first, last, totals, get_num_threads(), store)     # type: ignore[no-any-return]
+    return run.steps(first, last, totals, get_num_threads(), store)
 

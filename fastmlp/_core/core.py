@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import losses
 from fastmlp._core import checks
@@ -14,11 +13,13 @@ from fastmlp._core.locking import TrainingLock
 from fastmlp._core.network import Layer
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array, ClassWeight
+    from fastmlp.backends.interface import Engine
     from fastmlp.model import MLP
 
 __all__ = ["Core", "engine_for", "samples_of"]
-
-Array = NDArray[Any]
 
 
 class Core:
@@ -33,7 +34,7 @@ class Core:
 
     __slots__ = ("engine", "lock", "parameters", "rng", "statistics")
 
-    engine: Any
+    engine: Engine
     rng: np.random.Generator
 
     def __init__(self, parameters: Parameters, statistics: Statistics) -> None:
@@ -42,7 +43,7 @@ class Core:
         self.lock: TrainingLock = parameters.identity.lock
 
 
-def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Any:
+def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Engine:
     """An engine for a network like the model's, with its own parameters or with others; the seed is
     dropout's."""
     network = [Layer(*settings)
@@ -52,8 +53,9 @@ def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], see
     return engine
 
 
-def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike, sample_weight: Any,
-               class_weight: Any) -> tuple[Array, Array, Array | None]:
+def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike,
+               sample_weight: ArrayLike | None, class_weight: ClassWeight | None
+               ) -> tuple[Array, Array, Array | None]:
     """X, targets and weights as the engine takes them.
 
     Raises TypeError and ValueError, naming the argument, for what does not fit.

@@ -7,7 +7,7 @@ on their number is odd, so that the lines of a column fall into different sets o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from fastmlp._core.copying import Identity
 __all__ = ["Arrays", "Parameters", "Statistics", "named_arrays", "padded_row"]
 
 LINE = 64
+Item = TypeVar("Item")
 
 
 def padded_row(n: int, itemsize: int) -> int:
@@ -39,7 +40,7 @@ def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     return raw[start:start + size * dtype.itemsize].view(dtype)
 
 
-class Arrays(tuple[Any, ...]):
+class Arrays(tuple[Item, ...]):
     """One live array for every layer, or None where it has none: a tuple whose items can be written.
 
     `arrays[i] = values` copies the values into the array, and so does `arrays[i] -= step`; `arrays[:] =
@@ -63,7 +64,7 @@ class Arrays(tuple[Any, ...]):
 
     name: str
 
-    def __new__(cls, name: str, arrays: Iterable[Any]) -> Arrays:
+    def __new__(cls, name: str, arrays: Iterable[Item]) -> Arrays[Item]:
         self = super().__new__(cls, arrays)
         self.name = name
         return self
@@ -88,6 +89,7 @@ class Arrays(tuple[Any, ...]):
             if len(values) != len(ats):
                 raise ValueError(f"{self.name}: expected an array for each of {len(ats)} layers, got "
                                  f"{len(values)}")
+        live: tuple[Any, ...] = self
         checked = [self._checked(at, value) for at, value in zip(ats, values)]
         if len(ats) > 1:        # arrays that change places
             checked = [None if value is None else value.copy() if any(
@@ -95,25 +97,25 @@ class Arrays(tuple[Any, ...]):
                 for value in checked]
         for at, value in zip(ats, checked):
             if value is not None:
-                np.copyto(self[at], value)
+                np.copyto(live[at], value)
 
     def _checked(self, at: int, value: Any) -> NDArray[Any] | None:
         """Values that fit the array at this place, in its dtype."""
         name, array = f"{self.name}[{at}]", self[at]
-        if array is None or value is None:
+        if not isinstance(array, np.ndarray) or value is None:
             if array is not value:
                 expected = "None, for the layer has no batch normalisation" if array is None else "an array"
                 raise ValueError(f"{name}: expected {expected}, got {type(value).__name__}")
             return None
         plain = isinstance(value, (list, tuple))        # numbers of Python have no dtype to lose
-        value = checks.as_array(name, value)
-        if value.dtype.kind not in "biuf":
-            raise TypeError(f"{name}: expected numbers, got dtype {value.dtype}")
-        checks.shape(name, value, array.shape)
-        if not plain and not np.can_cast(value.dtype, array.dtype, "safe"):
-            raise TypeError(f"{name}: expected dtype {array.dtype}, the model's, got {value.dtype}; "
+        given = checks.as_array(name, value)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: expected numbers, got dtype {given.dtype}")
+        checks.shape(name, given, array.shape)
+        if not plain and not np.can_cast(given.dtype, array.dtype, "safe"):
+            raise TypeError(f"{name}: expected dtype {array.dtype}, the model's, got {given.dtype}; "
                             f"convert it with .astype(np.{array.dtype})")
-        return value.astype(array.dtype, copy=False)
+        return given.astype(array.dtype, copy=False)
 
 
 class Parameters:
@@ -144,7 +146,7 @@ class Parameters:
         self.weights = Arrays("weights", (
             self.buffer[w:b].reshape(n_in, row)[:, :n_out] for (w, b, _), n_in, n_out, row in layers))
         self.biases = Arrays("biases", (self.buffer[b:b + n_out] for (_, b, _), _, n_out, _ in layers))
-        self.scales = Arrays("scales", (
+        self.scales: Arrays[Any] = Arrays("scales", (
             self.buffer[s:s + n_out] if s >= 0 else None for (_, _, s), _, n_out, _ in layers))
 
     @property
@@ -201,9 +203,9 @@ class Statistics:
             end += 2 * row if scaled else 0
         self.buffer = aligned(end, dtype)
         layers = list(zip(self.places, sizes[1:], normalised))
-        self.means = Arrays("running_means", (
+        self.means: Arrays[Any] = Arrays("running_means", (
             self.buffer[m:m + n] if scaled else None for (m, _), n, scaled in layers))
-        self.variances = Arrays("running_variances", (
+        self.variances: Arrays[Any] = Arrays("running_variances", (
             self.buffer[v:v + n] if scaled else None for (_, v), n, scaled in layers))
         for variance in self.variances:
             if variance is not None:
@@ -215,7 +217,8 @@ def _parameters(sizes: Sequence[int], dtype: str, normalised: Sequence[bool],
     """Parameters from a pickle."""
     result = Parameters(sizes, np.dtype(dtype), normalised)
     n = len(result.weights)
-    for i, kind in enumerate((result.weights, result.biases, result.scales)):
+    kinds: tuple[Arrays[Any], ...] = result.weights, result.biases, result.scales
+    for i, kind in enumerate(kinds):
         kind[:] = arrays[i * n:(i + 1) * n]
     return result
 
