@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks
 from fastmlp._core.attributes import Guarded
@@ -35,11 +34,13 @@ from fastmlp.kernels import ops
 from fastmlp.schedules import Schedule, WarmUp, power, powers
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
 __all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
 
-Array = NDArray[Any]
 Rate = float | Schedule | Callable[[int], float]
 
 SMALLEST = 1e-37            # of eps: float32 has it, and 0 / eps is 0
@@ -181,7 +182,7 @@ class Optimizer(Guarded):
         super().__setattr__(name, value)
         self.__dict__["version"] = self.__dict__.get("version", 0) + 1
 
-    def _new_rate(self, lr: Any) -> Rate:
+    def _new_rate(self, lr: Rate) -> Rate:
         lr = lr if callable(lr) else checks.number("lr", lr, low=0.0)
         if lr is not getattr(self, "lr", None):
             for state in list(self._states.values()):       # of another schedule
@@ -407,7 +408,7 @@ class Optimizer(Guarded):
             result |= {f"schedule.{name}": np.array(value) for name, value in of_schedule.items()}
         return result
 
-    def set_state(self, model: MLP, state: Mapping[str, Any]) -> None:
+    def set_state(self, model: MLP, state: Mapping[str, ArrayLike]) -> None:
         """Replace the state of a model by what `get_state` returned.
 
         Parameters
