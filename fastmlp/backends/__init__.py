@@ -19,18 +19,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib import import_module
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastmlp.backends.interface import Backend
 
 __all__ = ["NAMES", "active", "get_backend", "set_backend", "use_backend"]
 
 NAMES = ("cython", "numpy")
 
-override: ContextVar[ModuleType | None] = ContextVar("fastmlp_backend", default=None)
-process_wide: ModuleType        # set at the end of this file
+override: ContextVar[Backend | None] = ContextVar("fastmlp_backend", default=None)
+process_wide: Backend           # set at the end of this file
 
 
-def active() -> Any:
+def active() -> Backend:
     """Return the backend in force here.
 
     Returns
@@ -65,7 +67,7 @@ def get_backend() -> str:
     ...     get_backend()
     'numpy'
     """
-    return str(active().__name__.rpartition(".")[2])
+    return active().__name__.rpartition(".")[2]
 
 
 def set_backend(name: str) -> None:
@@ -140,7 +142,7 @@ def use_backend(name: str) -> Iterator[None]:
         override.reset(token)
 
 
-def named(name: str) -> Any:
+def named(name: str) -> Backend:
     """Return the backend of a name.
 
     Parameters
@@ -168,10 +170,11 @@ def named(name: str) -> Any:
     return _load(name)
 
 
-def _load(name: str, origin: str = "backend") -> ModuleType:
+def _load(name: str, origin: str = "backend") -> Backend:
     if name not in NAMES:
         raise ValueError(f"{origin}: unknown name {name!r}, expected one of: {', '.join(NAMES)}")
-    return import_module(f"{__name__}.{name}")
+    backend: Any = import_module(f"{__name__}.{name}")
+    return backend      # type: ignore[no-any-return]   # a module, which mypy takes for no Protocol
 
 
 process_wide = _load(os.environ.get("FASTMLP_BACKEND") or NAMES[0], origin="FASTMLP_BACKEND")

@@ -6,7 +6,7 @@ returns NotImplemented, with nothing changed, for those that are not plain array
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from fastmlp._core.layout import Parameters, Statistics
@@ -74,8 +74,12 @@ class Engine(Protocol):
 class Backend(Protocol):
     """The module; beside these it has every function of `fastmlp.functional`."""
 
+    __name__: str
     COMPILED: bool
     Engine: type[Engine]
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """The functions of `fastmlp.functional`."""
 
     def loss_and_gradient(self, loss: Loss, outputs: Any, targets: Any, weights: Any = None, *,
                           out: Any = None) -> Any: ...

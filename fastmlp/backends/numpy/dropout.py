@@ -1,15 +1,19 @@
 """Dropout's random numbers: a hash of what they are for, as in fastmlp/kernels/dropout.pxi."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._common import quiet
 
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
+
 
 @quiet
-def dropout_mask(rate: float, seed: int, step: int, layer: int, rows: int, units: int, dtype: Any) -> Any:
+def dropout_mask(rate: float, seed: int, step: int, layer: int, rows: int, units: int, dtype: np.dtype[Any]
+                 ) -> Array:
     """(rows, units): 1 / (1 - rate) where a unit is kept, 0 where it is dropped, with probability `rate`."""
     key = _mix64(_mix64(_mix64(np.uint64(seed)) + np.uint64(step)) + np.uint64(layer))
     key = _mix64(key + np.arange(rows, dtype=np.uint64))[:, None]

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
 from .updates import apply, norm_scale
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
 
 class Engine:
@@ -48,7 +51,7 @@ class Engine:
         return itemsize * 2 * batch_size * sum(self._parameters.sizes) + self._parameters.buffer.nbytes
 
     @quiet
-    def forward(self, x: Any, out: Any, threads: int = 1) -> bool:
+    def forward(self, x: Array, out: Array, threads: int = 1) -> bool:
         """out = the last layer's values of every row."""
         for start in range(0, len(x), 1024):
             rows = slice(start, start + 1024)
@@ -98,7 +101,7 @@ class Engine:
         """To the caller's arrays what a run left in the workspace: nothing here."""
 
     @quiet
-    def _backpropagate(self, samples: Samples, rows: Any, gradients: Parameters,
+    def _backpropagate(self, samples: Samples, rows: slice | Array, gradients: Parameters,
                        remember: bool) -> tuple[float, float]:
         """The mean loss of one batch and what its samples weigh; their gradients. Samples of weight 0 take no
         part."""
@@ -109,7 +112,9 @@ class Engine:
         x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
         if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
             targets = targets.astype(dtype, copy=False)
-        inputs, outputs, normalised = [], [], []        # of every layer, for the backward pass
+        inputs: list[Array] = []                        # of every layer, for the backward pass
+        outputs: list[Array] = []
+        normalised: list[Any] = []                      # x_hat and variance, or None
         for i, layer in enumerate(self._layers):
             inputs.append(x)
             z = x @ parameters.weights[i]
@@ -126,7 +131,8 @@ class Engine:
             kept = slope(z, layer.activation) if layer.stores_derivative else None
             x = activate(z, layer.activation)
             if layer.dropout:
-                mask = dropout_mask(layer.dropout, self.seed, self.global_step, i, *x.shape, dtype)
+                mask = dropout_mask(layer.dropout, self.seed, self.global_step, i, x.shape[0], x.shape[1],
+                                    dtype)
                 x, kept = x * mask, kept * mask
             outputs.append(x if kept is None else kept)
         loss, d = loss_and_gradient(self._loss, x, targets, weights) if len(x) else (0.0, x)
@@ -135,16 +141,18 @@ class Engine:
                 d = d * outputs[i]
             else:
                 d = derivative(d, outputs[i], self._layers[i].activation)
-            if normalised[i] is None:
+            batch_norm = self._layers[i].batch_norm
+            if batch_norm is None:
                 gradients.biases[i][...] = sum_rows(d)
             else:
+                x_hat, variance = normalised[i]
                 d, gradients.scales[i][...], gradients.biases[i][...] = normalise_backward(
-                    d, *normalised[i], self._layers[i].batch_norm.epsilon, parameters.scales[i])
+                    d, x_hat, variance, batch_norm.epsilon, parameters.scales[i])
             np.matmul(inputs[i].T, d, out=gradients.weights[i])
             d = d @ parameters.weights[i].T
         return loss, float(len(x) if weights is None else weights.sum())
 
-    def _remember(self, i: int, mean: Any, variance: Any, n: int, momentum: float) -> None:
+    def _remember(self, i: int, mean: Array, variance: Array, n: int, momentum: float) -> None:
         """The running statistics follow those of a batch of n rows."""
         variance = variance * (n / (n - 1))
         means, variances = self._statistics.means[i], self._statistics.variances[i]

@@ -1,7 +1,9 @@
 """Losses: the weighted mean over the batch, and its gradient. z are outputs (n, m), t their targets."""
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +13,14 @@ from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntro
 from ._common import assign, or_new, quiet
 from .activations import log_softmax, sigmoid
 
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
+    from fastmlp.losses import Loss
+
 
 @quiet
-def loss_and_gradient(loss, outputs, targets, weights=None, *, out=None):
+def loss_and_gradient(loss: Loss, outputs: Array, targets: Array, weights: Array | None = None, *,
+                      out: Array | None = None) -> tuple[float, Array]:
     """L = sum_i w_i l_i / sum_i w_i over the rows, and dL/dz"""
     if isinstance(loss, CallableLoss):
         value, gradient = loss(outputs, targets)
@@ -40,7 +47,7 @@ def loss_and_gradient(loss, outputs, targets, weights=None, *, out=None):
 
 # Of classes: the losses of the rows (n,), and their gradients (n, C) -----------------------------------
 
-def _cross_entropy(loss, z, t):
+def _cross_entropy(loss: CrossEntropy, z: Array, t: Array) -> tuple[Array, Array]:
     s, classes = loss.label_smoothing, z.shape[1]
     log_p = log_softmax(z)
     if t.ndim == 1:                             # class indices: t is 1 there and 0 elsewhere
@@ -55,17 +62,18 @@ def _cross_entropy(loss, z, t):
     return _sum_of(t, -log_p), np.exp(log_p) - t
 
 
-def _kl_divergence(loss, z, t):
+def _kl_divergence(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     log_p = log_softmax(z)
     return _sum_of(t, np.log(t) - log_p), np.exp(log_p) - t
 
 
-def _sum_of(t, cost):
+def _sum_of(t: Array, cost: Array) -> Array:
     """sum_c t_c cost_c; a class of probability 0 costs 0, even where log p = -inf"""
-    return np.where(t > 0, t * cost, 0).sum(axis=1)
+    total: Array = np.where(t > 0, t * cost, 0).sum(axis=1)
+    return total
 
 
-def _multiclass_hinge(loss, z, t):
+def _multiclass_hinge(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     rows = np.arange(len(z))
     others = z.copy()
     others[rows, t] = -np.inf
@@ -81,26 +89,26 @@ def _multiclass_hinge(loss, z, t):
 
 # Element by element: the losses and their gradients, both like z ---------------------------------------
 
-def _mean_squared_error(loss, z, t):
+def _mean_squared_error(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     return np.square(z - t), 2 * (z - t)
 
 
-def _mean_absolute_error(loss, z, t):
+def _mean_absolute_error(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     return np.abs(z - t), np.sign(z - t)
 
 
-def _huber(loss, z, t):
+def _huber(loss: Huber, z: Array, t: Array) -> tuple[Array, Array]:
     e = z - t
     inside = np.clip(e, -loss.delta, loss.delta)
     return inside * (e - 0.5 * inside), inside
 
 
-def _poisson(loss, z, t):
+def _poisson(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     mean = np.exp(z)
     return np.where(t > 0, mean - t * z, mean), mean - t
 
 
-def _binary_cross_entropy(loss, z, t):
+def _binary_cross_entropy(loss: BinaryCrossEntropy, z: Array, t: Array) -> tuple[Array, Array]:
     p = loss.pos_weights(z.shape[-1], z.dtype) if z.ndim == 2 else loss.pos_weight
     w = t if p is None else p * t
     cost = np.log1p(np.exp(-np.abs(z)))         # -log s(z) = cost + max(-z, 0)
@@ -109,17 +117,17 @@ def _binary_cross_entropy(loss, z, t):
     return values, (1 - t) * sigmoid(z) - w * sigmoid(-z)
 
 
-def _hinge(loss, z, t):
+def _hinge(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     missing = np.maximum(1 - t * z, 0)
     return missing, np.where(missing > 0, -t, missing)
 
 
-def _squared_hinge(loss, z, t):
+def _squared_hinge(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
     missing = np.maximum(1 - t * z, 0)
     return np.square(missing), -2 * t * missing
 
 
-def _formulas(elements):
+def _formulas(elements: bool) -> dict[str, Callable[..., tuple[Array, Array]]]:
     names = [f"_{loss.name}" for loss in ops.LOSSES if loss.elements == elements]
     ops.complete(f"function in {__name__}", names, [name for name in names if name in globals()])
     return {name[1:]: globals()[name] for name in names}
@@ -130,7 +138,9 @@ _OF_CLASSES, _OF_ELEMENTS = _formulas(elements=False), _formulas(elements=True)
 
 # Array functions ---------------------------------------------------------------------------------------
 
-def softmax_cross_entropy(logits, targets, *, label_smoothing=0.0, ignore_index=None, weights=None, out=None):
+def softmax_cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0,
+                          ignore_index: int | None = None, weights: Array | None = None,
+                          out: Array | None = None) -> tuple[float, Array]:
     loss = CrossEntropy(label_smoothing, ignore_index)
     if targets.ndim == 1:
         targets, counted = loss.split(targets)
@@ -139,22 +149,27 @@ def softmax_cross_entropy(logits, targets, *, label_smoothing=0.0, ignore_index=
     return loss_and_gradient(loss, logits, targets, weights, out=out)
 
 
-def huber(predictions, targets, *, delta=1.0, weights=None, out=None):
+def huber(predictions: Array, targets: Array, *, delta: float = 1.0, weights: Array | None = None,
+          out: Array | None = None) -> tuple[float, Array]:
     return loss_and_gradient(Huber(delta), predictions, targets, weights, out=out)
 
 
-def binary_cross_entropy(logits, targets, *, pos_weight=None, weights=None, out=None):
+def binary_cross_entropy(logits: Array, targets: Array, *,
+                         pos_weight: float | Sequence[float] | None = None, weights: Array | None = None,
+                         out: Array | None = None) -> tuple[float, Array]:
     return loss_and_gradient(BinaryCrossEntropy(pos_weight), logits, targets, weights, out=out)
 
 
-def _of_values(loss):
-    def function(predictions, targets, *, weights=None, out=None):
+def _of_values(loss: Loss) -> Callable[..., tuple[float, Array]]:
+    def function(predictions: Array, targets: Array, *, weights: Array | None = None,
+                 out: Array | None = None) -> tuple[float, Array]:
         return loss_and_gradient(loss, predictions, targets, weights, out=out)
     return function
 
 
-def _of_logits(loss):
-    def function(logits, targets, *, weights=None, out=None):
+def _of_logits(loss: Loss) -> Callable[..., tuple[float, Array]]:
+    def function(logits: Array, targets: Array, *, weights: Array | None = None,
+                 out: Array | None = None) -> tuple[float, Array]:
         return loss_and_gradient(loss, logits, targets, weights, out=out)
     return function
 

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,31 +12,40 @@ from fastmlp.optimizers import CODES, Settings, adam_rates
 
 from ._common import quiet
 
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
+    from fastmlp.optimizers import Optimizer
 
-def sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=False, weight_decay=0.0):
+
+def sgd_update(param: Array, grad: Array, lr: float, momentum: float = 0.0, velocity: Array | None = None,
+               nesterov: bool = False, weight_decay: float = 0.0) -> None:
     rule = "sgd" if not momentum else "nesterov" if nesterov else "momentum"
     _step(Settings(CODES[rule], beta1=momentum, weight_decay=weight_decay), param, grad, (velocity,),
           (lr, 1.0, 0.0))
 
 
-def adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
+def adagrad_update(param: Array, grad: Array, lr: float, squares: Array, eps: float = 1e-10,
+                   weight_decay: float = 0.0) -> None:
     _step(Settings(CODES["adagrad"], eps=eps, weight_decay=weight_decay), param, grad, (squares,),
           (lr, 1.0, 0.0))
 
 
-def rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_decay=0.0):
+def rmsprop_update(param: Array, grad: Array, lr: float, squares: Array, rho: float = 0.99, eps: float = 1e-8,
+                   weight_decay: float = 0.0) -> None:
     _step(Settings(CODES["rmsprop"], beta2=rho, eps=eps, weight_decay=weight_decay), param, grad, (squares,),
           (lr, 1.0, 0.0))
 
 
-def adam_update(param, grad, lr, first_moment, second_moment, step, beta1=0.9, beta2=0.999, eps=1e-8,
-                weight_decay=0.0, decoupled=False):
+def adam_update(param: Array, grad: Array, lr: float, first_moment: Array, second_moment: Array, step: int,
+                beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+                decoupled: bool = False) -> None:
     rates = adam_rates(lr, beta1, beta2, step, lr * weight_decay if decoupled else 0.0)
     _step(Settings(CODES["adam"], beta1, beta2, eps, 0.0 if decoupled else weight_decay, decoupled=decoupled),
           param, grad, (first_moment, second_moment), rates)
 
 
-def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
+def apply(optimizer: Optimizer, param: Array, grad: Array, slots: Mapping[str, Array], rates: Array,
+          is_bias: bool = False, scale: tuple[float, float] = (1.0, 1.0)) -> None:
     """One step of any optimizer on one array, in place: the specification.
 
     slots       {name: array like param}, of `optimizer.slots`
@@ -45,10 +56,12 @@ def apply(optimizer, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0))
     _step(optimizer.rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
 
 
-def norm_scale(limit, gradients):
+def norm_scale(limit: float | None, gradients: Sequence[Array]) -> tuple[float, float]:
     """A power of two and a factor whose product is min(1, limit / norm of all gradients together); 1, 1 where
     limit is None. Times the power, no gradient has a square that overflows, nor do all of them vanish."""
-    largest = 0.0 if limit is None else max(float(np.abs(g).max(initial=0)) for g in gradients)
+    if limit is None:
+        return 1.0, 1.0
+    largest = max(float(np.abs(g).max(initial=0)) for g in gradients)
     if not 0 < largest < math.inf:
         return 1.0, 0.0 if largest == math.inf else 1.0
     exponent = max(-1022, min(1022, math.frexp(largest)[1]))
@@ -58,7 +71,8 @@ def norm_scale(limit, gradients):
 
 
 @quiet
-def _step(settings, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
+def _step(settings: Settings, param: Array, grad: Array, slots: Sequence[Array | None],
+          rates: Iterable[float], is_bias: bool = False, scale: tuple[float, float] = (1.0, 1.0)) -> None:
     """The formulas at the top of fastmlp/optimizers.py, and then the rule's."""
     lr, bias_correction, decoupled_decay = map(float, rates)    # numbers of Python: they do not widen float32
     g = grad
@@ -79,32 +93,33 @@ def _step(settings, param, grad, slots, rates, is_bias=False, scale=(1.0, 1.0)):
 
 # The rules: each changes its slots in place and returns what the learning rate multiplies -----------------
 
-def _sgd(settings, g, *, bias_correction):
+def _sgd(settings: Settings, g: Array, *, bias_correction: float) -> Array:
     return g
 
 
-def _momentum(settings, g, velocity, *, bias_correction):
+def _momentum(settings: Settings, g: Array, velocity: Array, *, bias_correction: float) -> Array:
     velocity *= settings.beta1
     velocity += g
     return velocity
 
 
-def _nesterov(settings, g, velocity, *, bias_correction):
+def _nesterov(settings: Settings, g: Array, velocity: Array, *, bias_correction: float) -> Array:
     return g + settings.beta1 * _momentum(settings, g, velocity, bias_correction=bias_correction)
 
 
-def _adagrad(settings, g, squares, *, bias_correction):
+def _adagrad(settings: Settings, g: Array, squares: Array, *, bias_correction: float) -> Array:
     squares += g * g
     return g / (np.sqrt(squares) + settings.eps)
 
 
-def _rmsprop(settings, g, squares, *, bias_correction):
+def _rmsprop(settings: Settings, g: Array, squares: Array, *, bias_correction: float) -> Array:
     squares *= settings.beta2
     squares += (1 - settings.beta2) * g * g
     return g / (np.sqrt(squares) + settings.eps)
 
 
-def _adam(settings, g, first_moment, second_moment, *, bias_correction):
+def _adam(settings: Settings, g: Array, first_moment: Array, second_moment: Array, *, bias_correction: float
+          ) -> Array:
     first_moment *= settings.beta1
     first_moment += (1 - settings.beta1) * g
     second_moment *= settings.beta2
@@ -114,4 +129,4 @@ def _adam(settings, g, first_moment, second_moment, *, bias_correction):
 
 _NAMES = [f"_{rule.name}" for rule in ops.RULES if rule.name != "gradient"]
 ops.complete(f"function in {__name__}", _NAMES, [name for name in _NAMES if name in globals()])
-_STEPS = {CODES[name[1:]]: globals()[name] for name in _NAMES}
+_STEPS: dict[int, Callable[..., Array]] = {CODES[name[1:]]: globals()[name] for name in _NAMES}
