@@ -2,14 +2,12 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp import activations, losses
 from fastmlp._core import checks, state, strict_json, whole_files
@@ -20,6 +18,10 @@ from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
 from fastmlp.saving import CALLBACKS, FORMAT, OPTIMIZER, VERSION, file_name, stateful, wrong_variance
 
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array, Path
+    from fastmlp.optimizers import Optimizer
+
 __all__ = ["load"]
 
 SETTINGS = frozenset("version layers activations loss dropout batch_norm dtype generator counters optimizer"
@@ -27,9 +29,6 @@ SETTINGS = frozenset("version layers activations loss dropout batch_norm dtype g
 LONGEST = 300                   # characters of a message about what a file contains
 # Of the generator's state, each an integer from 0 to below this.
 GENERATOR = {"state": 2**128, "inc": 2**128, "has_uint32": 2, "uinteger": 2**32}
-
-Path = str | os.PathLike[str]
-Array = NDArray[Any]
 
 
 class Saved(NamedTuple):
@@ -41,7 +40,7 @@ class Saved(NamedTuple):
     callbacks: list[tuple[str, dict[str, Array]]]       # the name of the class, and the state
 
 
-def load(path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> MLP:
+def load(path: Path, optimizer: Optimizer | None = None, callbacks: Iterable[object] = ()) -> MLP:
     """Read the model that `MLP.save` wrote, on the backend in force.
 
     It predicts, and goes on training, as before.
@@ -274,7 +273,7 @@ def _check_callbacks(path: str, given: list[tuple[str, Any]], saved: list[Any]) 
                              f"got {type(callback).__name__}")
 
 
-def _resume(model: MLP, optimizer: Any, of_optimizer: Any, stateful: list[tuple[str, Any]],
+def _resume(model: MLP, optimizer: Optimizer | None, of_optimizer: Any, stateful: list[tuple[str, Any]],
             of_callbacks: list[dict[str, Array]]) -> None:
     """Sets every state, or leaves all as they were."""
     tasks: list[tuple[str, Callable[[], Any], Callable[[Any], Any], Any]] = []

@@ -21,16 +21,21 @@ from __future__ import annotations
 
 import copy
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._core import checks
 from fastmlp._core.copying import importable
 from fastmlp.kernels import ops
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array, ClassWeight, LossFunction, LossLike
+    from fastmlp.backends.interface import Backend
 
 __all__ = [
     "BinaryCrossEntropy", "CallableLoss", "CrossEntropy", "Hinge", "Huber", "KLDivergence", "Loss",
@@ -38,7 +43,6 @@ __all__ = [
     "resolve", "targets_and_weights",
 ]
 
-Array = NDArray[Any]
 BLOCK_ROWS = 4096               # targets that are looked through at a time
 
 
@@ -89,7 +93,7 @@ class Loss:
         """Whether every class index counts: none is to be ignored."""
         return True
 
-    def pos_weights(self, outputs: int, dtype: Any) -> Array | None:
+    def pos_weights(self, outputs: int, dtype: np.dtype[Any]) -> Array | None:
         """Return the weight of a positive label, for each of the outputs.
 
         Parameters
@@ -167,12 +171,13 @@ class Loss:
         if targets.ndim == 1:
             return targets
         if self.classifies:
-            return targets.argmax(axis=1)
+            labels: Array = targets.argmax(axis=1)
+            return labels
         if self.targets == "binary":
             targets = (targets > 0.5).astype(np.intp)
         return _one_column(targets)
 
-    def predict(self, outputs: Array, backend: Any) -> Array:
+    def predict(self, outputs: Array, backend: Backend) -> Array:
         """Return the predictions that outputs stand for.
 
         Parameters
@@ -194,7 +199,8 @@ class Loss:
         array([ 1, -1])
         """
         if self.classifies:
-            return outputs.argmax(axis=1)
+            labels: Array = outputs.argmax(axis=1)
+            return labels
         if self.targets == "binary":
             outputs = (outputs > 0).astype(np.intp)
         elif self.targets == "signs":
@@ -203,7 +209,7 @@ class Loss:
             outputs = backend.exp(outputs)
         return _one_column(outputs)
 
-    def predict_proba(self, outputs: Array, backend: Any) -> Array:
+    def predict_proba(self, outputs: Array, backend: Backend) -> Array:
         """Return the probabilities that outputs stand for.
 
         Parameters
@@ -231,7 +237,8 @@ class Loss:
         array([0.5, 1. ])
         """
         if self.output == "softmax":
-            return backend.softmax(outputs, out=outputs)
+            probabilities: Array = backend.softmax(outputs, out=outputs)
+            return probabilities
         if self.output == "sigmoid":
             return _one_column(backend.sigmoid(outputs, out=outputs))
         what = "values, not classes" if self.targets in ("values", "counts") else "scores, not probabilities"
@@ -618,7 +625,7 @@ class BinaryCrossEntropy(Loss):
             weight = checks.number("pos_weight", weight, low=0.0)
         object.__setattr__(self, "pos_weight", weight)
 
-    def pos_weights(self, outputs: int, dtype: Any) -> Array | None:
+    def pos_weights(self, outputs: int, dtype: np.dtype[Any]) -> Array | None:
         if self.pos_weight is None:
             return None
         if isinstance(self.pos_weight, tuple) and len(self.pos_weight) != outputs:
@@ -722,7 +729,7 @@ class CallableLoss(Loss):
     code = -1
     targets = "anything"
     output = None
-    function: Callable[[Array, Array], tuple[float, Array]]
+    function: LossFunction
 
     def __reduce__(self) -> tuple[Any, ...]:
         importable("loss", self.function)
@@ -785,7 +792,7 @@ BY_NAME: dict[str, type[Loss]] = ops.assign(
     ops.LOSSES, [cls for cls in Loss.__subclasses__() if cls is not CallableLoss])
 
 
-def resolve(loss: str | Loss | type[Loss] | Callable[[Array, Array], tuple[float, Array]]) -> Loss:
+def resolve(loss: LossLike) -> Loss:
     """Return the loss of a name, an object or a class of this module, or a function.
 
     Parameters
@@ -829,7 +836,7 @@ def resolve(loss: str | Loss | type[Loss] | Callable[[Array, Array], tuple[float
 
 def targets_and_weights(
     loss: Loss, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any],
-    sample_weight: ArrayLike | None = None, class_weight: Mapping[Any, float] | str | None = None,
+    sample_weight: ArrayLike | None = None, class_weight: ClassWeight | None = None,
 ) -> tuple[Array, Array | None]:
     """Return validated targets as the engine takes them, and the weight of every sample.
 
@@ -901,7 +908,7 @@ def _without_idle_rows(y: ArrayLike, weights: Array) -> Array | None:
     idle = weights == 0
     if not idle.any() or array.ndim == 0 or len(array) != len(weights):
         return None
-    filled = array.copy()
+    filled: Array = array.copy()
     filled[idle] = array[int(weights.argmax())]
     return filled
 
@@ -918,7 +925,7 @@ def _products(weights: Array, factors: Array) -> Array:
     return products
 
 
-def class_weights(class_weight: Mapping[Any, float] | str, labels: Array, classes: int | Sequence[int],
+def class_weights(class_weight: ClassWeight, labels: Array, classes: int | Sequence[int],
                   counted: Array | None = None) -> Array:
     """Return the weight of every sample, by its class.
 

@@ -24,7 +24,6 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp import activations, losses
 from fastmlp._core import checks, state, whole_files
@@ -32,7 +31,9 @@ from fastmlp._core import safetensors_format as safetensors
 from fastmlp._core.strict_json import short
 
 if TYPE_CHECKING:
+    from fastmlp._core.types import Array, Path
     from fastmlp.model import MLP
+    from fastmlp.optimizers import Optimizer
 
 __all__ = ["CALLBACKS", "FORMAT", "OPTIMIZER", "VERSION", "file_name", "save", "stateful", "wrong_variance"]
 
@@ -44,11 +45,9 @@ FOREIGN = frozenset(
     ".onnx .pt .pth .ckpt .h5 .hdf5 .keras .pb .tflite .npz .npy .mat .pkl .pickle .joblib .dill .json .yaml"
     " .yml .xml .pmml .csv .txt .parquet .gguf .mlmodel .msgpack .py .c .zip .gz .bz2 .xz .zst .tar".split())
 
-Path = str | os.PathLike[str]
-Array = NDArray[Any]
 
-
-def save(model: MLP, path: Path, optimizer: Any = None, callbacks: Iterable[Any] = ()) -> None:
+def save(model: MLP, path: Path, optimizer: Optimizer | None = None, callbacks: Iterable[object] = ()
+         ) -> None:
     """Write a model to a file: what `MLP.save` does.
 
     Parameters
@@ -154,7 +153,7 @@ def wrong_variance(arrays: Mapping[str, Array]) -> str:
     return ""
 
 
-def stateful(callbacks: Any) -> list[tuple[str, Any]]:
+def stateful(callbacks: Iterable[object]) -> list[tuple[str, Any]]:
     """The callbacks that have state, each with the words for it."""
     if isinstance(callbacks, (str, bytes, Mapping)) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
@@ -164,7 +163,7 @@ def stateful(callbacks: Any) -> list[tuple[str, Any]]:
 
 # Names of files --------------------------------------------------------------------------------------------
 
-def file_name(path: Any) -> str:
+def file_name(path: Path) -> str:
     try:
         result = os.fsdecode(path)
     except TypeError:
