@@ -16,19 +16,38 @@ SHORT = KERNELS["f"]        # short ways in, written in C: float32 first, then f
 _CODES = {name: (cls.code, cls().alpha) for name, cls in BY_NAME.items()}
 KERNELS["f"].introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, KERNELS["d"])
 KERNELS["d"].introduce(np.ndarray, np.dtype("float64"), np.empty, resolve, _CODES, adam_rates, None)
-DECLINE = (TypeError, ValueError, AttributeError, KeyError, IndexError, BufferError, OverflowError)
+_REALS = (np.dtype(np.float32), np.dtype(np.float64))
+_LABELS = np.dtype(np.intp)
+_WEIGHTS = np.dtype(np.float64)
 
 
 def plain(*arrays: Any) -> bool:
-    """NumPy arrays proper: a masked array would lose its mask. The memoryviews judge dtype and layout."""
-    for array in arrays:
-        if type(array) is not Array:
+    """Whether these are reals as typed memoryviews take them: NumPy arrays proper (a masked array would lose
+    its mask), C-contiguous, of one dtype that has kernels, in the byte order of the processor."""
+    dtype = getattr(arrays[0], "dtype", None)
+    if dtype not in _REALS:
+        return False
+    for array in arrays:        # a loop: all() costs a small call half a microsecond
+        if type(array) is not Array or array.dtype != dtype or not array.flags.c_contiguous:
             return False
     return True
 
 
-def contiguous(*arrays: Any) -> bool:
-    return all(array.flags.c_contiguous for array in arrays)
+def ready(out: Any, *inputs: Any) -> bool:
+    """Whether the inputs are plain, and `out`, if there is one, is plain like them and can be written."""
+    return plain(*inputs) if out is None else plain(*inputs, out) and out.flags.writeable
+
+
+def labels(targets: Any) -> bool:
+    """Whether these are class indices as typed memoryviews take them."""
+    return (type(targets) is Array and targets.dtype == _LABELS and targets.ndim == 1
+            and targets.flags.c_contiguous)
+
+
+def weights_of_rows(weights: Any) -> bool:
+    """Whether these are weights of rows as typed memoryviews take them; None stands for 1."""
+    return weights is None or (type(weights) is Array and weights.dtype == _WEIGHTS and weights.ndim == 1
+                               and weights.flags.c_contiguous)
 
 
 def numbers(*values: Any) -> bool:

@@ -9,18 +9,18 @@ import numpy as np
 from fastmlp.activations import BY_NAME
 from fastmlp.kernels import ops
 
-from ._kernels import DECLINE, KERNELS, SHORT, Array, contiguous, plain, slope
+from ._kernels import KERNELS, SHORT, Array, ready, slope
 
 
 def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
-    try:
-        if out is None:
-            out = np.empty(dy.shape, dy.dtype)
-        if plain(dy, y, out) and contiguous(dy, y, out) and dy.shape == y.shape == out.shape and KERNELS[
-                dy.dtype.char].map_derivative(out.reshape(-1), dy.reshape(-1), y.reshape(-1), kind, alpha):
-            return out
-    except DECLINE:
-        pass
+    if not ready(out, dy, y) or dy.shape != y.shape:
+        return NotImplemented
+    if out is None:
+        out = np.empty(dy.shape, dy.dtype)
+    elif out.shape != dy.shape:
+        return NotImplemented
+    if KERNELS[dy.dtype.char].map_derivative(out.reshape(-1), dy.reshape(-1), y.reshape(-1), kind, alpha):
+        return out
     return NotImplemented
 
 
@@ -80,14 +80,14 @@ def log_softmax_backward(dy: Any, y: Any, *, out: Any = None) -> Any:
 
 
 def _along_rows_backward(dy: Any, y: Any, logarithm: bool, out: Any) -> Any:
-    try:
-        if out is None:
-            out = np.empty(dy.shape, dy.dtype)
-        if plain(dy, y, out) and contiguous(dy, y, out) and dy.shape == y.shape == out.shape and KERNELS[
-                dy.dtype.char].softmax_backward(_rows(out), _rows(dy), _rows(y), logarithm):
-            return out
-    except DECLINE:
-        pass
+    if not ready(out, dy, y) or dy.shape != y.shape or dy.ndim == 0:
+        return NotImplemented
+    if out is None:
+        out = np.empty(dy.shape, dy.dtype)
+    elif out.shape != dy.shape:
+        return NotImplemented
+    if KERNELS[dy.dtype.char].softmax_backward(_rows(out), _rows(dy), _rows(y), logarithm):
+        return out
     return NotImplemented
 
 

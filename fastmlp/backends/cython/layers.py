@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmlp.activations import resolve
 
-from ._kernels import DECLINE, KERNELS, SHORT, plain
+from ._kernels import KERNELS, SHORT, plain, ready
 
 dense_forward = SHORT.array_dense_forward
 
@@ -35,22 +35,26 @@ def dense_backward(dy: Any, x: Any, w: Any, y: Any = None, activation: Any = "id
     short = SHORT.array_dense_backward(dy, x, w, y, activation, out=out, need_dx=need_dx)
     if short is not NotImplemented:
         return short
-    try:
-        f = resolve(activation)
-        if not f.from_output or type(need_dx) is not bool:
-            return NotImplemented
-        if out is None:
-            dx = np.empty(x.shape, x.dtype) if need_dx else None
-            out = dx, np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
+    f = resolve(activation)
+    if not f.from_output or type(need_dx) is not bool:
+        return NotImplemented
+    if not (plain(x, w, dy) and x.ndim == w.ndim == dy.ndim == 2):
+        return NotImplemented
+    if y is not None and not (plain(x, y) and y.ndim == 2):
+        return NotImplemented
+    if out is None:
+        dx = np.empty(x.shape, x.dtype) if need_dx else None
+        dw, db = np.empty(w.shape, x.dtype), np.empty(w.shape[1:], x.dtype)
+    elif type(out) is tuple and len(out) == 3:
         dx, dw, db = out
-        if dx is not None and not need_dx:
+        if dx is not None and not (need_dx and ready(dx, x) and dx.ndim == 2):
             return NotImplemented
-        optional = [array for array in (y, dx) if array is not None]
-        kernels = KERNELS[x.dtype.char]
-        scratch = _scratch.of(x.dtype, kernels.dense_backward_scratch(*x.shape, w.shape[1]))
-        if plain(dy, x, w, dw, db, *optional) and kernels.dense_backward(
-                dx, dw, db, dy, x, w, y, f.code, f.alpha, scratch):
-            return dx, dw, db
-    except DECLINE:
-        pass
+        if not (plain(x, dw, db) and dw.flags.writeable and db.flags.writeable and dw.ndim == 2 and db.ndim == 1):
+            return NotImplemented
+    else:
+        return NotImplemented
+    kernels = KERNELS[x.dtype.char]
+    scratch = _scratch.of(x.dtype, kernels.dense_backward_scratch(*x.shape, w.shape[1]))
+    if kernels.dense_backward(dx, dw, db, dy, x, w, y, f.code, f.alpha, scratch):
+        return dx, dw, db
     return NotImplemented

@@ -11,7 +11,7 @@ import numpy as np
 from fastmlp.kernels import ops
 from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber
 
-from ._kernels import DECLINE, KERNELS, contiguous, numbers, plain
+from ._kernels import KERNELS, labels, numbers, plain, ready, weights_of_rows
 
 
 def loss_and_gradient(loss: Any, outputs: Any, targets: Any, weights: Any = None, *, out: Any = None) -> Any:
@@ -43,10 +43,7 @@ def huber(predictions: Any, targets: Any, *, delta: Any = 1.0, weights: Any = No
 
 def binary_cross_entropy(logits: Any, targets: Any, *, pos_weight: Any = None, weights: Any = None,
                          out: Any = None) -> Any:
-    try:
-        loss = None if pos_weight is None else BinaryCrossEntropy(pos_weight)
-    except DECLINE:
-        return NotImplemented
+    loss = None if pos_weight is None else BinaryCrossEntropy(pos_weight)
     return _of_elements(BinaryCrossEntropy.code, 0.0, loss, logits, targets, weights, out)
 
 
@@ -83,40 +80,40 @@ globals().update(_functions())
 
 def _of_classes(code: int, parameter: float, z: Any, targets: Any, weights: Any, out: Any) -> Any:
     """A loss of class indices (n,) or of distributions (n, C)."""
-    try:
-        if out is None:
-            out = np.empty(z.shape, z.dtype)
-        if not plain(z, targets, out) or weights is not None and not plain(weights):
-            return NotImplemented
-        rows, labels = (None, targets) if targets.ndim == 1 else (targets, None)
-        loss = KERNELS[z.dtype.char].loss_of_rows(out, z, rows, labels, weights, code, parameter, None)
-        return NotImplemented if loss is None else (loss, out)
-    except DECLINE:
+    if not ready(out, z) or z.ndim != 2 or not weights_of_rows(weights):
         return NotImplemented
+    if labels(targets):
+        rows, indices = None, targets
+    elif plain(z, targets) and targets.ndim == 2:
+        rows, indices = targets, None
+    else:
+        return NotImplemented
+    if out is None:
+        out = np.empty(z.shape, z.dtype)
+    elif out.ndim != 2:
+        return NotImplemented
+    loss = KERNELS[z.dtype.char].loss_of_rows(out, z, rows, indices, weights, code, parameter, None)
+    return NotImplemented if loss is None else (loss, out)
 
 
 def _of_elements(code: int, parameter: float, binary: Any, z: Any, targets: Any, weights: Any,
                  out: Any) -> Any:
     """A loss element by element, of any shape, in rows as the weights want it. `binary` has a pos_weight."""
-    try:
-        shape = z.shape
-        if out is None:
-            out = np.empty(shape, z.dtype)
-        if not (plain(z, targets, out) and contiguous(z, targets, out)
-                and shape == targets.shape == out.shape):
-            return NotImplemented
-        if weights is not None and not (plain(weights) and shape):
-            return NotImplemented
-        pos_weight = None
-        d = out
-        if len(shape) != 2:
-            rows = shape[0] if weights is not None else 1
-            z, targets, d = (a.reshape(rows, -1) for a in (z, targets, out))
-        if binary is not None:
-            if len(shape) != 2 and isinstance(binary.pos_weight, tuple):
-                return NotImplemented
-            pos_weight = binary.pos_weights(z.shape[1], z.dtype)
-        value = KERNELS[z.dtype.char].loss_of_rows(d, z, targets, None, weights, code, parameter, pos_weight)
-        return NotImplemented if value is None else (value, out)
-    except DECLINE:
+    if not ready(out, z, targets) or z.shape != targets.shape or not weights_of_rows(weights):
         return NotImplemented
+    if out is None:
+        out = np.empty(z.shape, z.dtype)
+    elif out.shape != z.shape:
+        return NotImplemented
+    pos_weight, d = None, out
+    if z.ndim != 2:
+        if z.size == 0 or weights is not None and z.ndim == 0:
+            return NotImplemented
+        if binary is not None and isinstance(binary.pos_weight, tuple):
+            return NotImplemented
+        rows = len(z) if weights is not None else 1
+        z, targets, d = (array.reshape(rows, -1) for array in (z, targets, out))
+    if binary is not None:
+        pos_weight = binary.pos_weights(z.shape[1], z.dtype)
+    value = KERNELS[z.dtype.char].loss_of_rows(d, z, targets, None, weights, code, parameter, pos_weight)
+    return NotImplemented if value is None else (value, out)
