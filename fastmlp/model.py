@@ -403,11 +403,10 @@ class MLP(Guarded):
             if out is None and X.shape[0] > self._many_rows:
                 checks.addressable("X: its outputs", (X.shape[0], self.layers[-1]), self.dtype)
             result = np.empty((X.shape[0], self.layers[-1]), self.dtype) if out is None else out
-            try:
-                if self.backend.COMPILED and self._forward(X, result, get_num_threads()):
-                    return result
-            except (TypeError, ValueError, BufferError, AttributeError):
-                pass
+            taken = X.dtype.kind in "biuf" and (out is None or (
+                out.ndim == 2 and out.dtype == self.dtype and out.flags.writeable))
+            if taken and self.backend.COMPILED and self._forward(X, result, get_num_threads()):
+                return result
         return self._forward_checked(X, out)
 
     def _forward_checked(self, X: ArrayLike, out: Array | None) -> Array:
