@@ -2,14 +2,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp.activations import BY_NAME
 from fastmlp.kernels import ops
 
-from ._kernels import KERNELS, SHORT, Array, ready, slope
+from ._kernels import KERNELS, SHORT, ready, slope
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
 
 def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:

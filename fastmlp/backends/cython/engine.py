@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,10 @@ from fastmlp.backends.interface import Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
-from ._kernels import KERNELS, Array
+from ._kernels import KERNELS
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
 PREPARED = 64               # steps whose rates are computed at once, and kept
 

@@ -56,7 +56,8 @@ def dense_backward(dy: Any, x: Any, w: Any, y: Any = None, activation: Any = "id
     else:
         return NotImplemented
     kernels = KERNELS[x.dtype.char]
-    scratch = _scratch.of(x.dtype, kernels.dense_backward_scratch(*x.shape, w.shape[1]))
+    rows, inputs = x.shape
+    scratch = _scratch.of(x.dtype, kernels.dense_backward_scratch(rows, inputs, w.shape[1]))
     if kernels.dense_backward(dx, dw, db, dy, x, w, y, f.code, f.alpha, scratch):
         return dx, dw, db
     return NotImplemented
