@@ -4,15 +4,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from inspect import signature
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import backends
 from fastmlp._core import checks
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -1,12 +1,18 @@
 """Functions element by element and along the last axis, and their derivatives."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np  # noqa: F401  (the examples)
-from numpy.typing import ArrayLike
 
 from fastmlp._core import checks
 
-from ._dispatch import Array, fast_path, unary, unary_backward
+from ._dispatch import fast_path, unary, unary_backward
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
 
 __all__ = [
     "exp", "log",

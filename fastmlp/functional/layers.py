@@ -1,17 +1,21 @@
 """Fully-connected layers, forward and back."""
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np  # noqa: F401  (the examples)
-from numpy.typing import ArrayLike
 
 from fastmlp._core import checks
-from fastmlp.activations import Activation, resolve
+from fastmlp.activations import resolve
 
-from ._dispatch import Array, fast_path, run
+from ._dispatch import fast_path, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import ActivationLike, Array
 
 __all__ = ["dense_forward", "dense_backward"]
-
-AnyActivation = str | Activation | type[Activation]
 
 
 @fast_path
@@ -19,7 +23,7 @@ def dense_forward(
     x: ArrayLike,
     w: ArrayLike,
     b: ArrayLike | None = None,
-    activation: AnyActivation = "identity",
+    activation: ActivationLike = "identity",
     *,
     out: Array | None = None,
 ) -> Array:
@@ -92,7 +96,7 @@ def dense_backward(
     x: ArrayLike,
     w: ArrayLike,
     y: ArrayLike | None = None,
-    activation: AnyActivation = "identity",
+    activation: ActivationLike = "identity",
     *,
     out: tuple[Array | None, Array, Array] | None = None,
     need_dx: bool = True,
@@ -195,7 +199,7 @@ def dense_backward(
         if not isinstance(out, (tuple, list)) or len(out) != 3:
             raise TypeError(f"out: expected a tuple of three arrays (dx, dw, db), got {type(out).__name__}")
         shapes = {"dx": x.shape, "dw": w.shape, "db": (outputs,)}
-        results = {f"out ({name})": array for name, array in zip(shapes, out, strict=True)}
+        results: dict[str, Any] = {f"out ({name})": array for name, array in zip(shapes, out, strict=True)}
         if out[0] is None:
             del results["out (dx)"]
         elif not need_dx:

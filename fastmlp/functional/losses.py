@@ -10,15 +10,19 @@ ValueError for integers that it does not hold. Floats of another dtype are not c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fastmlp import losses
 from fastmlp._core import checks
 
-from ._dispatch import Array, fast_path, run
+from ._dispatch import fast_path, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
 
 __all__ = ["softmax_cross_entropy", "kl_divergence", "multiclass_hinge", "mean_squared_error",
            "mean_absolute_error", "huber", "poisson", "binary_cross_entropy", "hinge", "squared_hinge"]
@@ -98,8 +102,8 @@ def softmax_cross_entropy(
     counted = None
     targets = checks.column_of_labels(given["targets"], len(logits))
     if targets.ndim == 1:           # a copy, so that nobody else writes to what is validated
-        targets = targets.copy()
-        targets, counted = loss.split(targets)
+        labels: Array = targets.copy()
+        targets, counted = loss.split(labels)
     targets = checks.class_targets("targets", targets, logits)
     return _run(loss, given, logits, targets, weights, out, counted)
 
@@ -647,7 +651,7 @@ def _logits(logits: ArrayLike) -> Array:
     return array
 
 
-def _elements(loss: losses.Loss, name: str, outputs: ArrayLike, targets: ArrayLike, weights: Any,
+def _elements(loss: losses.Loss, name: str, outputs: ArrayLike, targets: ArrayLike, weights: ArrayLike | None,
               out: Array | None) -> tuple[float, Array]:
     given = _given(name, outputs, targets)
     outputs = checks.floating(name, given[name])
@@ -664,8 +668,8 @@ def _elements(loss: losses.Loss, name: str, outputs: ArrayLike, targets: ArrayLi
     return _run(loss, given, outputs, targets, weights, out)
 
 
-def _run(loss: losses.Loss, given: dict[str, Array], outputs: Array, targets: Array, weights: Any,
-         out: Array | None, counted: Array | None = None) -> tuple[float, Array]:
+def _run(loss: losses.Loss, given: dict[str, Array], outputs: Array, targets: Array,
+         weights: ArrayLike | None, out: Array | None, counted: Array | None = None) -> tuple[float, Array]:
     """The backend's loss and gradient, of checked outputs and targets; `given`: see `_given`."""
     name = next(iter(given))
     if weights is not None:

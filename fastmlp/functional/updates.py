@@ -1,16 +1,20 @@
 """Steps of the optimizers, in place."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: F401  (the examples)
-from numpy.typing import ArrayLike
 
 from fastmlp import backends
 from fastmlp._core import checks
 from fastmlp.optimizers import SMALLEST
 
-from ._dispatch import Array, done, fast_path, plain
+from ._dispatch import done, fast_path, plain
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
 
 __all__ = ["adagrad_update", "adam_update", "rmsprop_update", "sgd_update"]
 
