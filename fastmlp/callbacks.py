@@ -10,17 +10,19 @@ import copy
 import math
 import numbers
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import ReferenceType, ref
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks, state
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
 __all__ = ["EarlyStopping"]
@@ -31,7 +33,7 @@ LARGER = ("accuracy", "r2", "score")
 KEPT = "kept."                  # in front of the names of the best epoch's arrays, in the state
 
 
-def asks_to_stop(answer: Any) -> bool:
+def asks_to_stop(answer: object) -> bool:
     """Whether what a callback returned ends the training: True of Python or of NumPy, and nothing else.
 
     >>> [asks_to_stop(answer) for answer in (True, np.True_, np.False_, None, 1, "yes", np.array([True]))]
@@ -110,6 +112,10 @@ class EarlyStopping(Guarded):
     (3, 0, 2)
     """
 
+    best: float | None
+    best_epoch: int | None
+    stopped_epoch: int | None
+
     def __init__(
         self,
         patience: int = 10,
@@ -117,23 +123,23 @@ class EarlyStopping(Guarded):
         monitor: str | None = None,
         restore_best: bool = True,
         *,
-        mode: str | None = None,
+        mode: Literal["min", "max"] | None = None,
     ) -> None:
         self.patience: int = patience                   # assignments validate
         self.min_delta: float = min_delta
         self.monitor: str | None = monitor
         self.restore_best: bool = restore_best
-        self.mode: str | None = mode
-        self._kept: dict[str, NDArray[Any]] | None = None
+        self.mode: Literal["min", "max"] | None = mode
+        self._kept: dict[str, Array] | None = None
         self._model: ReferenceType[Identity] | None = None      # whose weights these are; None for any
         self._start()
 
-    def _new_monitor(self, monitor: Any) -> str | None:
+    def _new_monitor(self, monitor: object) -> str | None:
         if monitor is not None and not isinstance(monitor, str):
             raise TypeError(f"monitor: expected a name, got {monitor!r}")
         return monitor
 
-    def _new_mode(self, mode: Any) -> str | None:
+    def _new_mode(self, mode: object) -> str | None:
         if mode is not None:
             if not isinstance(mode, str):
                 raise TypeError(f'mode: expected "min" or "max", got {mode!r}')
@@ -253,7 +259,7 @@ class EarlyStopping(Guarded):
 
     # State, read and written -------------------------------------------------------------------------
 
-    def get_state(self) -> dict[str, NDArray[Any]]:
+    def get_state(self) -> dict[str, Array]:
         """Return copies of all that it holds of the training, by flat names.
 
         Returns
@@ -279,7 +285,7 @@ class EarlyStopping(Guarded):
             result |= {KEPT + name: array.copy() for name, array in self._kept.items()}
         return result
 
-    def set_state(self, values: Mapping[str, Any]) -> None:
+    def set_state(self, values: Mapping[str, ArrayLike]) -> None:
         """Replace the state by what `get_state` returned; the next `fit` goes on with it.
 
         Parameters

@@ -22,21 +22,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks
 from fastmlp.activations import Activation
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array, BiasInitializer, Initializer
 
 __all__ = [
     "INITIALIZERS", "Constant", "check", "check_biases", "glorot_normal", "glorot_uniform", "he_normal",
     "he_uniform", "initial_biases", "initial_weights", "lecun_normal", "lecun_uniform", "orthogonal", "zeros",
 ]
-
-Array = NDArray[Any]
-Initializer = Callable[..., Any]
 
 VARIANCES: dict[str, Callable[[int, int], float]] = {
     "he": lambda fan_in, fan_out: 2 / fan_in,
@@ -396,13 +395,13 @@ class Constant:
         return np.full(shape, self.value)
 
 
-INITIALIZERS: dict[str, Initializer] = {
+INITIALIZERS: dict[str, Callable[..., Array]] = {
     f.__name__: f for f in (he_normal, he_uniform, glorot_normal, glorot_uniform, lecun_normal, lecun_uniform,
                             orthogonal, zeros)
 }
 
 
-def check(init: Any) -> None:
+def check(init: str | Initializer) -> None:
     """Validate the initialiser of weights.
 
     Parameters
@@ -427,7 +426,7 @@ def check(init: Any) -> None:
     _check("init", init, ["auto", *INITIALIZERS], "(rng, fan_in, fan_out)")
 
 
-def check_biases(bias_init: Any) -> None:
+def check_biases(bias_init: str | BiasInitializer) -> None:
     """Validate the initialiser of biases.
 
     Parameters
@@ -463,7 +462,7 @@ def _check(name: str, init: Any, known: list[str], arguments: str) -> None:
 
 
 def initial_weights(
-    init: Any, rng: np.random.Generator, fan_in: int, fan_out: int, activation: Activation
+    init: str | Initializer, rng: np.random.Generator, fan_in: int, fan_out: int, activation: Activation
 ) -> Array:
     """Return the weights in front of an activation.
 
@@ -506,7 +505,9 @@ def initial_weights(
     return _values("init", init(rng, fan_in, fan_out), (fan_in, fan_out))
 
 
-def initial_biases(bias_init: Any, rng: np.random.Generator, fan_in: int, n: int) -> Array:
+def initial_biases(
+    bias_init: str | BiasInitializer, rng: np.random.Generator, fan_in: int, n: int
+) -> Array:
     """Return the biases of a layer.
 
     Parameters

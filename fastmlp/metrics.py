@@ -21,17 +21,23 @@ import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from fastmlp._core import checks, frames
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array, Metrics
+    from fastmlp.backends.interface import Backend
+    from fastmlp.losses import Loss
+
 __all__ = ["METRICS", "Metric", "accuracy", "compute", "needs", "of_scores", "r2", "resolve", "roc_auc"]
 
-Array = NDArray[Any]
-Metric = Callable[[Any, Any], Any]
+Metric = Callable[[NDArray[Any], NDArray[Any]], SupportsFloat]      # (y_true, y_pred) -> number
 
 TAKEN = ("loss", "samples_per_second")          # names that a history has already
 NEEDS = ("predictions", "probabilities", "scores", "outputs")
@@ -313,7 +319,7 @@ def needs(metric: Metric) -> str:
     return str(said)
 
 
-def resolve(metrics: Any) -> dict[str, Metric]:
+def resolve(metrics: Metrics | None) -> dict[str, Metric]:
     """Return metrics by name.
 
     Parameters
@@ -372,7 +378,7 @@ def resolve(metrics: Any) -> dict[str, Metric]:
     return found
 
 
-def _named(metric: Any) -> tuple[str, Metric]:
+def _named(metric: str | Metric) -> tuple[str, Metric]:
     if isinstance(metric, str):
         checks.known_name("metrics", metric, METRICS)
         return metric, METRICS[metric]
@@ -426,7 +432,7 @@ def compute(metrics: Mapping[str, Metric], y_true: Array, y_pred: Array | Mappin
     return results
 
 
-def check_needs(metrics: Mapping[str, Metric], loss: Any) -> None:
+def check_needs(metrics: Mapping[str, Metric], loss: Loss) -> None:
     """Every metric must get what it needs from a model with this loss.
 
     Raises TypeError for one that needs probabilities, where the loss has none.
@@ -439,7 +445,7 @@ def check_needs(metrics: Mapping[str, Metric], loss: Any) -> None:
             raise TypeError(f"metrics: {name!r} needs probabilities, and the loss {loss.name!r} has none")
 
 
-def given(need: str, loss: Any, outputs: Array, backend: Any) -> Array:
+def given(need: str, loss: Loss, outputs: Array, backend: Backend) -> Array:
     """What a metric of this need is given, of outputs (rows, outputs) of a model with this loss.
 
     >>> from fastmlp import losses
@@ -454,7 +460,8 @@ def given(need: str, loss: Any, outputs: Array, backend: Any) -> Array:
         result = loss.predict_proba(outputs.copy(), backend)
         return result[:, 1] if loss.classifies and result.shape[1] == 2 else result
     if loss.classifies and outputs.shape[1] == 2:
-        return outputs[:, 1] - outputs[:, 0]
+        gap: Array = outputs[:, 1] - outputs[:, 0]
+        return gap
     return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
 

@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fastmlp._core import checks
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import BatchNormLike
 
 __all__ = ["BatchNorm", "resolve"]
 
@@ -63,7 +66,7 @@ class BatchNorm:
             object.__setattr__(self, name, value)
 
 
-def resolve(batch_norm: Any) -> BatchNorm | None:
+def resolve(batch_norm: BatchNormLike) -> BatchNorm | None:
     """Return what ``MLP(batch_norm=...)`` means for one layer.
 
     Parameters

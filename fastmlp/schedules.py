@@ -24,18 +24,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ReferenceType, ref
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks
 from fastmlp._core.copying import VERSION, Identity, check_state, importable
 
 if TYPE_CHECKING:
+    from fastmlp._core.types import Array
     from fastmlp.optimizers import Optimizer
 
 __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "ReduceOnPlateau", "Schedule",
            "Step", "WarmUp"]
 
-Array = NDArray[Any]
 
 
 class Schedule:
@@ -256,7 +255,8 @@ class Service:
         return Service, (self.initial,)
 
     def now(self) -> tuple[Optimizer | None, Identity | None]:
-        return self.optimizer and self.optimizer(), self.identity and self.identity()
+        return (None if self.optimizer is None else self.optimizer(),
+                None if self.identity is None else self.identity())
 
     def serves(self, optimizer: Optimizer, identity: Identity) -> bool:
         now = self.now()
@@ -456,9 +456,10 @@ class InverseScaling(Schedule):
         _number(self, "power")
 
     def at(self, steps: Array) -> Array:
-        t = steps + 1.0
+        t: Array = steps + 1.0
         if self.power in (0.0, 0.5, 1.0):
-            return self.lr / {0.0: np.ones(len(t)), 0.5: np.sqrt(t), 1.0: t}[self.power]
+            divisor: Array = {0.0: np.ones(len(t)), 0.5: np.sqrt(t), 1.0: t}[self.power]
+            return self.lr / divisor
         return self.lr / np.array([x ** self.power for x in t.tolist()])
 
 
@@ -526,7 +527,8 @@ class Cosine(Schedule):
             raise ValueError(f"growth: needs restarts=True, got growth {self.growth} without")
 
     def at(self, steps: Array) -> Array:
-        t, length = np.minimum(steps, self.steps), np.full(len(steps), self.steps)
+        t: Array = np.minimum(steps, self.steps)
+        length: Array = np.full(len(steps), self.steps)
         if self.restarts and self.growth == 1:
             t = steps % self.steps
         elif self.restarts:
@@ -670,7 +672,8 @@ class WarmUp(Schedule):
                               for step in after.tolist()])
         else:
             rates = np.full(len(after), self.then)
-        return rates * (np.minimum(steps + 1, self.steps + 1) / (self.steps + 1))
+        warming: Array = np.minimum(steps + 1, self.steps + 1) / (self.steps + 1)
+        return rates * warming
 
     def observe(self, value: float) -> None:
         if isinstance(self.then, Schedule):
@@ -853,7 +856,8 @@ def powers_of(base: float, n: Array) -> Array:
         return np.array([power(base, int(i)) for i in n])
     low, top = int(n.min()) >> 8, int(n.max()) >> 8
     high = np.array([_by_squaring(base, i) for i in range(low, top + 1)])
-    return _first_powers(base)[n & 255] * high[(n >> 8) - low]
+    result: Array = _first_powers(base)[n & 255] * high[(n >> 8) - low]
+    return result
 
 
 @lru_cache(maxsize=32)
@@ -881,7 +885,8 @@ def _between(start: float, end: float, t: Array) -> Array:
 
 def _sin(x: Array) -> Array:
     """sin(x) for x from 0 to pi/4, within 2e-16: the Taylor series."""
-    square, series = x * x, np.ones(len(x))
+    square: Array = x * x
+    series: Array = np.ones(len(x))
     for n in range(16, 0, -2):      # the next term is below 1e-19
         series = 1 - square / (n * (n + 1)) * series
     return x * series

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp.activations import Activation
 from fastmlp.losses import Loss
+from fastmlp.metrics import Metric
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
 
@@ -35,8 +36,6 @@ Initializer = Callable[[np.random.Generator, int, int], ArrayLike]
 BiasInitializer = Callable[[np.random.Generator, int], ArrayLike]
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
-# (y_true, y_pred) -> number
-Metric = Callable[[Array, Array], SupportsFloat]
 Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
 # (model, epoch, logs) -> True to stop
 Callback = Callable[[MLP, int, dict[str, float]], object]
