@@ -5,19 +5,22 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp import backends
 from fastmlp._core import checks, state
-from fastmlp.model import MLP
+from fastmlp.model import MLP, Gradients
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
+
+    Arrays = dict[str, Array]       # by kind: weights, biases, scales
 
 __all__ = ["GradientCheck", "LayerCheck", "gradient_check"]
-
-Array = NDArray[Any]
-Arrays = dict[str, Array]                           # by kind: weights, biases
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-6}      # largest relative error that passes
 EPSILON = float(np.finfo(np.float64).eps)
@@ -282,7 +285,7 @@ def _twin(model: MLP) -> MLP:
     return twin
 
 
-def _of_layer(thing: Any, i: int) -> Arrays:
+def _of_layer(thing: MLP | Gradients, i: int) -> Arrays:
     """Weights, biases and, where it has them, scales of a layer: of a model, or of gradients."""
     return {kind: getattr(thing, kind)[i] for kind in state.TRAINED if getattr(thing, kind)[i] is not None}
 

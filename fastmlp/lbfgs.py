@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._core import checks, divergence
 from fastmlp._core.core import engine_for, samples_of
@@ -18,11 +17,13 @@ from fastmlp.callbacks import asks_to_stop
 from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array, ClassWeight
     from fastmlp.model import MLP
 
 __all__ = ["LBFGS", "Minimum"]
 
-Array = NDArray[Any]
 
 
 class Minimum(NamedTuple):
@@ -134,8 +135,8 @@ class LBFGS(Optimizer):
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
-        class_weight: Any = None,
-        callback: Callable[[int, float], Any] | None = None,
+        class_weight: ClassWeight | None = None,
+        callback: Callable[[int, float], object] | None = None,
     ) -> Minimum:
         """Change weights and biases to where the mean loss with its penalties is least.
 

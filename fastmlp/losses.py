@@ -823,7 +823,8 @@ def resolve(loss: LossLike) -> Loss:
         return BY_NAME[loss]()
     if isinstance(loss, type):
         if loss in BY_NAME.values():
-            return loss()
+            made: Loss = loss()
+            return made
     elif isinstance(loss, Loss):
         if type(loss) in BY_NAME.values() or type(loss) is CallableLoss:
             return loss
@@ -984,7 +985,8 @@ def class_weights(class_weight: ClassWeight, labels: Array, classes: int | Seque
         weights = np.array([by_class.get(label, 1.0) for label in present.tolist()])
     else:
         raise TypeError(f"class_weight: expected a dict or 'balanced', got {class_weight!r}")
-    return weights[inverse]
+    of_samples: Array = weights[inverse]
+    return of_samples
 
 
 def _labels_and_classes(loss: Loss, targets: Array, outputs: int) -> tuple[Array, int | Sequence[int]]:

@@ -11,14 +11,15 @@ import math
 import numbers
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import frames
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
+
 
 READABLE = frozenset("?bBhHiIlLqQefd")      # dtypes (in native byte order) that the engine reads in place
 LEAST_WEIGHT_EXPONENT, MOST_WEIGHT_EXPONENT = -1000, 900    # of weights above 0, and of their sum
@@ -479,7 +480,7 @@ def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
 def float_dtype(name: str, value: Any) -> np.dtype[Any]:
     """float32 or float64."""
     try:
-        dtype = np.dtype(value)
+        dtype: np.dtype[Any] = np.dtype(value)
     except TypeError:
         raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
     if dtype.name not in ("float32", "float64") or not dtype.isnative:

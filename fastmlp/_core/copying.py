@@ -9,13 +9,14 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Iterable
-from types import FunctionType
+from types import FrameType, FunctionType
 from typing import Any
 
 from fastmlp._core.locking import TrainingLock
 
 __all__ = ["Identity", "check_state", "follow", "importable", "moved"]
 
+IN_PYTHON: Any = vars(pickle)["_Pickler"]       # the pickler that can be subclassed, which has no public name
 VERSION = 1         # of all pickles: another layout of any of them is another number
 
 
@@ -89,11 +90,11 @@ def importable(name: str, function: Any) -> None:
 
 def _takes_any_function() -> bool:
     """Whether the pickler at work (cloudpickle, dill) writes functions down instead of their names."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         pickler = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
-        if isinstance(pickler, (pickle.Pickler, pickle._Pickler)):      # type: ignore[attr-defined]
-            by_name = pickle._Pickler.save_global                       # type: ignore[attr-defined]
+        if isinstance(pickler, (pickle.Pickler, IN_PYTHON)):
+            by_name = IN_PYTHON.save_global
             if (hasattr(pickler, "reducer_override") or FunctionType in getattr(pickler, "dispatch_table", ())
                     or getattr(pickler, "dispatch", {}).get(FunctionType, by_name) is not by_name):
                 return True

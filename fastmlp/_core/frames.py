@@ -7,14 +7,15 @@ NaN in a column of floats is a number like any other, as it is in an array.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
 __all__ = ["column", "is_column", "is_frame", "table"]
 
-Array = NDArray[Any]
 
 CATEGORIES = ("category", "Categorical", "Enum", "dictionary")      # how the names of their dtypes begin
 

@@ -41,7 +41,7 @@ def encode(arrays: dict[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
     header = sum(map(len, [*arrays, *metadata.values()])) + 256 * len(arrays)       # about
     size = sum(array.nbytes for array in arrays.values())
     with _enough_memory(header, size, size, size):          # 0.4 makes one copy more than 0.8
-        data = safetensors.numpy.save(arrays, metadata)
+        data: bytes = safetensors.numpy.save(arrays, metadata)
     length = int.from_bytes(data[:8], "little")
     if length > MAX_HEADER:
         raise ValueError(f"{len(arrays)} arrays and their names need a header of {length} bytes, and "

@@ -2,19 +2,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks
 
 if TYPE_CHECKING:
+    from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
 __all__ = ["arrays", "check", "copy", "counters", "restore", "set_counters"]
 
-Array = NDArray[Any]
 # Attributes of a model, each a list with a live array for every layer, or None where it has none.
 TRAINED = ("weights", "biases", "scales")
 KINDS = (*TRAINED, "running_means", "running_variances")

@@ -103,7 +103,8 @@ def fma_peak(dtype: str, seconds: float = 0.2) -> float:
 def _blas() -> str:
     """NumPy's library of matrix products, as far as NumPy says."""
     try:
-        config: Any = np.show_config(mode="dicts")
+        show: Any = np.show_config      # whose type, in NumPy 1, has no mode
+        config = show(mode="dicts")
         blas = config["Build Dependencies"]["blas"]
         return f"{blas['name']} {blas.get('version', '')}".strip()
     except (KeyError, TypeError):

@@ -7,20 +7,21 @@ import time
 import zipfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 import fastmlp
 from fastmlp import MLP, SGD, use_backend
 from fastmlp.training import History
 
-__all__ = ["ACCURACY", "KEYS", "DataError", "run_demo"]
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
-Array = NDArray[Any]
-Data = tuple[Array, Array, Array, Array]        # training X and y, test X and y
+    Data = tuple[Array, Array, Array, Array]        # training X and y, test X and y
+
+__all__ = ["ACCURACY", "KEYS", "DataError", "run_demo"]
 
 ACCURACY = 0.97                 # what the demo must reach on its own data
 KEYS = ("x_train", "y_train", "x_test", "y_test")

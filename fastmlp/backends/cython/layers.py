@@ -49,9 +49,8 @@ def dense_backward(dy: Any, x: Any, w: Any, y: Any = None, activation: Any = "id
         dx, dw, db = out
         if dx is not None and not (need_dx and ready(dx, x) and dx.ndim == 2):
             return NotImplemented
-        if not (plain(x, dw, db) and dw.flags.writeable and db.flags.writeable):
-            return NotImplemented
-        if dw.ndim != 2 or db.ndim != 1:
+        if not (plain(x, dw, db) and dw.flags.writeable and db.flags.writeable
+                and dw.ndim == 2 and db.ndim == 1):
             return NotImplemented
     else:
         return NotImplemented

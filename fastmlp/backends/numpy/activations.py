@@ -101,18 +101,21 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
 
 @quiet
 def selu_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    return np.multiply(dy, np.where(y > 0, y.dtype.type(SELU_SCALE), y + SELU_FLOOR),
-                       out=or_new(out, dy.shape, dy.dtype))
+    dx: Array = np.multiply(dy, np.where(y > 0, y.dtype.type(SELU_SCALE), y + SELU_FLOOR),
+                            out=or_new(out, dy.shape, dy.dtype))
+    return dx
 
 
 @quiet
 def softplus(x: Array, *, out: Array | None = None) -> Array:
-    return np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=or_new(out, x.shape, x.dtype))
+    y: Array = np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=or_new(out, x.shape, x.dtype))
+    return y
 
 
 @quiet
 def softplus_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    return np.multiply(dy, -np.expm1(-y), out=or_new(out, dy.shape, dy.dtype))
+    dx: Array = np.multiply(dy, -np.expm1(-y), out=or_new(out, dy.shape, dy.dtype))
+    return dx
 
 
 # x F(x), where F is a distribution function with F(-x) = 1 - F(x) ------------------------------------------

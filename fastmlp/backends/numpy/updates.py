@@ -104,18 +104,21 @@ def _momentum(settings: Settings, g: Array, velocity: Array, *, bias_correction:
 
 
 def _nesterov(settings: Settings, g: Array, velocity: Array, *, bias_correction: float) -> Array:
-    return g + settings.beta1 * _momentum(settings, g, velocity, bias_correction=bias_correction)
+    ahead: Array = settings.beta1 * _momentum(settings, g, velocity, bias_correction=bias_correction)
+    return g + ahead
 
 
 def _adagrad(settings: Settings, g: Array, squares: Array, *, bias_correction: float) -> Array:
     squares += g * g
-    return g / (np.sqrt(squares) + settings.eps)
+    step: Array = g / (np.sqrt(squares) + settings.eps)
+    return step
 
 
 def _rmsprop(settings: Settings, g: Array, squares: Array, *, bias_correction: float) -> Array:
     squares *= settings.beta2
     squares += (1 - settings.beta2) * g * g
-    return g / (np.sqrt(squares) + settings.eps)
+    step: Array = g / (np.sqrt(squares) + settings.eps)
+    return step
 
 
 def _adam(settings: Settings, g: Array, first_moment: Array, second_moment: Array, *, bias_correction: float
@@ -124,7 +127,8 @@ def _adam(settings: Settings, g: Array, first_moment: Array, second_moment: Arra
     first_moment += (1 - settings.beta1) * g
     second_moment *= settings.beta2
     second_moment += (1 - settings.beta2) * g * g
-    return first_moment / (np.sqrt(second_moment) * bias_correction + settings.eps)
+    step: Array = first_moment / (np.sqrt(second_moment) * bias_correction + settings.eps)
+    return step
 
 
 _NAMES = [f"_{rule.name}" for rule in ops.RULES if rule.name != "gradient"]
