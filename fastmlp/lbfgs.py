@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["LBFGS", "Minimum"]
 
 
-
 class Minimum(NamedTuple):
     """What `LBFGS.minimize` returns.
 

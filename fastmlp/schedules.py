@@ -36,7 +36,6 @@ __all__ = ["Constant", "Cosine", "Exponential", "InverseScaling", "OneCycle", "R
            "Step", "WarmUp"]
 
 
-
 class Schedule:
     """Base class of all schedules: schedule(step) is the learning rate of a step.
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["column", "is_column", "is_frame", "table"]
 
-
 CATEGORIES = ("category", "Categorical", "Enum", "dictionary")      # how the names of their dtypes begin
 
 
