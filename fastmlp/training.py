@@ -4,7 +4,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from fastmlp._core.types import Callback, Metric
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
@@ -66,7 +68,8 @@ class History(dict[str, "list[float]"]):
 class Training:
     """One call of `fit`, with checked arguments."""
 
-    def __init__(self, model: MLP, samples: Samples, y: Any, optimizer: Optimizer, validation_data: Any,
+    def __init__(self, model: MLP, samples: Samples, y: ArrayLike, optimizer: Optimizer,
+                 validation_data: tuple[ArrayLike, ArrayLike, ArrayLike | None] | None,
                  callbacks: tuple[Callback, ...], metrics: dict[str, Metric] | None,
                  evaluate: Callable[..., tuple[dict[str, float], int, int, int]]) -> None:
         self.model = model

@@ -7,12 +7,15 @@ returns NotImplemented, with nothing changed, for those that are not plain array
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer, Samples
 from fastmlp.losses import Loss
 from fastmlp.optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
 __all__ = ["Backend", "Engine", "Run", "Totals"]
 
@@ -50,10 +53,10 @@ class Engine(Protocol):
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
                  seed: int) -> None: ...
 
-    def takes(self, x: Any, y: Any) -> bool:
+    def takes(self, x: object, y: object) -> bool:
         """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""
 
-    def forward(self, x: Any, out: Any, threads: int) -> bool:
+    def forward(self, x: Array, out: Array, threads: int) -> bool:
         """out = the last layer's values of every row; False, with nothing written, for an x that it does not
         read or an out that it does not write."""
 
@@ -81,5 +84,5 @@ class Backend(Protocol):
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """The functions of `fastmlp.functional`."""
 
-    def loss_and_gradient(self, loss: Loss, outputs: Any, targets: Any, weights: Any = None, *,
-                          out: Any = None) -> Any: ...
+    def loss_and_gradient(self, loss: Loss, outputs: Array, targets: Array, weights: Array | None = None, *,
+                          out: Array | None = None) -> Any: ...

@@ -41,7 +41,7 @@ class Engine:
         self.global_step = 0
         self._gradients: Parameters | None = None       # of a step
 
-    def takes(self, x: Any, y: Any) -> bool:
+    def takes(self, x: object, y: object) -> bool:
         """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""
         return False
 
