@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp import MLP, SGD, functional, use_backend
 from fastmlp._tools.config import fma_peak
 from fastmlp.backends import numpy as baseline
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
 
 __all__ = ["bench", "best"]
 
@@ -256,7 +259,7 @@ def both_models(layers: list[int], dtype: np.dtype[Any]) -> list[MLP]:
     return models
 
 
-def verify(what: str, a: Any, b: Any, dtype: np.dtype[Any] | None = None) -> None:
+def verify(what: str, a: Array, b: Array, dtype: np.dtype[Any] | None = None) -> None:
     """|a - b| is at most sqrt(eps) |b|, in the norm of all elements together."""
     tolerance = np.finfo(dtype or a.dtype).eps ** 0.5
     if not np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b):
