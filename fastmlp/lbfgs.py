@@ -26,7 +26,7 @@ __all__ = ["LBFGS", "Minimum"]
 
 
 class Minimum(NamedTuple):
-    """What `LBFGS.minimize` returns.
+    """What `fastmlp.LBFGS.minimize` returns.
 
     Attributes
     ----------
