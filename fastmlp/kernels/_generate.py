@@ -8,7 +8,7 @@ No branch is a default: for a code that is not in the table nothing is computed.
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 UNREACHABLE = '''cdef extern from *:
@@ -38,6 +38,7 @@ def ops(table: Any) -> str:
     text += _enum("Loss", losses)
     text += _enum("Rule", rules)
     text += f"cdef enum:\n    MOST_SLOTS = {most_slots}\n\n\n"
+    holds: Callable[[Any], bool]
     for name, holds in (("from_output", lambda f: f.from_output),
                         ("finishes_in_registers", lambda f: f.registers)):
         text += _predicate(name, [_act(f) for f in table.ACTIVATIONS if holds(f)])
