@@ -33,10 +33,12 @@ cdef struct Product:
 
 cdef void copy_tile(real* c, Py_ssize_t c_row, const real* a, Py_ssize_t a_row,
                     Py_ssize_t m, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, j
+    cdef Py_ssize_t i, j, whole = n - n % VL
     for i in range(m):
-        for j in range(n):
-            c[i * c_row + j] = a[i * a_row + j]
+        for j from 0 <= j < whole by VL:
+            vstore(c + i * c_row + j, vload(a + i * a_row + j))
+        if whole < n:
+            vstore_part(c + i * c_row + whole, vload_part(a + i * a_row + whole, n - whole, 0), n - whole)
 
 
 cdef inline void clear_columns(real* panel, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
@@ -54,14 +56,16 @@ cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transpos
     cdef Py_ssize_t i, j
     if transposed:
         transpose(panel, NR, b, b_row, n, k)
+        clear_columns(panel, k, n)
     elif n == NR:
         for i in range(k):
             for j from 0 <= j < NR by LINE:     # what `pack` comes to soon: further on in the same rows
                 vprefetch_soon(b + i * b_row + 4 * NR + j)
             copy_row(panel + i * NR, b + i * b_row)
     else:
-        copy_tile(panel, NR, b, b_row, k, n)
-    clear_columns(panel, k, n)
+        for i in range(k):
+            for j from 0 <= j < NR by VL:
+                vstore(panel + i * NR + j, vload_part(b + i * b_row + j, n - j, 0))
 
 
 cdef enum:
