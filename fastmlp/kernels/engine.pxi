@@ -9,7 +9,6 @@ from fastmlp.kernels cimport _team
 
 cdef extern from "memory.h" nogil:
     void prefer_large_pages(void* start, size_t bytes)
-    long process_id()
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
@@ -96,6 +95,11 @@ cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil
     cdef real* start = base + end[0]
     end[0] += (n + LINE - 1) // LINE * LINE
     return start
+
+
+cdef inline long this_process() noexcept nogil:
+    """Not 0, and another number in a forked child; the system's own number takes a call of the system."""
+    return _team.forks() + 1
 
 
 cdef bint same_objects(tuple a, tuple b):
@@ -389,7 +393,7 @@ cdef class Engine:
         cdef real[::1] buffer
         cdef Py_ssize_t outputs = self.layers[self.depth - 1].n_out, batch_size = samples.batch_size
         cdef bint known = same_objects(buffers, self.last_state)
-        if self.training == process_id() or (self.training and self.trainer == PyThread_get_thread_ident()
+        if self.training == this_process() or (self.training and self.trainer == PyThread_get_thread_ident()
                                              and _team.claims_of_thread()):     # its loss has forked, and this is the child
             raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
                                else "the model is being trained: its loss cannot train it, too")
@@ -408,7 +412,7 @@ cdef class Engine:
         run.first = first
         run.last = last
         run.wrong = -1
-        run.process = process_id()
+        run.process = this_process()
         run.load = self.kept != run.process
         run.store = store
         run.seed = seed
@@ -480,7 +484,7 @@ cdef class Engine:
 
     cpdef write_back(self):
         """To the caller's arrays, parameters and state that the last run left in the workspace."""
-        if self.kept and self.kept == process_id() and self.training != self.kept:
+        if self.kept and self.kept == this_process() and self.training != self.kept:
             self.last.threads = 1
             store_share(&self.last, 0)
             self.kept = 0

@@ -8,13 +8,6 @@
 #if defined(__linux__)
 #  include <sys/mman.h>
 #endif
-#if defined(_WIN32)
-#  include <process.h>
-#  define process_id _getpid
-#else
-#  include <unistd.h>
-#  define process_id getpid
-#endif
 
 static inline void prefer_large_pages(void *start, size_t bytes) {
 #if defined(MADV_HUGEPAGE)
