@@ -94,7 +94,11 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | No
     0.75
     """
     t, p, s = _arguments(y_true, y_pred, sample_weight)
-    right = (t == p).reshape(len(t), -1).all(axis=1)
+    right = t == p
+    if right.ndim == 2:
+        right = right.all(axis=1)
+    if sample_weight is None:
+        return int(np.count_nonzero(right)) / len(right)
     return float(s @ right / s.sum())
 
 

@@ -590,7 +590,8 @@ class MLP(Guarded):
         measured = {"loss": loss / weight}
         if functions:
             truth = self.loss.truth(targets)
-            predictions = {need: np.concatenate(parts) for need, parts in given.items()}
+            predictions = {need: np.concatenate(parts) if len(parts) > 1 else parts[0]
+                           for need, parts in given.items()}
             if weights is not None:             # what weighs nothing does not count
                 truth = truth[weights > 0]
                 predictions = {need: array[weights > 0] for need, array in predictions.items()}
@@ -956,7 +957,8 @@ class MLP(Guarded):
     def _metrics(self, names: Metrics | None) -> dict[str, Metric]:
         """Functions by name; what fits the loss, if none are given."""
         if names is None:
-            names = (self.loss.metric,) if self.loss.metric else ()
+            usual = self.loss.metric
+            return {usual: measures.METRICS[usual]} if usual else {}
         functions = measures.resolve(names)
         measures.check_needs(functions, self.loss)
         return functions
