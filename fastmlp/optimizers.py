@@ -31,7 +31,7 @@ from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow, importable
 from fastmlp._core.layout import Parameters, named_arrays
 from fastmlp.kernels import ops
-from fastmlp.schedules import Schedule, WarmUp, power, powers
+from fastmlp.schedules import Schedule, power, powers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -71,7 +71,7 @@ class State:
     step: int
     slots: dict[str, Parameters]
     schedule: dict[str, float] | None = None
-    rates: Any = None           # what an engine has prepared of `Optimizer.rates`, for itself
+    prepared: Any = None        # what an engine has prepared of rule and rates, for itself
 
     def copy(self) -> State:
         return State(self.step, {name: slot.copy() for name, slot in self.slots.items()},
@@ -371,9 +371,7 @@ class Optimizer(Guarded):
     def rates_are_of_a_function(self) -> bool:
         """Whether a function of the user's gives them: asked at each step, it may look at the model."""
         lr = self.lr
-        while isinstance(lr, WarmUp):
-            lr = lr.then
-        return callable(lr) and not isinstance(lr, Schedule)
+        return callable(lr) and (not isinstance(lr, Schedule) or lr.of_a_function)
 
     # State, read and written -------------------------------------------------------------------------
 

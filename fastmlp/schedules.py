@@ -43,6 +43,8 @@ class Schedule:
     ----------
     fixed : bool
         Whether rates depend on the step alone, and on no code of the user's.
+    of_a_function : bool
+        Whether a function of the user's gives them, which is asked at each step.
 
     Notes
     -----
@@ -62,6 +64,7 @@ class Schedule:
     """
 
     fixed: ClassVar[bool] = False       # whether rates depend on the step alone, and on no code of the user's
+    of_a_function: ClassVar[bool] = False       # whether a function of the user's gives them
 
     def __call__(self, step: int) -> float:
         """Return the learning rate of a step.
@@ -656,6 +659,11 @@ class WarmUp(Schedule):
     def fixed(self) -> bool:  # type: ignore[override]
         """Whether rates depend on the step alone, as those of ``then`` do."""
         return not callable(self.then) or isinstance(self.then, Schedule) and self.then.fixed
+
+    @property
+    def of_a_function(self) -> bool:  # type: ignore[override]
+        """Whether ``then`` is a function, or begins with one."""
+        return callable(self.then) and (not isinstance(self.then, Schedule) or self.then.of_a_function)
 
     def __post_init__(self) -> None:
         _integer(self, "steps", low=0)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
 PREPARED = 64               # steps whose rates are computed at once, and kept
+STORE = {char: kernels.UpdateRule(Settings(), 0.0) for char, kernels in KERNELS.items()}   # stores gradients
 
 
 class Engine:
@@ -38,8 +39,6 @@ class Engine:
             parameters.sizes, specifications, parameters.buffer, parameters.offsets, statistics.buffer,
             statistics.places,
             (loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)))
-        self._store = self._kernels.UpdateRule(Settings(), 0.0)       # the rule that stores gradients
-        self._rule: tuple[Any, int, Any] = None, 0, None        # optimizer, its version, and its rule
         self.takes = self._engine.takes if loss.takes_all_labels else _never
         self.workspace_nbytes = self._engine.workspace_nbytes
         self.forward = self._engine.forward
@@ -58,26 +57,27 @@ class Engine:
         return Run(self, samples, optimizer)
 
     def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
-        loss, weight = self.run(samples, self._store, None, None, 0, 1, (0.0, 0.0), threads, True,
-                                gradients.buffer)
+        store = STORE[self._parameters.dtype.char]
+        loss, weight = self.run(samples, store, None, None, 0, 1, (0.0, 0.0), threads, True, gradients.buffer)
         return loss / weight if weight else 0.0
 
     def rule_and_rates(self, optimizer: Optimizer, steps: int) -> tuple[Any, Any, State]:
         """The update rule, the rates of so many steps to come, and the state: kept until settings change."""
         state = optimizer.state_of(self._parameters)
-        rates = state.rates
-        if rates is None or rates.version != optimizer.version or not (
-                rates.block.first <= state.step <= rates.block.last - steps):
-            fixed = optimizer.rates_are_fixed
-            rows = optimizer.rates(state.step, max(steps, PREPARED) if fixed else steps)
-            rates = Prepared(optimizer.version, self._kernels.Rates(rows, state.step))
-            state = optimizer.state_of(self._parameters)    # which a function of the rate may have changed
-            state.rates = rates if fixed else None
-        known, version, rule = self._rule
-        if known is not optimizer or version != optimizer.version:
+        known = state.prepared
+        if (known is not None and known.version == optimizer.version and known.rates is not None
+                and known.rates.first <= state.step <= known.rates.last - steps):
+            return known.rule, known.rates, state
+        fixed = optimizer.rates_are_fixed
+        rows = optimizer.rates(state.step, max(steps, PREPARED) if fixed else steps)
+        rates = self._kernels.Rates(rows, state.step)
+        state = optimizer.state_of(self._parameters)    # which a function of the rate may have changed
+        if known is not None and known.version == optimizer.version:
+            rule = known.rule
+        else:
             rule = self._kernels.UpdateRule(optimizer.rule(), optimizer.clip_norm or 0.0)
-            self._rule = optimizer, optimizer.version, rule
-        return rule, rates.block, state
+        state.prepared = Prepared(optimizer.version, rule, rates if fixed else None)
+        return rule, rates, state
 
     def run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
             totals: Totals, threads: int, store: bool, gradients: Any = None) -> Totals:
@@ -107,13 +107,13 @@ class Run:
         self._optimizer = optimizer
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
-        run = last - first
-        if self._optimizer.rates_are_of_a_function:     # at each step it may read and write the model
-            run, store = 1, True
-        for step in range(first, last, run):
-            rule, rates, state = self._engine.rule_and_rates(self._optimizer, run)
-            totals = self._engine.run(self._samples, rule, rates, state, step, step + run, totals, threads,
-                                      store)
+        engine, samples, optimizer = self._engine, self._samples, self._optimizer
+        if not optimizer.rates_are_of_a_function:
+            rule, rates, state = engine.rule_and_rates(optimizer, last - first)
+            return engine.run(samples, rule, rates, state, first, last, totals, threads, store)
+        for step in range(first, last):         # at each it may read and write the model
+            rule, rates, state = engine.rule_and_rates(optimizer, 1)
+            totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True)
         return totals
 
     def write_back(self) -> None:
@@ -121,10 +121,12 @@ class Run:
 
 
 class Prepared(NamedTuple):
-    """Rates of some steps to come, of one version of an optimizer's settings."""
+    """What follows from one version of an optimizer's settings: the update rule, and the rates of some steps
+    to come, or None where they depend on more than the step."""
 
     version: int
-    block: Any
+    rule: Any
+    rates: Any
 
 
 def _never(x: Any, y: Any) -> bool:
