@@ -199,7 +199,7 @@ class LBFGS(Optimizer):
         parameters = model.core.parameters
         trial = parameters.copy()
         engine = model.core.engine
-        engine = engine_for(model, trial, model.dropout, engine.seed, engine.global_step)
+        engine = engine_for(model, trial, model.dropout, engine.global_step)
         gradients = trial.like()
         arrays, slopes = dict(named_arrays(trial)), dict(named_arrays(gradients))
         decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")

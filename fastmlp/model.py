@@ -219,23 +219,26 @@ class MLP(Guarded):
         initializers.check_biases(bias_init)
         dtype, seed = checks.float_dtype("dtype", dtype), checks.seed("seed", seed)
         self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype, active())
-        self.core.rng = np.random.default_rng(seed)
-        for w, f in zip(self.weights, self.activations):
+        rng = self.core.rng = np.random.default_rng(seed)
+        parameters = self.core.parameters
+        for w, f in zip(parameters.weights, self.activations):
             fan_in, fan_out = w.shape
-            w[...] = initializers.initial_weights(init, self.core.rng, fan_in, fan_out, f)
-        for w, b in zip(self.weights, self.biases):         # after the weights, which do not depend on them
-            b[...] = initializers.initial_biases(bias_init, self.core.rng, *w.shape)
-        for scale in self.scales:
+            w[...] = initializers.initial_weights(init, rng, fan_in, fan_out, f)
+        for w, b in zip(parameters.weights, parameters.biases):     # the weights do not depend on them
+            b[...] = initializers.initial_biases(bias_init, rng, *w.shape)
+        for scale in parameters.scales:
             if scale is not None:
                 scale[...] = 1
-        self._make_engine(int(self.core.rng.spawn(1)[0].integers(2**63)))
+        self._use_engine(engine_for(self, parameters, dropout, 0))
 
     def _make(self, layers: tuple[int, ...], functions: tuple[Activation, ...],
               dropout: tuple[float, ...], batch_norm: tuple[BatchNorm | None, ...],
               loss: losses.Loss, dtype: np.dtype[Any], backend: Backend) -> None:
         """Settings, which have been checked, and arrays; without an engine yet."""
         size = sum((a + 2) * padded_row(b, dtype.itemsize) for a, b in zip(layers, layers[1:]))
-        checks.fits_memory("layers", (size + LINE) * dtype.itemsize, f"a network {list(layers)} of {dtype}")
+        nbytes = (size + LINE) * dtype.itemsize
+        if nbytes > checks.SMALL_NBYTES:
+            checks.fits_memory("layers", nbytes, f"a network {list(layers)} of {dtype}")
         small = checks.SMALL_NBYTES // dtype.itemsize
         normalised = [norm is not None for norm in (*batch_norm, None)]
         parameters = Parameters(layers, dtype, normalised)
@@ -250,9 +253,6 @@ class MLP(Guarded):
             # on outputs, and from how many samples on a step, are compared with the machine's memory.
             _classifies=loss.classifies, _many_rows=small // layers[-1],
             _many_samples=max(0, small - parameters.buffer.size) // sum(layers))
-
-    def _make_engine(self, seed: int) -> None:
-        self._use_engine(engine_for(self, self.core.parameters, self.dropout, seed, 0))
 
     def _use_engine(self, engine: Engine) -> None:
         self.core.engine = engine
@@ -285,7 +285,8 @@ class MLP(Guarded):
         dropout = _for_each("dropout", value, len(self.layers) - 2, _dropout)
         self._idle("dropout")
         engine = self.core.engine
-        self._use_engine(engine_for(self, self.core.parameters, dropout, engine.seed, engine.global_step))
+        engine.write_back()
+        self._use_engine(engine_for(self, self.core.parameters, dropout, engine.global_step))
         return dropout
 
     def _new_arrays(self, name: str, values: Any) -> Arrays[Any]:
@@ -338,7 +339,7 @@ class MLP(Guarded):
         self.core.rng = np.random.default_rng(0)
         self.core.rng.bit_generator.state = snapshot["generator"]
         state.restore(self, snapshot["arrays"])
-        self._make_engine(0)
+        self._use_engine(engine_for(self, self.core.parameters, self.dropout, 0))
         state.set_counters(self, snapshot["counters"])
         self.__dict__.update(snapshot["attributes"])
 

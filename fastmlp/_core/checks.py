@@ -363,7 +363,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     """A finite real number from low to high, as a float."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if not isinstance(value, numbers.Real) or isinstance(value, (bool, np.bool_)):
+    if not isinstance(value, (float, int, numbers.Real)) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     result = float(value)
     if not (low <= result <= high and math.isfinite(result)):
@@ -439,7 +439,7 @@ def has_samples(name: str, array: Array) -> None:
 
 def integer(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> int:
     """An integer from `low` to `high`."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, (bool, np.bool_)):
+    if not isinstance(value, (int, numbers.Integral)) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     result = int(value)
     if not low <= result <= high:
@@ -485,7 +485,7 @@ def float_dtype(name: str, value: Any) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(value)
     except TypeError:
         raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
-    if dtype.name not in ("float32", "float64") or not dtype.isnative:
+    if dtype.char not in "fd" or not dtype.isnative:
         raise TypeError(f"{name}: expected float32 or float64, got {value!r}")
     return dtype
 

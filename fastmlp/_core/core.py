@@ -32,7 +32,7 @@ class Core:
     lock        held by the call that trains it
     """
 
-    __slots__ = ("engine", "lock", "parameters", "rng", "statistics")
+    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "statistics")
 
     engine: Engine
     rng: np.random.Generator
@@ -41,14 +41,29 @@ class Core:
         self.parameters = parameters
         self.statistics = statistics
         self.lock: TrainingLock = parameters.identity.lock
+        self._dropout_seed: int | None = None
+
+    @property
+    def dropout_seed(self) -> int:
+        """The first number of a generator that the model's has for a child; made when it is asked for."""
+        if self._dropout_seed is None:
+            parent = self.rng.bit_generator.seed_seq
+            child = np.random.SeedSequence(
+                parent.entropy, spawn_key=(*parent.spawn_key, parent.n_children_spawned))
+            self._dropout_seed = int(np.random.default_rng(child).integers(2**63))
+        return self._dropout_seed
+
+    @dropout_seed.setter
+    def dropout_seed(self, seed: int) -> None:
+        self._dropout_seed = seed
 
 
-def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], seed: int, step: int) -> Engine:
-    """An engine for a network like the model's, with its own parameters or with others; the seed is
-    dropout's."""
+def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], step: int) -> Engine:
+    """An engine for a network like the model's, with its own parameters or with others."""
     network = [Layer(*settings)
                for settings in zip(model.activations, (*dropout, 0.0), (*model.batch_norm, None))]
-    engine = model.backend.Engine(parameters, model.core.statistics, network, model.loss, seed=seed)
+    engine = model.backend.Engine(parameters, model.core.statistics, network, model.loss,
+                                  seed=model.core.dropout_seed if any(dropout) else 0)
     engine.global_step = step
     return engine
 

@@ -35,9 +35,10 @@ def padded_row(n: int, itemsize: int) -> int:
 
 def aligned(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """`size` zeros that begin at a cache line."""
+    if size == 0:
+        return np.zeros(0, dtype)
     raw = np.zeros(size * dtype.itemsize + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start:start + size * dtype.itemsize].view(dtype)
+    return np.frombuffer(raw, dtype, size, -raw.ctypes.data % LINE)
 
 
 class Arrays(tuple[Item, ...]):

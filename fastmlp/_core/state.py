@@ -77,11 +77,12 @@ def check(model: MLP, kept: Mapping[str, Array]) -> None:
 
 def counters(model: MLP) -> dict[str, int]:
     """What else a training goes on from: the number of steps so far, and the seed of dropout's masks."""
-    return {"steps": int(model.core.engine.global_step), "dropout_seed": int(model.core.engine.seed)}
+    return {"steps": int(model.core.engine.global_step), "dropout_seed": model.core.dropout_seed}
 
 
 def set_counters(model: MLP, values: Mapping[str, int]) -> None:
     """Make these the model's. Raises TypeError or ValueError for what is none."""
     steps = checks.integer("steps", values["steps"], low=0, high=checks.MOST_STEPS)
     seed = checks.integer("dropout_seed", values["dropout_seed"], low=0, high=2**63 - 1)
-    model.core.engine.global_step, model.core.engine.seed = steps, seed
+    model.core.engine.global_step = steps
+    model.core.engine.seed = model.core.dropout_seed = seed
