@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fastmlp._core import checks, divergence
 from fastmlp._core.network import Samples
 from fastmlp._core.progress import Bar, Progress
@@ -83,6 +81,11 @@ class Training:
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
+        self._readable = checks.is_readable(samples.x)
+        self._stored = time.perf_counter()      # when the model's own arrays were last up to date
+        self._in_order = None if samples.order is None else samples.order.copy()
+        # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
+        self._watched = bool(callbacks or metrics or validation_data or not optimizer.rates_are_fixed)
 
     def run(self, epochs: int, progress: bool) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
@@ -92,23 +95,30 @@ class Training:
         elif isinstance(self.optimizer, LBFGS):
             self._minimize(self.optimizer)
             epochs = 0
-        bars = Progress(progress)
-        for epoch in range(epochs):
-            if self.samples.order is not None:      # of the generator alone: the last order is not saved
-                self.samples.order[...] = np.arange(len(self.samples))
-                self.model.core.rng.shuffle(self.samples.order)
-            with bars.bar(len(self.samples), f"epoch {epoch + 1}/{epochs}") as bar:
-                with self.model.core.lock.take():
-                    logs = self._epoch(bar)
-                stop = self._after_epoch(epoch, logs, bar)
-            if stop:
-                break
+        try:
+            self._epochs(epochs, Progress(progress))
+        finally:
+            self.model.core.engine.write_back()     # whatever interrupts it
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
                 callback.finish(self.model)
         if not divergence.all_finite(self.model.core.parameters.buffer, self.model.core.statistics.buffer):
             divergence.warn(self.model, "the weights are not finite")
         return self.history
+
+    def _epochs(self, epochs: int, bars: Progress) -> None:
+        """Passes over the samples, until a callback ends them."""
+        samples, lock = self.samples, self.model.core.lock
+        for epoch in range(epochs):
+            if samples.order is not None:           # of the generator alone: the last order is not saved
+                samples.order[...] = self._in_order
+                self.model.core.rng.shuffle(samples.order)
+            with bars.bar(len(samples), epoch, epochs) as bar:
+                with lock.take():
+                    logs = self._epoch(bar)
+                stop = self._after_epoch(epoch, logs, bar)
+            if stop:
+                break
 
     def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Bar | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
@@ -120,7 +130,7 @@ class Training:
             measured = self.evaluate(X, y, weights, self.metrics)[0]
             logs.update((f"val_{name}", value) for name, value in measured.items())
         if bar is not None:
-            bar.show({name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"})
+            bar.show(logs)
         for name, what in (("loss", "loss"), ("val_loss", "validation loss")):
             if not math.isfinite(logs.get(name, 0.0)):
                 divergence.warn(self.model, f"the {what} of epoch {epoch + 1} is {logs[name]}")
@@ -146,30 +156,22 @@ class Training:
                            callback=callback)
 
     def _epoch(self, bar: Bar) -> dict[str, float]:
-        """One pass over the samples; the weights are written back whatever interrupts it."""
-        try:
-            return self._runs(bar)
-        finally:
-            self.model.core.engine.write_back()
-
-    def _runs(self, bar: Bar) -> dict[str, float]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
         samples = self.samples
         n, batch_size = len(samples), samples.batch_size
         steps = -(-n // batch_size)
-        readable = checks.is_readable(samples.x)
         totals, step, most, seconds = (0.0, 0.0), 0, steps, 0.0
         run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
-        stored = time.perf_counter()
-        if not readable:
+        if not self._readable:
             most = max(1, CONVERTED_ROWS // batch_size)
         while step < steps:
             stop = min(step + min(run, most), steps)
             seen = min(stop * batch_size, n)
             started = time.perf_counter()
-            store = stop == steps or started - stored > STORE_SECONDS
-            stored = started if store else stored
-            if readable:
+            store = self._watched and stop == steps or started - self._stored > STORE_SECONDS
+            if store:
+                self._stored = started
+            if self._readable:
                 totals = train(self.model, samples, step, stop, self.optimizer, totals, store)
             else:
                 totals = train(self.model, self._part(step * batch_size, seen), 0, stop - step,
@@ -177,7 +179,7 @@ class Training:
             elapsed = time.perf_counter() - started
             seconds += elapsed
             run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
-            bar.update(seen - step * batch_size, f"loss {totals[0] / max(totals[1], 1e-30):.4g}")
+            bar.update(seen - step * batch_size, totals[0] / max(totals[1], 1e-30))
             step = stop
         loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
         return {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}

@@ -24,8 +24,12 @@ def all_finite(*arrays: NDArray[Any]) -> bool:
     >>> [all_finite(np.array(values)) for values in ([], [1, 2], [1, -np.inf], [np.nan, 1])]
     [True, True, False, False]
     """
-    with np.errstate(invalid="ignore"):
-        return all(math.isfinite(end) for array in arrays if array.size for end in (array.min(), array.max()))
+    for array in arrays:
+        if not math.isfinite(np.vdot(array, array)):        # which may also be too large
+            with np.errstate(invalid="ignore"):
+                if not (math.isfinite(array.min()) and math.isfinite(array.max())):
+                    return False
+    return True
 
 
 def warn(model: MLP, what: str) -> None:

@@ -16,8 +16,8 @@ class Progress:
     def __init__(self, wanted: bool) -> None:
         self.wanted = bool(wanted)
 
-    def bar(self, total: int, description: str) -> Bar:
-        return Bar(self, total, description)
+    def bar(self, samples: int, epoch: int, epochs: int) -> Bar:
+        return Bar(self, samples, epoch, epochs)
 
     def attempt(self, action: Callable[[], Any]) -> Any:
         """What the action returns; None where it fails, with which bars end. Training is not the bar's
@@ -36,9 +36,11 @@ class Progress:
 class Bar:
     """The bar of one epoch, a context manager; it may be that nothing is shown."""
 
-    def __init__(self, progress: Progress, total: int, description: str) -> None:
+    def __init__(self, progress: Progress, samples: int, epoch: int, epochs: int) -> None:
         self._progress = progress
-        self._bar: Any = progress.attempt(lambda: _tqdm(total, description))
+        self._bar: Any = None
+        if progress.wanted:
+            self._bar = progress.attempt(lambda: _tqdm(samples, f"epoch {epoch + 1}/{epochs}"))
 
     def __enter__(self) -> Bar:
         return self
@@ -46,14 +48,16 @@ class Bar:
     def __exit__(self, *error: object) -> None:
         self._attempt(lambda bar: bar.close())
 
-    def update(self, samples: int, text: str) -> None:
-        """So many samples more."""
+    def update(self, samples: int, loss: float) -> None:
+        """So many samples more, and the mean loss so far."""
         if self._bar is not None:
+            text = f"loss {loss:.4g}"
             self._attempt(lambda bar: (bar.set_postfix_str(text, refresh=False), bar.update(samples)))
 
-    def show(self, numbers: dict[str, str]) -> None:
-        """The numbers of the epoch."""
-        self._attempt(lambda bar: bar.set_postfix(numbers))
+    def show(self, logs: dict[str, float]) -> None:
+        """The numbers of the epoch; samples per second the bar has itself."""
+        self._attempt(lambda bar: bar.set_postfix(
+            {name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"}))
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar
