@@ -723,11 +723,11 @@ class MLP(Guarded):
             self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots))
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
-        with self.core.lock.take(runs=False):
+        with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
                                 self._evaluate)
-            return training.run(epochs, progress)
+            return training.run(epochs, progress, call)
 
     def train_step(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastmlp._core import checks, divergence
+from fastmlp._core.locking import Call
 from fastmlp._core.network import Samples
 from fastmlp._core.progress import Bar, Progress
 from fastmlp._core.threads import get_num_threads
@@ -87,7 +88,7 @@ class Training:
         # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
         self._watched = bool(callbacks or metrics or validation_data or not optimizer.rates_are_fixed)
 
-    def run(self, epochs: int, progress: bool) -> History:
+    def run(self, epochs: int, progress: bool, call: Call) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
         started = [callback.begin(self.model) for callback in self.callbacks if hasattr(callback, "begin")]
         if any(map(asks_to_stop, started)):     # a training that goes on where it had stopped
@@ -96,7 +97,7 @@ class Training:
             self._minimize(self.optimizer)
             epochs = 0
         try:
-            self._epochs(epochs, Progress(progress))
+            self._epochs(epochs, Progress(progress), call)
         finally:
             self.model.core.engine.write_back()     # whatever interrupts it
         for callback in self.callbacks:
@@ -106,16 +107,19 @@ class Training:
             divergence.warn(self.model, "the weights are not finite")
         return self.history
 
-    def _epochs(self, epochs: int, bars: Progress) -> None:
+    def _epochs(self, epochs: int, bars: Progress, call: Call) -> None:
         """Passes over the samples, until a callback ends them."""
-        samples, lock = self.samples, self.model.core.lock
+        samples = self.samples
         for epoch in range(epochs):
             if samples.order is not None:           # of the generator alone: the last order is not saved
                 samples.order[...] = self._in_order
                 self.model.core.rng.shuffle(samples.order)
             with bars.bar(len(samples), epoch, epochs) as bar:
-                with lock.take():
+                call.enter_engine()
+                try:
                     logs = self._epoch(bar)
+                finally:
+                    call.leave_engine()
                 stop = self._after_epoch(epoch, logs, bar)
             if stop:
                 break
@@ -178,8 +182,9 @@ class Training:
                                self.optimizer, totals, store)
             elapsed = time.perf_counter() - started
             seconds += elapsed
-            run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             bar.update(seen - step * batch_size, totals[0] / max(totals[1], 1e-30))
+            if stop < steps:
+                run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             step = stop
         loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
         return {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}

@@ -15,6 +15,18 @@ from typing import Any
 __all__ = ["Call", "TrainingLock"]
 
 
+forks = 0           # between the first process and this one; asking the system for a number takes longer
+
+
+def _in_forked_child() -> None:
+    global forks
+    forks += 1
+
+
+if hasattr(os, "register_at_fork"):         # not on Windows
+    os.register_at_fork(after_in_child=_in_forked_child)
+
+
 def executing(frame: FrameType | None) -> bool:
     """Whether a frame is on the stack of any thread; one that has ended is emptied."""
     if frame is None:
@@ -29,10 +41,10 @@ def executing(frame: FrameType | None) -> bool:
 class Call:
     """A call that trains a model, in a process and a thread; a context manager that releases the lock."""
 
-    __slots__ = ("after", "frame", "outer", "process", "runner", "thread", "warned")
+    __slots__ = ("after", "forks", "frame", "outer", "runner", "thread", "warned")
 
     def __init__(self, frame: FrameType | None, outer: Call | None = None) -> None:
-        self.process = os.getpid()
+        self.forks = forks                      # where it began: another number is another process
         self.thread = threading.get_ident()
         self.frame = frame
         self.runner: FrameType | None = None    # the call that is in the engine, this one or one inside it
@@ -49,9 +61,20 @@ class Call:
         elif self.runner is not None:
             self.outer.runner = self.runner = None
 
+    def enter_engine(self) -> None:
+        """The caller's frame goes into the engine, until it ends or leaves it."""
+        self.runner = sys._getframe(1)
+        if self.outer is not None:
+            self.outer.runner = self.runner
+
+    def leave_engine(self) -> None:
+        self.runner = None
+        if self.outer is not None:
+            self.outer.runner = None
+
     def holds(self) -> bool:
         """Whether it still runs; what a forked child inherits of its parent's calls does not count."""
-        return self.frame is not None and self.process == os.getpid() and executing(self.frame)
+        return self.frame is not None and self.forks == forks and executing(self.frame)
 
 
 class TrainingLock:
