@@ -17,7 +17,7 @@ from ._kernels import KERNELS
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
-PREPARED = 64               # steps whose rates are computed at once, and kept
+PREPARED = 512              # steps whose rates are computed at once, and kept
 STORE = {char: kernels.UpdateRule(Settings(), 0.0) for char, kernels in KERNELS.items()}   # stores gradients
 
 
