@@ -1,6 +1,6 @@
 """What a call costs beside its arithmetic: small networks, few rows, one thread.
 
-    python bench/small.py [--torch]
+    python bench/small.py [--peers]
 
 Every figure is the least of many turns, in microseconds; `kernels` is the time of the same work in a run so
 long that the calls around it vanish.
@@ -68,35 +68,45 @@ def measured() -> dict[str, float]:
     return results
 
 
-def of_torch() -> dict[str, float]:
+def of_peers() -> dict[str, tuple[float, float]]:
+    """PyTorch's step of the same network, and ours, in turns."""
     import torch
 
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
-    X = torch.tensor(rng.standard_normal((ROWS, LAYERS[0])).astype("f4"))
-    y = torch.tensor(rng.integers(0, 2, ROWS))
+    x, labels = rng.standard_normal((ROWS, LAYERS[0])).astype("f4"), rng.integers(0, 2, ROWS)
+    X, y = torch.tensor(x), torch.tensor(labels)
     results = {}
-    for name, make in (("SGD", torch.optim.SGD), ("Adam", torch.optim.Adam)):
-        model = torch.nn.Sequential(torch.nn.Linear(20, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
-        optimizer, loss = make(model.parameters(), lr=1e-3), torch.nn.CrossEntropyLoss()
+    for name, theirs, ours in (("SGD", torch.optim.SGD, SGD(1e-3)), ("Adam", torch.optim.Adam, Adam(1e-3))):
+        network = torch.nn.Sequential(torch.nn.Linear(20, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+        optimizer, loss = theirs(network.parameters(), lr=1e-3), torch.nn.CrossEntropyLoss()
+        model = MLP(LAYERS, seed=0)
 
-        def step(model=model, optimizer=optimizer, loss=loss):
+        def step(network=network, optimizer=optimizer, loss=loss):
             optimizer.zero_grad()
-            loss(model(X), y).backward()
+            loss(network(X), y).backward()
             optimizer.step()
 
-        results[f"PyTorch, a step of {ROWS}, {name}"] = least(step)
+        turns = [(least(step, 0.3), least(partial(model.train_step, x, labels, ours), 0.3)) for _ in range(3)]
+        results[f"a step of {ROWS}, {name}"] = min(turn[0] for turn in turns), min(turn[1] for turn in turns)
     return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--torch", action="store_true", help="PyTorch's step of the same network, too")
+    parser.add_argument("--peers", action="store_true", help="beside PyTorch's step of the same network")
     options = parser.parse_args()
     fastmlp.set_num_threads(1)
     print(f"fastmlp {fastmlp.__version__}, NumPy {np.__version__}, {fastmlp.active_isa()}")
-    for name, microseconds in {**measured(), **(of_torch() if options.torch else {})}.items():
+    for name, microseconds in measured().items():
         print(f"{name:<46} {microseconds:9.2f} us")
+    if options.peers:
+        try:
+            peers = of_peers()
+        except ImportError:
+            return print("PyTorch is not installed: skipped")
+        for name, (theirs, ours) in peers.items():
+            print(f"{'PyTorch, ' + name:<46} {theirs:9.2f} us: {theirs / ours:.1f} times train_step")
 
 
 if __name__ == "__main__":
