@@ -1,6 +1,8 @@
 """Dropout: masks that depend on what they are for, scaled outputs, and gradients through what is left."""
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 from conftest import assert_gradients, assert_learned, assert_same
@@ -89,6 +91,21 @@ def test_same_bits_over_threads_and_runs(dtype, rng):
         fastmlp.set_num_threads(before)
     for other in results[1:]:
         np.testing.assert_array_equal(results[0], other)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_its_seed_is_a_child_of_the_models(seed, backend, rng):
+    """Whenever it is asked for: at once, where dropout is assigned later, or in a copy."""
+    child = int(np.random.default_rng(seed).spawn(1)[0].integers(2**63))
+    X, y = rng.standard_normal((40, 6)), rng.integers(0, 3, 40)
+    models = [MLP([6, 20, 3], dropout=0.5, seed=seed), MLP([6, 20, 3], seed=seed)]
+    models.append(copy.copy(models[1]))
+    for model in models[1:]:
+        model.dropout = 0.5
+    for model in models:
+        model.fit(X, y, epochs=2, batch_size=10, optimizer=SGD(0.1), progress=False)
+        assert model.core.dropout_seed == model.core.engine.seed == child
+        assert_same(model, models[0], backend, "float32")
 
 
 @pytest.mark.parametrize("dropout, error, words", [

@@ -117,6 +117,54 @@ def test_an_exception_on_the_way_into_a_loss_is_not_lost(rng):
         signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+@pytest.mark.parametrize("make", [lambda: SGD(0.01), lambda: Adam(0.001)])
+def test_held_arrays_after_an_interrupt_of_short_epochs(make, rng):
+    """Between two epochs nobody looks, and weights may stay packed; in the end they are in their place."""
+    def handler(*_):
+        raise TimeIsUp
+
+    X, y = data(rng, 40)
+    model, optimizer = MLP([8, 16, 2], seed=0), make()
+    held = [*model.weights, *model.biases]
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(TimeIsUp):
+            model.fit(X, y, epochs=10**6, batch_size=None, optimizer=optimizer, progress=False)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    seen, steps = [array.copy() for array in held], int(optimizer.get_state(model)["step"])
+    other = MLP([8, 16, 2], seed=0)
+    other.fit(X, y, epochs=steps, batch_size=None, optimizer=make(), progress=False)
+    assert steps > 1
+    for ours, theirs in zip(seen, parameters(other)):
+        assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("watch", ["callback", "metric"])
+def test_held_arrays_after_every_epoch(watch, backend, rng):
+    X, y = data(rng, 40)
+    model, other = MLP([8, 16, 2], seed=0), MLP([8, 16, 2], seed=0)
+    held, seen = model.weights[0], []
+
+    def callback(*_):
+        seen.append(held.copy())
+
+    def metric(y_true, y_pred):
+        callback()
+        return 0.0
+
+    model.fit(X, y, epochs=4, batch_size=10, optimizer=Adam(0.01), shuffle=False, progress=False,
+              **({"callbacks": [callback]} if watch == "callback" else {"metrics": metric}))
+    optimizer = Adam(0.01)
+    for now in seen:
+        other.fit(X, y, epochs=1, batch_size=10, optimizer=optimizer, shuffle=False, progress=False)
+        assert_learned(now, other.weights[0])
+    assert len(seen) == 4
+
+
 # Functions of the learning rate --------------------------------------------------------------------------
 
 @pytest.mark.parametrize("kind", ["function", "warm-up"])

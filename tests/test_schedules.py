@@ -144,6 +144,17 @@ def test_observation_reaches_through_warm_up():
     assert Constant(0.1).get_state() == {}
 
 
+@pytest.mark.parametrize("rate, of_a_function, fixed", [
+    (0.1, False, True), (lambda step: 0.1, True, False), (Constant(0.1), False, True),
+    (ReduceOnPlateau(0.1), False, False), (WarmUp(2, 0.1), False, True),
+    (WarmUp(2, lambda step: 0.1), True, False),
+    (WarmUp(2, WarmUp(2, lambda step: 0.1)), True, False), (WarmUp(2, ReduceOnPlateau(0.1)), False, False),
+], ids=repr)
+def test_what_gives_the_rates(rate, of_a_function, fixed):
+    optimizer = SGD(rate)
+    assert (optimizer.rates_are_of_a_function, optimizer.rates_are_fixed) == (of_a_function, fixed)
+
+
 # Settings that do not fit ---------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("make, name", [

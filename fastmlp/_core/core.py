@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Core:
     def dropout_seed(self) -> int:
         """The first number of a generator that the model's has for a child; made when it is asked for."""
         if self._dropout_seed is None:
-            parent = self.rng.bit_generator.seed_seq
+            parent = cast("np.random.SeedSequence", self.rng.bit_generator.seed_seq)
             child = np.random.SeedSequence(
                 parent.entropy, spawn_key=(*parent.spawn_key, parent.n_children_spawned))
             self._dropout_seed = int(np.random.default_rng(child).integers(2**63))

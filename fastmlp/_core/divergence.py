@@ -21,8 +21,8 @@ PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
 def all_finite(*arrays: NDArray[Any]) -> bool:
     """Whether all elements are finite numbers; allocates nothing.
 
-    >>> [all_finite(np.array(values)) for values in ([], [1, 2], [1, -np.inf], [np.nan, 1])]
-    [True, True, False, False]
+    >>> [all_finite(np.array(values)) for values in ([], [1, 2], [1e300], [1, -np.inf], [np.nan, 1])]
+    [True, True, True, False, False]
     """
     for array in arrays:
         if not math.isfinite(np.vdot(array, array)):        # which may also be too large
