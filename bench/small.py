@@ -39,10 +39,10 @@ def least(call: Callable[[], object], seconds: float = 0.5) -> float:
 def of_kernels(make: Callable[[], object], rows: int) -> float:
     """A step of the engine in one long run."""
     rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((rows * 2000, LAYERS[0])).astype("f4"), rng.integers(0, 2, rows * 2000)
+    X, y = rng.standard_normal((rows * 500, LAYERS[0])).astype("f4"), rng.integers(0, 2, rows * 500)
     model, optimizer = MLP(LAYERS, seed=0), make()
     return min(least(lambda: model.fit(X, y, epochs=1, batch_size=rows, optimizer=optimizer, shuffle=False,
-                                       progress=False), 0.3) / 2000 for _ in range(3))
+                                       progress=False), 0.3) / 500 for _ in range(3))
 
 
 def measured() -> dict[str, float]:

@@ -14,7 +14,7 @@ from fastmlp import metrics as measures
 from fastmlp._core import checks, divergence, state
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
-from fastmlp._core.core import Core, engine_for, samples_of
+from fastmlp._core.core import Core, batch_of, engine_for, samples_of
 from fastmlp._core.layout import LINE, Arrays, Parameters, Statistics, padded_row
 from fastmlp._core.network import Samples
 from fastmlp._core.threads import get_num_threads
@@ -779,12 +779,12 @@ class MLP(Guarded):
         >>> model.train_step(X, y, optimizer) > model.train_step(X, y, optimizer)
         True
         """
-        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
+        samples = batch_of(self, X, y, sample_weight, class_weight)
         optimizer = _optimizer(optimizer)
-        self._check_statistics(weights, len(X), len(X))
-        if len(X) > self._many_samples:
-            self._workspace_nbytes("X", len(X), len(optimizer.slots))
-        samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
+        rows = samples.batch_size
+        self._check_statistics(samples.weights, rows, rows)
+        if rows > self._many_samples:
+            self._workspace_nbytes("X", rows, len(optimizer.slots))
         with self.core.lock.take():
             optimizer.serve(self)
             total, weight = train(self, samples, 0, 1, optimizer)
@@ -844,12 +844,12 @@ class MLP(Guarded):
         >>> loss, float(abs(gradients.weights[0]).max())
         (0.0, 0.0)
         """
-        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
-        self._check_statistics(weights, len(X), len(X))
-        if len(X) > self._many_samples:
-            self._workspace_nbytes("X", len(X), 1)
+        samples = batch_of(self, X, y, sample_weight, class_weight)
+        rows = samples.batch_size
+        self._check_statistics(samples.weights, rows, rows)
+        if rows > self._many_samples:
+            self._workspace_nbytes("X", rows, 1)
         gradients = self.core.parameters.like()
-        samples = Samples(checks.readable(X, self.dtype), targets, weights, None, len(X))
         with self.core.lock.take():
             loss = self.core.engine.gradients(samples, gradients, get_num_threads())
         return loss, Gradients(gradients)

@@ -10,7 +10,7 @@ from fastmlp import losses
 from fastmlp._core import checks
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.locking import TrainingLock
-from fastmlp._core.network import Layer
+from fastmlp._core.network import Layer, Samples
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastmlp.backends.interface import Engine
     from fastmlp.model import MLP
 
-__all__ = ["Core", "engine_for", "samples_of"]
+__all__ = ["Core", "batch_of", "engine_for", "samples_of"]
 
 
 class Core:
@@ -83,3 +83,12 @@ def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike,
         checks.addressable(f"{name_X}: its rows", (len(X),), np.dtype(np.intp))
     return X, *losses.targets_and_weights(
         model.loss, name_y, y, len(X), model.layers[-1], model.dtype, sample_weight, class_weight)
+
+
+def batch_of(model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None,
+             class_weight: ClassWeight | None) -> Samples:
+    """All rows as one batch. Raises what `samples_of` does."""
+    if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
+        return Samples(X, y, None, None, len(X))        # type: ignore[arg-type]
+    X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
+    return Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
