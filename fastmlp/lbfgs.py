@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from fastmlp._core import checks, divergence
+from fastmlp._core import checks, divergence, sources
 from fastmlp._core.core import engine_for, samples_of
 from fastmlp._core.layout import named_arrays
 from fastmlp._core.network import Samples
@@ -195,7 +195,7 @@ class LBFGS(Optimizer):
         except ImportError:
             raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
         X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
-        samples = Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
+        samples = Samples(sources.readable(X, model.dtype), targets, weights, None, len(X))
         parameters = model.core.parameters
         trial = parameters.copy()
         engine = model.core.engine

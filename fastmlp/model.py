@@ -11,7 +11,7 @@ import numpy as np
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp._core import checks, divergence, state
+from fastmlp._core import checks, divergence, sources, state
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
@@ -411,12 +411,13 @@ class MLP(Guarded):
         return self._forward_checked(X, out)
 
     def _forward_checked(self, X: ArrayLike, out: Array | None) -> Array:
-        X = checks.table("X", X, self.layers[0])
+        X = sources.rows("X", X, self.layers[0])
         shape = (len(X), self.layers[-1])
-        checks.output("out", out, shape, self.dtype, {"X": X, "the parameters": self.core.parameters.buffer})
+        checks.output("out", out, shape, self.dtype,
+                      {**sources.source_arrays("X", X), "the parameters": self.core.parameters.buffer})
         result = np.empty(shape, self.dtype)
         for rows in _blocks(len(X)):
-            self._forward(checks.readable(X[rows], self.dtype), result[rows], get_num_threads())
+            self._forward(sources.readable(X[rows], self.dtype), result[rows], get_num_threads())
         if out is None:
             return result
         out[...] = result

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from fastmlp._core import checks, divergence
+from fastmlp._core import divergence, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Samples
 from fastmlp._core.progress import Bar, Progress
@@ -82,7 +82,7 @@ class Training:
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
-        self._readable = checks.is_readable(samples.x)
+        self._readable = sources.is_readable(samples.x)
         self._stored = time.perf_counter()      # when the model's own arrays were last up to date
         self._in_order = None if samples.order is None else samples.order.copy()
         # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
@@ -193,7 +193,7 @@ class Training:
         """Some samples in their order, converted."""
         samples = self.samples
         rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
-        return Samples(checks.readable(samples.x[rows], self.model.dtype), samples.targets[rows],
+        return Samples(sources.readable(samples.x[rows], self.model.dtype), samples.targets[rows],
                        None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
 
 

@@ -1097,13 +1097,6 @@ def test_bad_X_for_inference(call, backend, rng):
     assert bits(model) == before
 
 
-def test_sparse_X_says_what_to_do(backend, rng):
-    sparse = pytest.importorskip("scipy.sparse")
-    X, y = good(rng)
-    with pytest.raises(TypeError, match=r"^X.*sparse.*toarray\(\)"):
-        MLP([4, 3]).forward(sparse.csr_matrix(X))
-
-
 @pytest.mark.parametrize("options, error, message", [
     ({"epochs": -1}, ValueError, "^epochs.*-1"),
     ({"epochs": 1.5}, TypeError, "^epochs.*1.5"),

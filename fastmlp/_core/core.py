@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from fastmlp import losses
-from fastmlp._core import checks
+from fastmlp._core import checks, sources
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.locking import TrainingLock
 from fastmlp._core.network import Layer, Samples
@@ -77,7 +77,7 @@ def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike,
     """
     if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
         return X, y, None       # type: ignore[return-value]
-    X = checks.table(name_X, X, model.layers[0])
+    X = sources.rows(name_X, X, model.layers[0])
     checks.has_samples(name_X, X)
     if len(X) > checks.SMALL_NBYTES // 8:       # their order, labels, weights: 8 bytes each
         checks.addressable(f"{name_X}: its rows", (len(X),), np.dtype(np.intp))
@@ -91,4 +91,4 @@ def batch_of(model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | 
     if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
         return Samples(X, y, None, None, len(X))        # type: ignore[arg-type]
     X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
-    return Samples(checks.readable(X, model.dtype), targets, weights, None, len(X))
+    return Samples(sources.readable(X, model.dtype), targets, weights, None, len(X))

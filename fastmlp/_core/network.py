@@ -4,6 +4,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fastmlp._core.sources import SparseRows
 from fastmlp.activations import Activation, Identity
 from fastmlp.normalization import BatchNorm
 
@@ -27,7 +28,7 @@ class Layer:
 class Samples:
     """What a run trains on; it has been checked.
 
-    x           (n, inputs) of any numeric dtype, converted batch by batch
+    x           (n, inputs) of any numeric dtype, converted batch by batch; or SparseRows
     targets     class indices (n,) as intp, or rows (n, outputs) of any numeric dtype; for a loss of the
                 caller's own, whatever it takes
     weights     (n,) of the model's dtype, or None
@@ -35,7 +36,7 @@ class Samples:
     batch_size  samples of a step; the last one may have fewer
     """
 
-    __slots__ = ("batch_size", "order", "targets", "weights", "x")
+    __slots__ = ("_nonzeros", "batch_size", "order", "targets", "weights", "x")
 
     def __init__(self, x: Any, targets: Any, weights: Any = None, order: Any = None,
                  batch_size: int = 1) -> None:
@@ -44,6 +45,14 @@ class Samples:
         self.weights = weights
         self.order = order
         self.batch_size = batch_size
+        self._nonzeros: int | None = None
+
+    @property
+    def nonzeros(self) -> int | None:
+        """The most nonzeros that a batch of sparse samples may have; None of dense ones."""
+        if self._nonzeros is None and isinstance(self.x, SparseRows):
+            self._nonzeros = self.x.nonzeros(self.batch_size)
+        return self._nonzeros
 
     def __len__(self) -> int:
         return len(self.x) if self.order is None else len(self.order)

@@ -70,8 +70,9 @@ class Engine(Protocol):
     def write_back(self) -> None:
         """As of the last run."""
 
-    def workspace_nbytes(self, batch_size: int, slots: int, threads: int) -> int:
-        """Bytes that training holds beside samples, parameters and so many slots of state."""
+    def workspace_nbytes(self, batch_size: int, slots: int, threads: int, nonzeros: int | None = None) -> int:
+        """Bytes that training holds beside samples, parameters and so many slots of state; on sparse samples,
+        where a batch has at most so many nonzeros."""
 
 
 class Backend(Protocol):

@@ -50,6 +50,7 @@ def ops(table: Any) -> str:
                         ("has_pos_weight", lambda loss: loss.pos_weight)):
         text += _predicate(name, [_loss(loss) for loss in table.LOSSES if holds(loss)])
     text += _predicate("updates_in_registers", [_rule(rule) for rule in table.RULES if rule.registers])
+    text += _predicate("ignores_zeros", [_rule(rule) for rule in table.RULES if rule.ignores_zeros])
     text += "cdef inline int slots_of(int code) noexcept nogil:\n"
     for slots in range(1, most_slots + 1):
         names = [_rule(rule) for rule in table.RULES if rule.slots == slots]

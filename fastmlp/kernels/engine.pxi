@@ -27,6 +27,7 @@ cdef extern from "team.h" nogil:
     void barrier_wait(Barrier* b, int threads)
 
 include "network.pxi"           # layers in memory
+include "sparse.pxi"            # a first layer on sparse samples
 include "normalisation.pxi"     # over the batch
 include "dropout.pxi"
 include "training.pxi"          # runs of minibatches
@@ -44,7 +45,8 @@ cdef bint buffers_apart(const Py_buffer* a, const real* b, Py_ssize_t rows, Py_s
                         Py_ssize_t columns, Py_ssize_t column) noexcept nogil:
     cdef const char* low[2]
     cdef const char* high[2]
-    extent(<const char*>a.buf, a.shape[0], a.strides[0], a.shape[1], a.strides[1], a.itemsize, low, high)
+    extent(<const char*>a.buf, a.shape[0], a.strides[0], a.shape[1] if a.ndim == 2 else 1,
+           a.strides[1] if a.ndim == 2 else 0, a.itemsize, low, high)
     extent(<const char*>b, rows, row, columns, column, sizeof(real), low + 1, high + 1)
     return high[0] <= low[1] or high[1] <= low[0]
 
@@ -69,17 +71,18 @@ cdef double WORTH_A_THREAD = 1e6     # floating-point operations between two bar
 cdef double WEIGHTS_WORTH_A_THREAD = 4e5     # of inference of a few rows, which takes as long as it takes to read them
 
 
-cdef double weights_of(int depth, const Layer* layers) noexcept nogil:
-    cdef double weights = 0
+cdef double weights_of(int depth, const Layer* layers, double inputs) noexcept nogil:
+    """The weights that a sample meets, which has so many inputs."""
+    cdef double weights = inputs * layers[0].n_out
     cdef int l
-    for l in range(depth):
+    for l in range(1, depth):
         weights += <double>layers[l].n_in * layers[l].n_out
     return weights
 
 
-cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, int most) noexcept nogil:
+cdef int threads_for(int depth, const Layer* layers, Py_ssize_t rows, double inputs, int most) noexcept nogil:
     """No more threads than the work of these rows, or the rows themselves, can feed."""
-    cdef double work = 2 * rows * weights_of(depth, layers)
+    cdef double work = 2 * rows * weights_of(depth, layers, inputs)
     return <int>max(1, min(most, min(work / WORTH_A_THREAD, rows)))
 
 
@@ -87,7 +90,12 @@ cdef int threads_of_columns(int depth, const Layer* layers, Py_ssize_t rows, int
     """Threads to share the columns of every layer, where that is better than to share these few rows; else 1."""
     if rows >= most * MR or rows > MC:
         return 1
-    return <int>max(1, min(most, weights_of(depth, layers) / WEIGHTS_WORTH_A_THREAD))
+    return <int>max(1, min(most, weights_of(depth, layers, layers[0].n_in) / WEIGHTS_WORTH_A_THREAD))
+
+
+cdef double nonzeros_of_a_row(const SparseTable* x) noexcept nogil:
+    cdef Py_ssize_t n = index_at(x.indptr, x.wide_indptr, x.rows) - index_at(x.indptr, x.wide_indptr, 0)
+    return <double>max(<Py_ssize_t>0, n) / max(<Py_ssize_t>1, x.rows)
 
 
 cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
@@ -100,6 +108,10 @@ cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil
 cdef inline long this_process() noexcept nogil:
     """Not 0, and another number in a forked child; the system's own number takes a call of the system."""
     return _team.forks() + 1
+
+
+cdef inline Py_ssize_t* take_indices(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
+    return <Py_ssize_t*>take(base, end, n * <Py_ssize_t>sizeof(Py_ssize_t) // <Py_ssize_t>sizeof(real))
 
 
 cdef bint same_objects(tuple a, tuple b):
@@ -185,6 +197,7 @@ cdef class Engine:
     cdef tuple last_state                       # and the buffers of its state
     cdef readonly Py_ssize_t batch_size         # rows for which there is a workspace
     cdef readonly int slots                     # and buffers of optimizer state
+    cdef readonly Py_ssize_t nonzeros           # and nonzeros of a batch; -1 for dense samples
     cdef Py_ssize_t width
     cdef void* workspace
     cdef void* scratch
@@ -244,15 +257,17 @@ cdef class Engine:
     def set_global_step(self, step):
         self.global_step = step
 
-    def workspace_nbytes(self, Py_ssize_t batch_size, int slots, int threads):
+    def workspace_nbytes(self, Py_ssize_t batch_size, int slots, int threads, nonzeros=None):
         """Bytes that training with this batch size, so many buffers of optimizer state and at most so many threads
-        holds beside parameters, state and data."""
+        holds beside parameters, state and data; of sparse samples, where a batch has at most so many nonzeros."""
         cdef Run run
-        threads = threads_for(self.depth, self.layers, batch_size, threads)
-        return (self.plan_workspace(NULL, batch_size, slots, &run, False)
+        cdef Py_ssize_t most = -1 if nonzeros is None else nonzeros
+        threads = threads_for(self.depth, self.layers, batch_size, self.layers[0].n_in, threads)
+        return (self.plan_workspace(NULL, batch_size, slots, most, &run, False)
                 + <Py_ssize_t>threads * SCRATCH * <Py_ssize_t>sizeof(real))
 
-    cdef Py_ssize_t plan_workspace(self, real* base, Py_ssize_t batch_size, int slots, Run* run, bint place) noexcept:
+    cdef Py_ssize_t plan_workspace(self, real* base, Py_ssize_t batch_size, int slots, Py_ssize_t nonzeros, Run* run,
+                                   bint place) noexcept:
         """Places everything a training step needs after `base`, or only counts the bytes that it takes: a
         question that another thread may ask while this one trains."""
         cdef Layer unused
@@ -262,7 +277,7 @@ cdef class Engine:
         cdef Py_ssize_t end = 0, inputs = 0, parameters
         cdef int l
         run.panel = rows * NR
-        run.x = take(base, &end, rows * panels(self.layers[0].n_in))
+        run.x = take(base, &end, rows * panels(self.layers[0].n_in)) if nonzeros < 0 else NULL
         for l in range(self.depth):
             unused = self.layers[l]
             layer = self.layers + l if place else &unused
@@ -285,7 +300,8 @@ cdef class Engine:
         for l in range(self.depth):
             unused = self.layers[l]
             layer = self.layers + l if place else &unused
-            layer.w_p = take(base, &end, layer.n_in * panels(layer.n_out))
+            layer.unpacked = l == 0 and nonzeros >= 0
+            layer.w_p = take(base, &end, layer.n_in * (layer.row_out if layer.unpacked else panels(layer.n_out)))
             layer.b_p = take(base, &end, panels(layer.n_out))
             layer.scale_p = take(base, &end, panels(layer.n_out)) if layer.scale != NULL else NULL
         parameters = end - parameters
@@ -301,24 +317,36 @@ cdef class Engine:
         run.w = <double*>take(base, &end, rows * sizeof(double) // sizeof(real))
         run.losses = take(base, &end, rows)
         run.squares = <double*>take(base, &end, inputs * sizeof(double) // sizeof(real))
-        run.labels = <Py_ssize_t*>take(base, &end, rows * sizeof(Py_ssize_t) // sizeof(real))
+        run.labels = take_indices(base, &end, rows)
+        if nonzeros >= 0:
+            run.nonzeros.capacity = nonzeros
+            run.nonzeros.begin = take_indices(base, &end, rows)
+            run.nonzeros.end = take_indices(base, &end, rows)
+            run.nonzeros.columns = take_indices(base, &end, nonzeros)
+            run.nonzeros.values = take(base, &end, nonzeros)
+            run.nonzeros.samples = take_indices(base, &end, nonzeros)
+            run.nonzeros.next = take_indices(base, &end, nonzeros)
+            run.nonzeros.first = take_indices(base, &end, self.layers[0].n_in)
         return end * sizeof(real)
 
-    cdef real* ensure_workspace(self, Py_ssize_t batch_size, int slots) except NULL:
-        """The workspace, from the start of a cache line; kept for the next call."""
+    cdef real* ensure_workspace(self, Py_ssize_t batch_size, int slots, Py_ssize_t nonzeros) except NULL:
+        """The workspace, from the start of a cache line; kept for the next call. Room for more nonzeros than there are
+        is kept, too: self.nonzeros says how much it is."""
         cdef Py_ssize_t size
         cdef Run run
-        if self.batch_size != batch_size or self.slots != slots:
+        if (self.batch_size != batch_size or self.slots != slots or self.nonzeros < nonzeros
+                or nonzeros < 0 and self.nonzeros >= 0):
             self.write_back()
             free(self.workspace)
             self.batch_size = 0
-            size = self.plan_workspace(NULL, batch_size, slots, &run, False) + 64
+            size = self.plan_workspace(NULL, batch_size, slots, nonzeros, &run, False) + 64
             self.workspace = calloc(size, 1)        # pads are zeros
             if self.workspace == NULL:
                 raise MemoryError(f"a workspace of {size} bytes for batches of {batch_size}")
             prefer_large_pages(self.workspace, size)
             self.batch_size = batch_size
             self.slots = slots
+            self.nonzeros = nonzeros
         return to_line(self.workspace)
 
     cdef real* ensure_scratch(self, int threads) except NULL:
@@ -386,13 +414,16 @@ cdef class Engine:
         Returns `totals` plus the losses and weights of all samples seen. The steps that were made are counted
         in global_step and state.step, also where the caller's loss ended the run."""
         cdef Run run
-        cdef Py_buffer views[4]                     # x, y, weights, order: the first `held` are ours to release
+        cdef Py_buffer views[6]                     # x, of sparse samples three, y, weights, order: `held` are ours to
+        cdef Py_buffer* view = views                # release
         cdef int held = 0, i
         cdef bint claimed = False
         cdef tuple buffers = () if state is None else tuple([slot.buffer for slot in state.slots.values()])
         cdef real[::1] buffer
         cdef Py_ssize_t outputs = self.layers[self.depth - 1].n_out, batch_size = samples.batch_size
         cdef bint known = same_objects(buffers, self.last_state)
+        cdef Py_ssize_t nonzeros = -1 if samples.nonzeros is None else samples.nonzeros
+        cdef double inputs = self.layers[0].n_in
         if self.training == this_process() or (self.training and self.trainer == PyThread_get_thread_ident()
                                              and _team.claims_of_thread()):     # its loss has forked, and this is the child
             raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
@@ -403,7 +434,8 @@ cdef class Engine:
         run.weight_rule = rule.weights
         run.bias_rule = rule.biases
         run.clip_norm = rule.clip_norm
-        self.plan_workspace(self.ensure_workspace(batch_size, len(buffers)), batch_size, len(buffers), &run, True)
+        self.plan_workspace(self.ensure_workspace(batch_size, len(buffers), nonzeros), batch_size, len(buffers),
+                            self.nonzeros, &run, True)
         run.layers = self.layers
         run.depth = self.depth
         run.loss = self.loss
@@ -411,7 +443,7 @@ cdef class Engine:
         run.batch_size = batch_size
         run.first = first
         run.last = last
-        run.wrong = -1
+        run.wrong = run.wrong_x = -1
         run.process = this_process()
         run.load = self.kept != run.process
         run.store = store
@@ -434,20 +466,21 @@ cdef class Engine:
         self.trainer = PyThread_get_thread_ident()
         self.training = run.process
         try:
-            PyObject_GetBuffer(samples.x, &views[0], PyBUF_STRIDES | PyBUF_FORMAT)
-            held = 1
-            if not describe(&run.table, &views[0]):
+            if not open_samples(samples.x, &run.table, &run.sparse, views, &held):
                 raise TypeError(f"X: cannot convert {samples.x.dtype}")
-            PyObject_GetBuffer(samples.targets, &views[1], PyBUF_STRIDES | PyBUF_FORMAT)
-            held = 2
-            if function is None and views[1].ndim == 1:
-                run.targets.labels = <const Py_ssize_t*>indices_of(&views[1])
-            elif function is None and not describe(&run.target_rows, &views[1]):
+            if run.sparse.indptr != NULL:
+                inputs = nonzeros_of_a_row(&run.sparse)
+            view = views + held
+            PyObject_GetBuffer(samples.targets, view, PyBUF_STRIDES | PyBUF_FORMAT)
+            held += 1
+            if function is None and view.ndim == 1:
+                run.targets.labels = <const Py_ssize_t*>indices_of(view)
+            elif function is None and not describe(&run.target_rows, view):
                 raise TypeError(f"y: cannot convert {samples.targets.dtype}")
             if samples.weights is not None:
-                PyObject_GetBuffer(samples.weights, &views[2], PyBUF_C_CONTIGUOUS)
-                held = 3
-                run.weights = <const double*>views[2].buf
+                PyObject_GetBuffer(samples.weights, view + 1, PyBUF_C_CONTIGUOUS)
+                held += 1
+                run.weights = <const double*>view[1].buf
             if samples.order is not None:
                 PyObject_GetBuffer(samples.order, &views[held], PyBUF_STRIDES | PyBUF_FORMAT)
                 held += 1
@@ -455,24 +488,28 @@ cdef class Engine:
             run.n = run.table.rows if run.order == NULL else views[held - 1].shape[0]
             if (run.table.columns != self.layers[0].n_in or run.n > run.table.rows or first < 0
                     or (last - 1) * batch_size >= run.n
-                    or function is None and views[1].shape[0] != run.table.rows
+                    or (run.sparse.indptr != NULL) != (nonzeros >= 0)
+                    or function is None and view.shape[0] != run.table.rows
                     or function is None and run.targets.labels == NULL and run.target_rows.columns != outputs
-                    or run.weights != NULL and views[2].len != run.table.rows * <Py_ssize_t>sizeof(double)):
+                    or run.weights != NULL and view[1].len != run.table.rows * <Py_ssize_t>sizeof(double)):
                 raise ValueError("X, y: their shapes changed while they were trained on")
-            run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, threads))
+            run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, inputs, threads))
             claimed = True
             run.scratch = self.ensure_scratch(run.threads)
             with nogil:
                 _team.run(train, &run, run.threads)
             self.last = run
             self.last_state = buffers
-            self.kept = 0 if rates is None or store or run.failed or run.wrong >= 0 else run.process
+            self.kept = 0 if rates is None or store or is_broken(&run) else run.process
             if rates is not None:
                 self.global_step = self.global_step + run.done
                 state.step = state.step + run.done
             if run.wrong >= 0:
                 raise ValueError(f"y: expected class indices from 0 to {outputs - 1}, got {samples.targets[run.wrong]} in "
                                  f"row {run.wrong}: it was changed while it was trained on")
+            if run.wrong_x >= 0:
+                raise ValueError(f"X: expected columns from 0 to {self.layers[0].n_in - 1}, and as many as there were, got "
+                                 f"others in row {run.wrong_x}: it was changed while it was trained on")
         finally:
             if claimed:
                 _team.release(run.threads)
@@ -493,22 +530,24 @@ cdef class Engine:
         """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype.
         False where the dtype is none that can be converted, or shapes do not fit."""
         cdef Inference run
-        cdef Py_buffer view
-        cdef int most
+        cdef Py_buffer views[3]
+        cdef int most, held = 0, i
+        cdef bint apart = True
         cdef void* scratch
         if self.kept:
             self.write_back()
-        PyObject_GetBuffer(x, &view, PyBUF_STRIDES | PyBUF_FORMAT)
         try:
-            if view.ndim != 2 or not describe(&run.x, &view):
+            if not open_samples(x, &run.x, &run.sparse, views, &held) or run.sparse.indptr == NULL and views[0].ndim != 2:
                 return False
             if (run.x.columns != self.layers[0].n_in or run.x.rows != out.shape[0]
                     or self.layers[self.depth - 1].n_out != out.shape[1]):
                 return False
             if run.x.rows == 0:
                 return True
-            if not (buffers_apart(&view, &out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1])
-                    and can_be_written(&out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1],
+            for i in range(held):
+                apart = apart and (views[i].len == 0 or buffers_apart(
+                    &views[i], &out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1]))
+            if not (apart and can_be_written(&out[0, 0], out.shape[0], out.strides[0], out.shape[1], out.strides[1],
                                        self.base, self.size)):
                 return False
             run.layers = self.layers
@@ -517,10 +556,14 @@ cdef class Engine:
             run.out_row = out.strides[0]
             run.out_column = out.strides[1]
             run.width = self.width
-            most = threads_of_columns(self.depth, self.layers, run.x.rows, threads)
-            run.shares_columns = most > 1
-            if not run.shares_columns:
-                most = threads_for(self.depth, self.layers, run.x.rows, threads)
+            if run.sparse.indptr != NULL:
+                run.shares_columns = False
+                most = threads_for(self.depth, self.layers, run.x.rows, nonzeros_of_a_row(&run.sparse), threads)
+            else:
+                most = threads_of_columns(self.depth, self.layers, run.x.rows, threads)
+                run.shares_columns = most > 1
+                if not run.shares_columns:
+                    most = threads_for(self.depth, self.layers, run.x.rows, self.layers[0].n_in, threads)
             threads = _team.claim(most)
             run.threads = threads
             memset(&run.barrier, 0, sizeof(Barrier))
@@ -535,5 +578,6 @@ cdef class Engine:
             if scratch == NULL:
                 raise MemoryError
         finally:
-            PyBuffer_Release(&view)
+            for i in range(held):
+                PyBuffer_Release(&views[i])
         return True

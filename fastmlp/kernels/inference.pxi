@@ -6,7 +6,8 @@
 cdef struct Inference:
     const Layer* layers
     int depth
-    Table x
+    Table x                     # where samples are sparse, their shape alone
+    SparseTable sparse          # then these are the samples; else its indptr is NULL
     char* out
     Py_ssize_t out_row          # bytes
     Py_ssize_t out_column
@@ -51,11 +52,15 @@ cdef inline Layer columns_of(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) n
 
 
 cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
-                      Py_ssize_t x_run, Py_ssize_t rows, real* inv_std, real* packed) noexcept nogil:
-    """y = the outputs of a layer: in panels, or plain where panel is NR."""
+                      Py_ssize_t x_run, Py_ssize_t first, Py_ssize_t rows, real* inv_std, real* packed) noexcept nogil:
+    """y = the outputs of a layer: in panels, or plain where panel is NR. Without x it is the first layer, of sparse samples
+    from `first` on."""
     cdef Py_ssize_t p
-    dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
-          x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
+    if x == NULL:
+        sparse_infer(layer, y, layer.row_out if panel == NR else NR, panel, &run.sparse, first, first + rows)
+    else:
+        dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, layer.b, y, layer.row_out if panel == NR else NR,
+              panel, x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
     if layer.scale != NULL:
         running_inv_std(layer, inv_std)
         normalise_rows(layer, layer.scale, layer.b, y, NULL, panel, layer.running_mean, inv_std, rows)
@@ -75,7 +80,8 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
     cdef real* y
     cdef real* z                        # the logits; the outputs of the others change places
     cdef real* inv_std
-    cdef bint in_place = is_real(&run.x) and run.x.column == sizeof(real) and run.x.row % <Py_ssize_t>sizeof(real) == 0
+    cdef bint sparse = run.sparse.indptr != NULL
+    cdef bint in_place = not sparse and is_real(&run.x) and run.x.column == sizeof(real) and run.x.row % <Py_ssize_t>sizeof(real) == 0
     cdef const Layer* layer
     cdef Layer columns
     cdef int l
@@ -87,7 +93,7 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
     inv_std = mine + 3 * size
     while r < end:
         rows = min(run.block, end - r)
-        if not in_place:
+        if not in_place and not sparse:
             if thread == 0 or not run.shares_columns:
                 for i in range(rows):
                     convert_row(mine + i * NR, NR, panel, &run.x, r + i, min(r + i + 1, end - 1))
@@ -107,10 +113,10 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
             if l == 0 and in_place:
                 infer_layer(run, layer, y, panel if l < run.depth - 1 else NR,
                             <const real*>(run.x.data + r * run.x.row), run.x.row // <Py_ssize_t>sizeof(real), ENDLESS,
-                            rows, inv_std + n0, packed)
+                            r, rows, inv_std + n0, packed)
             else:
-                infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x, NR, NR, rows,
-                            inv_std + n0, packed)
+                infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x if l or not sparse else NULL, NR, NR, r,
+                            rows, inv_std + n0, packed)
             if run.shares_columns and l < run.depth - 1:
                 barrier_wait(&run.barrier, run.threads)
         for i in range(rows):

@@ -20,6 +20,7 @@ cdef struct Layer:
     double statistics_rate      # how fast these two follow the batches
     double epsilon
     # the workspace's, for training
+    bint unpacked               # w_p is not in panels, but like w: of the first layer, where samples are sparse
     real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them
     real* b_p                   # (n_out,) the biases then
     real* scale_p               # (n_out,) and the scales

@@ -62,11 +62,13 @@ class Rule:
 
     slots           arrays of state, each like the parameters
     registers       whether the register tile applies it (tile.pxi); with one slot at most
+    ignores_zeros   whether a gradient of 0 leaves parameters and state as they are (sparse.pxi)
     """
 
     name: str
     slots: int = 0
     registers: bool = False
+    ignores_zeros: bool = False
 
 
 ACTIVATIONS = (
@@ -102,7 +104,7 @@ LOSSES = (
 # "gradient" is no step: the gradient is stored in the place of the parameters.
 RULES = (
     Rule("gradient", registers=True),
-    Rule("sgd", registers=True),
+    Rule("sgd", registers=True, ignores_zeros=True),
     Rule("momentum", slots=1, registers=True),
     Rule("nesterov", slots=1, registers=True),
     Rule("adagrad", slots=1),

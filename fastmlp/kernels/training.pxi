@@ -14,7 +14,8 @@ cdef struct Run:
     int threads
     Barrier barrier
     # the data
-    Table table                 # the samples
+    Table table                 # the samples; where they are sparse, their shape alone
+    SparseTable sparse          # then these are the samples; else its indptr is NULL
     Targets targets             # of the samples in their own order
     Table target_rows           # where targets are values
     const double* weights       # of the samples, or NULL
@@ -33,6 +34,7 @@ cdef struct Run:
     PyObject* loss_function     # the caller's own loss, or NULL
     bint failed                 # it raised
     Py_ssize_t wrong            # a sample whose label is no class any more, or -1
+    Py_ssize_t wrong_x          # one whose nonzeros are not where they were, or -1
     long process                # that began the run
     fp_mode callers_mode        # of the calling thread
     Optimizer weight_rule
@@ -45,6 +47,7 @@ cdef struct Run:
     # the batch at hand
     Py_ssize_t panel            # from one panel of a (batch, .) matrix to the next
     real* x                     # (batch, inputs) in panels
+    SparseBatch nonzeros        # or, where samples are sparse, their nonzeros
     real* z                     # (batch, outputs), plain: logits, then their gradient; where one panel holds them
     Py_ssize_t z_row            # all, the last layer's deltas themselves
     Py_ssize_t* labels
@@ -100,21 +103,52 @@ cdef Batch batch_of(const Run* run, Py_ssize_t step) noexcept nogil:
     return batch
 
 
+cdef inline bint is_broken(const Run* run) noexcept nogil:
+    """The loss raised, or samples are no longer what they were: the step is not made."""
+    return run.failed or run.wrong >= 0 or run.wrong_x >= 0
+
+
+cdef Py_ssize_t gather_nonzeros(Run* run, Py_ssize_t i, Py_ssize_t sample, Py_ssize_t at) noexcept nogil:
+    """A sparse sample as row i of the batch, whose nonzeros begin at `at`; where they end."""
+    cdef SparseBatch* x = &run.nonzeros
+    cdef Py_ssize_t begin, end
+    if not range_of_row(&run.sparse, sample, &begin, &end) or end - begin > x.capacity - at:
+        run.wrong_x = sample
+        end = begin
+    x.begin[i] = at
+    if not copy_nonzeros(x.columns + at, x.values + at, &run.sparse, begin, end - begin):
+        run.wrong_x = sample
+    for begin in range(begin, end):
+        x.samples[at] = i
+        at += 1
+    x.end[i] = at
+    return at
+
+
 cdef void gather_batch(Run* run, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
     cdef Py_ssize_t i, place = batch.start, sample, next, label, ahead = AHEAD // row_nbytes(&run.table) + 1
-    if run.weights == NULL:
+    cdef Py_ssize_t at = 0, begin, end          # of sparse samples
+    cdef bint sparse = run.sparse.indptr != NULL
+    if run.weights == NULL and not sparse:
         place += r0
     else:
         for i in range(r0):
-            place = next_counted(run, place, batch.end) + 1
+            place = next_counted(run, place, batch.end)
+            if sparse:
+                range_of_row(&run.sparse, sample_at(run, place), &begin, &end)
+                at = min(at + end - begin, run.nonzeros.capacity)
+            place += 1
     for i in range(r0, r1):
         place = next_counted(run, place, batch.end)
         sample = sample_at(run, place)
         next = sample_at(run, place + ahead)
         place += 1
-        convert_row(run.x + i * NR, NR, run.panel, &run.table, sample, next)
+        if sparse:
+            at = gather_nonzeros(run, i, sample, at)
+        else:
+            convert_row(run.x + i * NR, NR, run.panel, &run.table, sample, next)
         if run.weights != NULL:
             run.w[i] = run.weights[sample]
         if run.targets.labels != NULL:
@@ -195,16 +229,21 @@ cdef void rows_phase(Run* run, int thread, Py_ssize_t step, const Batch* batch) 
     cdef Layer* layers = run.layers
     cdef Layer* layer
     cdef Layer* top = layers + run.depth - 1
-    cdef Py_ssize_t rows = batch.rows, n_panels, i
+    cdef Py_ssize_t rows = batch.rows, n_panels, i, y_row, y_panel
     cdef Py_ssize_t r0 = share(rows, thread, run.threads), r1 = share(rows, thread + 1, run.threads)
+    cdef real* y
     cdef int l
     gather_batch(run, batch, r0, r1)
     for l in range(run.depth):
         layer = layers + l
-        dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p,
-              layer.y + r0 * NR if layer != top else run.z + r0 * run.z_row,
-              NR if layer != top else run.z_row, run.panel if layer != top else NR,
-              (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, NULL)
+        y = layer.y + r0 * NR if layer != top else run.z + r0 * run.z_row
+        y_row = NR if layer != top else run.z_row
+        y_panel = run.panel if layer != top else NR
+        if layer.unpacked:
+            sparse_forward(layer, finished_apart(layer), y, y_row, y_panel, &run.nonzeros, r0, r1)
+        else:
+            dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p, y, y_row, y_panel,
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, NULL)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, batch, r0, r1)
@@ -245,8 +284,12 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
         for i in range(-1, run.slots):
             source = run.parameters if i < 0 else run.state[i]
             away = 0 if i < 0 else run.weight_rule.slot[i]
-            pack(layer.w_p + away + k0 * NR, layer.n_in * NR, source + layer.at_w + k0 * layer.row_out, layer.row_out,
-                 k1 - k0, layer.n_out)
+            if layer.unpacked:
+                copy_vectors(layer.w_p + away + k0 * layer.row_out, source + layer.at_w + k0 * layer.row_out,
+                             (k1 - k0) * layer.row_out)
+            else:
+                pack(layer.w_p + away + k0 * NR, layer.n_in * NR, source + layer.at_w + k0 * layer.row_out, layer.row_out,
+                     k1 - k0, layer.n_out)
             if thread == 0:
                 copy_vectors(layer.b_p + away, source + layer.at_b, layer.n_out)
                 if layer.scale != NULL:
@@ -274,8 +317,12 @@ cdef void store_share(const Run* run, int thread) noexcept nogil:
         for i in range(-1, run.slots):
             to = run.parameters if i < 0 else run.state[i]
             away = 0 if i < 0 else run.weight_rule.slot[i]
-            unpack(to + layer.at_w + k0 * layer.row_out, layer.row_out, layer.w_p + away + k0 * NR, layer.n_in * NR,
-                   k1 - k0, layer.n_out)
+            if layer.unpacked:
+                copy_tile(to + layer.at_w + k0 * layer.row_out, layer.row_out, layer.w_p + away + k0 * layer.row_out,
+                          layer.row_out, k1 - k0, layer.n_out)
+            else:
+                unpack(to + layer.at_w + k0 * layer.row_out, layer.row_out, layer.w_p + away + k0 * NR, layer.n_in * NR,
+                       k1 - k0, layer.n_out)
             if thread == 0:
                 copy_vectors(to + layer.at_b, layer.b_p + away, layer.n_out)
                 if layer.scale != NULL:
@@ -297,6 +344,10 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
                        Py_ssize_t k0, Py_ssize_t k1, real* scratch) noexcept nogil:
     """The gradient of the weights of inputs k0..k1, and the update rule applied to it; w_t is behind."""
     cdef Gradient g
+    if layer.unpacked:
+        sparse_gradient(&run.nonzeros, layer.d, run.panel, rows, k0, k1, layer.n_out,
+                        run.gradients + layer.at_w if rule.rule == RULE_GRADIENT else layer.w_p, layer.row_out, rule, scratch)
+        return
     g.rows = rows
     g.k0 = k0
     g.k1 = k1
@@ -465,10 +516,14 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
         layer = run.layers + l
         k0 = share(layer.n_in, thread, run.threads)
         k1 = share(layer.n_in, thread + 1, run.threads)
-        for c from 0 <= c < layer.n_out by NR:
-            update(weight_rule, layer.w_p + c * layer.n_in + k0 * NR, NR,
-                   run.gradients + layer.at_w + k0 * layer.row_out + c, layer.row_out,
-                   k1 - k0, min(layer.n_out - c, <Py_ssize_t>NR))
+        if layer.unpacked:
+            update(weight_rule, layer.w_p + k0 * layer.row_out, layer.row_out,
+                   run.gradients + layer.at_w + k0 * layer.row_out, layer.row_out, k1 - k0, layer.n_out)
+        else:
+            for c from 0 <= c < layer.n_out by NR:
+                update(weight_rule, layer.w_p + c * layer.n_in + k0 * NR, NR,
+                       run.gradients + layer.at_w + k0 * layer.row_out + c, layer.row_out,
+                       k1 - k0, min(layer.n_out - c, <Py_ssize_t>NR))
         n_panels = panels(layer.n_out) // NR
         c0 = share(n_panels, thread, run.threads) * NR
         c1 = min(share(n_panels, thread + 1, run.threads) * NR, layer.n_out)
@@ -504,7 +559,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
         batch = batch_of(run, step)
         rows_phase(run, thread, step, &batch)
         barrier_wait(&run.barrier, run.threads)
-        if run.failed or run.wrong >= 0:
+        if is_broken(run):
             break
         if run.rates != NULL:
             set_rates(&weight_rule, run.rates + run.rates_row * (step - run.first))
@@ -520,7 +575,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
         if thread == 0:
             run.done += 1
         barrier_wait(&run.barrier, run.threads)
-    if run.rates != NULL and (run.store or run.failed or run.wrong >= 0):
+    if run.rates != NULL and (run.store or is_broken(run)):
         store_share(run, thread)
 
 

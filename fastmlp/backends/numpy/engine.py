@@ -17,6 +17,7 @@ from .activations import activate, derivative, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
+from .sparse import in_dtype, product, transposed_product
 from .updates import apply, norm_scale
 
 if TYPE_CHECKING:
@@ -45,19 +46,23 @@ class Engine:
         """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""
         return False
 
-    def workspace_nbytes(self, batch_size: int, slots: int, threads: int = 1) -> int:
+    def workspace_nbytes(self, batch_size: int, slots: int, threads: int = 1,
+                         nonzeros: int | None = None) -> int:
         """Bytes of one step's arrays: activations, deltas and gradients, roughly."""
         itemsize = self._parameters.dtype.itemsize
-        return itemsize * 2 * batch_size * sum(self._parameters.sizes) + self._parameters.buffer.nbytes
+        units, inputs = sum(self._parameters.sizes), 0
+        if nonzeros is not None:            # a number, its column and its row
+            units, inputs = sum(self._parameters.sizes[1:]), nonzeros * (itemsize + 16)
+        return itemsize * 2 * batch_size * units + inputs + self._parameters.buffer.nbytes
 
     @quiet
     def forward(self, x: Array, out: Array, threads: int = 1) -> bool:
         """out = the last layer's values of every row."""
         for start in range(0, len(x), 1024):
             rows = slice(start, start + 1024)
-            y = x[rows].astype(self._parameters.dtype, copy=False)
+            y = in_dtype(x[rows], self._parameters.dtype)
             for i, layer in enumerate(self._layers):
-                y = y @ self._parameters.weights[i]
+                y = product(y, self._parameters.weights[i])
                 if layer.batch_norm is None:
                     y += self._parameters.biases[i]
                 else:
@@ -109,7 +114,7 @@ class Engine:
         weights = None if samples.weights is None else samples.weights[rows]
         if weights is not None and not weights.all():
             rows, weights = np.arange(len(samples))[rows][weights > 0], weights[weights > 0]
-        x, targets = samples.x[rows].astype(dtype, copy=False), samples.targets[rows]
+        x, targets = in_dtype(samples.x[rows], dtype), samples.targets[rows]
         if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
             targets = targets.astype(dtype, copy=False)
         inputs: list[Array] = []                        # of every layer, for the backward pass
@@ -117,7 +122,7 @@ class Engine:
         normalised: list[Any] = []                      # x_hat and variance, or None
         for i, layer in enumerate(self._layers):
             inputs.append(x)
-            z = x @ parameters.weights[i]
+            z = product(x, parameters.weights[i])
             if layer.batch_norm is None:
                 z += parameters.biases[i]
                 normalised.append(None)
@@ -148,8 +153,9 @@ class Engine:
                 x_hat, variance = normalised[i]
                 d, gradients.scales[i][...], gradients.biases[i][...] = normalise_backward(
                     d, x_hat, variance, batch_norm.epsilon, parameters.scales[i])
-            np.matmul(inputs[i].T, d, out=gradients.weights[i])
-            d = d @ parameters.weights[i].T
+            transposed_product(inputs[i], d, out=gradients.weights[i])
+            if i:
+                d = d @ parameters.weights[i].T
         return loss, float(len(x) if weights is None else weights.sum())
 
     def _remember(self, i: int, mean: Array, variance: Array, n: int, momentum: float) -> None:
