@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import backends
-from fastmlp._core import checks, state
+from fastmlp._core import checks, sources, state
 from fastmlp.model import MLP, Gradients
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastmlp._core.types import Array
+    from fastmlp._core.types import Array, RowsLike
 
     Arrays = dict[str, Array]       # by kind: weights, biases, scales
 
@@ -146,7 +146,7 @@ class GradientCheck:
 
 
 def gradient_check(
-    model: MLP, X: ArrayLike, y: ArrayLike, *, step: float | None = None, limit: int | None = None,
+    model: MLP, X: RowsLike, y: ArrayLike, *, step: float | None = None, limit: int | None = None,
     seed: int = 0
 ) -> GradientCheck:
     """Check backpropagation against numerical gradients, one parameter at a time.
@@ -162,7 +162,7 @@ def gradient_check(
     ----------
     model : MLP
         Model; it stays as it is. With float32, a is its own gradient, from its own kernels.
-    X : array_like of any numeric dtype, shape (n, inputs)
+    X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
         Samples; a dozen do. They should be about 1 in size.
     y : array_like
         Targets, as `MLP.fit` takes them.
@@ -249,7 +249,7 @@ def gradient_check(
         raise ValueError("step: expected a number above 0, got 0.0")
     limit = None if limit is None else checks.integer("limit", limit, low=1)
     rng = np.random.default_rng(checks.integer("seed", seed, low=0))
-    X = checks.table("X", X, model.layers[0]).astype(model.dtype).astype(np.float64)    # what the model sees
+    X = sources.rows("X", X, model.layers[0]).astype(model.dtype).astype(np.float64)    # what the model sees
 
     gradients = model.loss_and_gradients(X, y)[1]
     twin = _twin(model)

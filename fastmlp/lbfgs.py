@@ -19,7 +19,7 @@ from fastmlp.optimizers import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastmlp._core.types import Array, ClassWeight
+    from fastmlp._core.types import Array, ClassWeight, RowsLike
     from fastmlp.model import MLP
 
 __all__ = ["LBFGS", "Minimum"]
@@ -130,7 +130,7 @@ class LBFGS(Optimizer):
     def minimize(
         self,
         model: MLP,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
@@ -143,7 +143,7 @@ class LBFGS(Optimizer):
         ----------
         model : MLP
             Model; its parameters are changed.
-        X : array_like, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples.
         y : array_like
             Targets, as `MLP.fit` takes them.

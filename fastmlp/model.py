@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Metric,
         Metrics,
         Path,
+        RowsLike,
         Setting,
         ValidationData,
     )
@@ -368,12 +369,12 @@ class MLP(Guarded):
 
     # Inference ---------------------------------------------------------------------------------------
 
-    def forward(self, X: ArrayLike, out: Array | None = None) -> Array:
+    def forward(self, X: RowsLike, out: Array | None = None) -> Array:
         """Compute the last layer before its output function: logits or values.
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples, with any strides; or a table of pandas, polars or pyarrow whose columns are numbers.
         out : ndarray, shape (n, outputs), optional
             Array for the result, of the dtype of the model; must not share memory with ``X``. New if not
@@ -410,7 +411,7 @@ class MLP(Guarded):
                 return result
         return self._forward_checked(X, out)
 
-    def _forward_checked(self, X: ArrayLike, out: Array | None) -> Array:
+    def _forward_checked(self, X: RowsLike, out: Array | None) -> Array:
         X = sources.rows("X", X, self.layers[0])
         shape = (len(X), self.layers[-1])
         checks.output("out", out, shape, self.dtype,
@@ -423,12 +424,12 @@ class MLP(Guarded):
         out[...] = result
         return out
 
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: RowsLike) -> Array:
         """Return the predictions that the loss takes the outputs for.
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples.
 
         Returns
@@ -468,12 +469,12 @@ class MLP(Guarded):
             _warn_of_nan("predict", *_rows_with_nan(outputs))
         return self.loss.predict(outputs, self.backend)
 
-    def predict_proba(self, X: ArrayLike) -> Array:
+    def predict_proba(self, X: RowsLike) -> Array:
         """Return probabilities: softmax of the logits, or sigmoid of those of a binary loss.
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples.
 
         Returns
@@ -511,7 +512,7 @@ class MLP(Guarded):
 
     def evaluate(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
@@ -521,7 +522,7 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples.
         y : array_like
             Targets, as `fit` takes them.
@@ -560,7 +561,7 @@ class MLP(Guarded):
             _warn_of_nan("evaluate", bad, rows, first)
         return measured
 
-    def _evaluate(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, metrics: Metrics | None
+    def _evaluate(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None, metrics: Metrics | None
                   ) -> tuple[dict[str, float], int, int, int]:
         """The same without a warning, which `fit` has for itself; of how many rows, how many are NaN, and the
         first of them."""
@@ -604,7 +605,7 @@ class MLP(Guarded):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         epochs: int = 10,
         batch_size: int | None = 128,
@@ -626,7 +627,7 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples (images in uint8, tables in float64, a memory map), converted batch by batch; or a table
             of pandas, polars or pyarrow whose columns are numbers.
         y : array_like
@@ -721,7 +722,7 @@ class MLP(Guarded):
             validation_data = Xv, yv, weights_v
         self._check_statistics(weights, len(X), batch_size)
         if batch_size > self._many_samples:
-            self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots))
+            self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots), X)
         order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
         samples = Samples(X, targets, weights, order, batch_size)
         with self.core.lock.take(runs=False) as call:
@@ -732,7 +733,7 @@ class MLP(Guarded):
 
     def train_step(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         optimizer: Optimizer,
         *,
@@ -743,7 +744,7 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples of the minibatch.
         y : array_like
             Targets, as `fit` takes them.
@@ -785,7 +786,7 @@ class MLP(Guarded):
         rows = samples.batch_size
         self._check_statistics(samples.weights, rows, rows)
         if rows > self._many_samples:
-            self._workspace_nbytes("X", rows, len(optimizer.slots))
+            self._workspace_nbytes("X", rows, len(optimizer.slots), samples.x)
         with self.core.lock.take():
             optimizer.serve(self)
             total, weight = train(self, samples, 0, 1, optimizer)
@@ -796,7 +797,7 @@ class MLP(Guarded):
 
     def loss_and_gradients(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
@@ -809,7 +810,7 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
             Samples.
         y : array_like
             Targets, as `fit` takes them.
@@ -849,7 +850,7 @@ class MLP(Guarded):
         rows = samples.batch_size
         self._check_statistics(samples.weights, rows, rows)
         if rows > self._many_samples:
-            self._workspace_nbytes("X", rows, 1)
+            self._workspace_nbytes("X", rows, 1, samples.x)
         gradients = self.core.parameters.like()
         with self.core.lock.take():
             loss = self.core.engine.gradients(samples, gradients, get_num_threads())
@@ -906,7 +907,8 @@ class MLP(Guarded):
 
         save(self, path, optimizer, callbacks)
 
-    def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
+    def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None,
+                         X: RowsLike | None = None) -> int:
         """Return the bytes of the workspace of training.
 
         They are held beside the data, the parameters and the state of the optimizer.
@@ -917,6 +919,9 @@ class MLP(Guarded):
             Number of samples of a step.
         optimizer : Optimizer, optional
             SGD with momentum if not given.
+        X : sparse matrix, shape (n, inputs), optional
+            Samples, where they are sparse: the workspace then has room for the most nonzeros that a batch of
+            them can have, and none for rows of inputs.
 
         Returns
         -------
@@ -936,14 +941,18 @@ class MLP(Guarded):
         True
         """
         batch_size = checks.integer("batch_size", batch_size, low=1)
-        return self._workspace_nbytes("batch_size", batch_size, 1 if optimizer is None else
-                                      len(_optimizer(optimizer).slots))
+        slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
+        if X is not None:
+            X = sources.rows("X", X, self.layers[0])
+        return self._workspace_nbytes("batch_size", batch_size, slots, X)
 
-    def _workspace_nbytes(self, name: str, batch_size: int, slots: int) -> int:
+    def _workspace_nbytes(self, name: str, batch_size: int, slots: int, X: Any = None) -> int:
         """Bytes of the workspace; with parameters and state they must not be more than there is."""
         what = f"training in batches of {batch_size}"
-        checks.fits_memory(name, batch_size * sum(self.layers) * self.dtype.itemsize, what)
-        nbytes = self.core.engine.workspace_nbytes(batch_size, slots, get_num_threads())
+        nonzeros = X.nonzeros(batch_size) if isinstance(X, sources.SparseRows) else None
+        width = sum(self.layers) if nonzeros is None else sum(self.layers[1:])
+        checks.fits_memory(name, batch_size * width * self.dtype.itemsize, what)
+        nbytes = self.core.engine.workspace_nbytes(batch_size, slots, get_num_threads(), nonzeros)
         checks.fits_memory(name, nbytes + (1 + slots) * self.core.parameters.buffer.nbytes, what)
         return nbytes
 

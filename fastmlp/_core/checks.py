@@ -432,7 +432,7 @@ def readable(array: Array, dtype: np.dtype[Any]) -> Array:
     return array if is_readable(array) else array.astype(dtype)
 
 
-def has_samples(name: str, array: Array) -> None:
+def has_samples(name: str, array: Any) -> None:
     if len(array) == 0:
         raise ValueError(f"{name}: expected at least one row, got shape {array.shape}")
 

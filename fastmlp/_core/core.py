@@ -15,7 +15,8 @@ from fastmlp._core.network import Layer, Samples
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastmlp._core.types import Array, ClassWeight
+    from fastmlp._core.sources import Rows
+    from fastmlp._core.types import Array, ClassWeight, RowsLike
     from fastmlp.backends.interface import Engine
     from fastmlp.model import MLP
 
@@ -68,9 +69,9 @@ def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], ste
     return engine
 
 
-def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike,
+def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike,
                sample_weight: ArrayLike | None, class_weight: ClassWeight | None
-               ) -> tuple[Array, Array, Array | None]:
+               ) -> tuple[Rows, Array, Array | None]:
     """X, targets and weights as the engine takes them.
 
     Raises TypeError and ValueError, naming the argument, for what does not fit.
@@ -85,7 +86,7 @@ def samples_of(model: MLP, name_X: str, X: ArrayLike, name_y: str, y: ArrayLike,
         model.loss, name_y, y, len(X), model.layers[-1], model.dtype, sample_weight, class_weight)
 
 
-def batch_of(model: MLP, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None,
+def batch_of(model: MLP, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None,
              class_weight: ClassWeight | None) -> Samples:
     """All rows as one batch. Raises what `samples_of` does."""
     if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):

@@ -126,7 +126,7 @@ def readable(X: Rows, dtype: np.dtype[Any]) -> Rows:
 
 def is_readable(X: Rows) -> bool:
     """Whether the engine reads them as they are."""
-    return checks.is_readable(X.data if isinstance(X, SparseRows) else X)       # type: ignore[arg-type]
+    return checks.is_readable(X.data if isinstance(X, SparseRows) else X)
 
 
 def source_arrays(name: str, X: Rows) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, SupportsFloat, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastmlp._core.sources import SparseRows
 from fastmlp.activations import Activation
 from fastmlp.losses import Loss
 from fastmlp.metrics import Metric
@@ -19,7 +20,7 @@ from fastmlp.normalization import BatchNorm
 
 __all__ = [
     "ActivationLike", "Array", "BatchNormLike", "BiasInitializer", "Callback", "ClassWeight", "Initializer",
-    "LossFunction", "LossLike", "Metric", "Metrics", "Path", "Setting",
+    "LossFunction", "LossLike", "Metric", "Metrics", "Path", "RowsLike", "Setting", "SparseMatrix",
     "ValidationData",
 ]
 
@@ -39,8 +40,22 @@ ClassWeight = Mapping[Any, float] | Literal["balanced"]
 Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
 # (model, epoch, logs) -> True to stop
 Callback = Callable[[MLP, int, dict[str, float]], object]
+
+class SparseMatrix(Protocol):
+    """A sparse matrix or array of SciPy, or alike: `fastmlp._core.sources.is_sparse`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def nnz(self) -> Any: ...
+
+    def tocsr(self) -> Any: ...
+
+
+RowsLike = ArrayLike | SparseMatrix | SparseRows
 # (X, y) or (X, y, sample_weight)
-ValidationData = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
+ValidationData = tuple[RowsLike, ArrayLike] | tuple[RowsLike, ArrayLike, ArrayLike | None]
 
 Read = TypeVar("Read", covariant=True)
 Written = TypeVar("Written", contravariant=True)

@@ -262,6 +262,9 @@ cdef void sparse_gradient(SparseBatch* x, const real* d, Py_ssize_t panel, Py_ss
     if zeros_change_nothing(optimizer):
         for r in range(rows):
             for i in range(x.begin[r], x.end[r]):
+                k = x.columns[min(i + ROWS_AHEAD, x.end[r] - 1)]
+                for c from 0 <= c < vectors * VL by LINE:
+                    vprefetch(g + k * g_row + c)
                 k = x.columns[i]
                 if k0 <= k < k1 and x.first[k] == i + 1:
                     for c from 0 <= c < n by width:
