@@ -18,7 +18,7 @@ from fastmlp.optimizers import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastmlp._core.types import Callback, Metric
+    from fastmlp._core.types import Callback, Metric, RowsLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
 
@@ -68,7 +68,7 @@ class Training:
     """One call of `fit`, with checked arguments."""
 
     def __init__(self, model: MLP, samples: Samples, y: ArrayLike, optimizer: Optimizer,
-                 validation_data: tuple[ArrayLike, ArrayLike, ArrayLike | None] | None,
+                 validation_data: tuple[RowsLike, ArrayLike, ArrayLike | None] | None,
                  callbacks: tuple[Callback, ...], metrics: dict[str, Metric] | None,
                  evaluate: Callable[..., tuple[dict[str, float], int, int, int]]) -> None:
         self.model = model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, SGD, backends, functional
+from fastmlp import MLP, SGD, Adam, backends, functional
 from fastmlp._core.network import Samples
 from fastmlp.backends import interface
 
@@ -60,6 +60,120 @@ def test_a_run(name, rng):
     loss, weight = run.steps(0, 2, (0.0, 0.0), 1)
     run.write_back()
     assert weight == 6 and loss > 0 and engine.global_step == 2
+
+
+# Between gradients and update ----------------------------------------------------------------------------
+
+def trained(name, adjust, optimizer, threads=1, dtype="float32", layers=(70, 60, 3), **options):
+    """A model after three steps, and the run's totals."""
+    rng = np.random.default_rng(0)
+    with fastmlp.use_backend(name):
+        model = MLP(layers, activation="tanh", dtype=dtype, seed=0, **options)
+    X, y = rng.standard_normal((90, layers[0])), rng.integers(0, layers[-1], 90).astype(np.intp)
+    run = model.core.engine.begin(Samples(X, y, batch_size=30), optimizer, adjust)
+    totals = run.steps(0, 3, (0.0, 0.0), threads)
+    return model, totals, (X, y)
+
+
+def halved(gradients):
+    gradients.buffer *= 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_adjust_changes_what_is_used(name, dtype):
+    """A power of two rounds nothing: half the gradients are half the rate."""
+    for threads in (1, 2):
+        one = trained(name, halved, SGD(0.5), threads, dtype, batch_norm=True)
+        two = trained(name, None, SGD(0.25), threads, dtype, batch_norm=True)
+        assert one[1] == two[1]
+        for w, v in zip((*one[0].weights, *one[0].biases), (*two[0].weights, *two[0].biases)):
+            assert w.tobytes() == v.tobytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_adjust_sees_all_gradients_of_a_step(name, dtype):
+    seen, calls = [], []
+
+    def look(gradients):
+        calls.append(1)
+        if len(calls) == 1:
+            seen.append(gradients.copy())
+
+    model, _, (X, y) = trained(name, look, Adam(0.01), 2, dtype)
+    assert len(calls) == 3
+    twin, _, _ = trained(name, None, Adam(0.01), 1, dtype)
+    for w, v in zip(model.weights, twin.weights):
+        assert w.tobytes() == v.tobytes()           # looking changes nothing
+    with fastmlp.use_backend(name):
+        start = MLP(model.layers, activation="tanh", dtype=dtype, seed=0)
+    expected = start.loss_and_gradients(X[:30], y[:30])[1]
+    for kind in ("weights", "biases"):
+        for g, e in zip(getattr(seen[0], kind), getattr(expected, kind)):
+            np.testing.assert_array_equal(g, e)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_limit_on_the_norm_comes_after(name, dtype):
+    """Of gradients that are a thousand times as large, the limited ones are the same, but for rounding."""
+    def larger(gradients):
+        gradients.buffer *= 1024
+
+    one = trained(name, larger, SGD(0.1, clip_norm=1e-3), 2, dtype)[0]
+    two = trained(name, None, SGD(0.1, clip_norm=1e-3), 1, dtype)[0]
+    for w, v in zip(one.weights, two.weights):
+        np.testing.assert_allclose(w, v, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sums_over_machines(name):
+    """Two halves of a batch, whose gradients are averaged, are the batch."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 7)), rng.integers(0, 3, 40).astype(np.intp)
+    with fastmlp.use_backend(name):
+        whole, half, other = (MLP([7, 5, 3], dtype="float64", seed=0) for _ in range(3))
+
+    def average(gradients):
+        there = other.loss_and_gradients(X[20:], y[20:])[1]
+        for kind in ("weights", "biases"):
+            for g, h in zip(getattr(gradients, kind), getattr(there, kind)):
+                g += h
+                g /= 2
+
+    one, two = Adam(0.01), Adam(0.01)
+    everything, part = Samples(X, y, batch_size=40), Samples(X[:20], y[:20], batch_size=20)
+    for _ in range(3):
+        whole.core.engine.begin(everything, one).steps(0, 1, (0.0, 0.0), 1)
+        half.core.engine.begin(part, two, average).steps(0, 1, (0.0, 0.0), 2)
+        other.weights, other.biases = half.weights, half.biases
+    for w, v in zip(whole.weights, half.weights):
+        np.testing.assert_allclose(w, v, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_adjust_that_raises(name, error):
+    """The steps before it were made; this one was not."""
+    calls, optimizer = [], Adam(0.01)
+
+    def fail(gradients):
+        calls.append(1)
+        if len(calls) == 3:
+            raise error("stop")
+
+    for threads in (1, 2):
+        calls.clear()
+        with fastmlp.use_backend(name):
+            model = MLP([70, 60, 3], seed=0)
+        X, y = np.random.default_rng(0).standard_normal((90, 70)), np.zeros(90, np.intp)
+        run = model.core.engine.begin(Samples(X, y, batch_size=30), optimizer, fail)
+        with pytest.raises(error, match="stop"):
+            run.steps(0, 3, (0.0, 0.0), threads, False)
+        assert model.core.engine.global_step == optimizer.state_of(model.core.parameters).step == 2
+        with fastmlp.use_backend(name):
+            twin, expected = MLP([70, 60, 3], seed=0), Adam(0.01)
+        twin.core.engine.begin(Samples(X, y, batch_size=30), expected).steps(0, 2, (0.0, 0.0), threads)
+        for w, v in zip(model.weights, twin.weights):
+            assert w.tobytes() == v.tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,9 +17,10 @@ from fastmlp.optimizers import Optimizer
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
-__all__ = ["Backend", "Engine", "Run", "Totals"]
+__all__ = ["Adjust", "Backend", "Engine", "Run", "Totals"]
 
 Totals = tuple[float, float]        # losses, each times its weight, and the weights of the samples seen
+Adjust = Callable[[Parameters], object]
 
 
 @runtime_checkable
@@ -29,8 +30,9 @@ class Run(Protocol):
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
         """Steps first..last - 1; `totals` plus those of the samples seen, added one by one.
 
-        A step computes the gradient of a batch, limits its norm, and applies the update rule: settings and
-        rates of the optimizer are those of now, and its state counts the steps, also where one raises.
+        A step computes the gradients of a batch; `adjust` and the limit on their norm act on them; the update
+        rule uses them. Settings and rates of the optimizer are those of now, and its state counts the steps
+        that were made, also where one raises.
         Without `store` parameters and state may stay in the engine's workspace, until the next steps that
         store them or `write_back`."""
 
@@ -64,8 +66,12 @@ class Engine(Protocol):
         """The mean loss of all samples, and its gradients, laid out like the parameters; as in a training
         step, but nothing is learned."""
 
-    def begin(self, samples: Samples, optimizer: Optimizer) -> Run:
-        """Training over these samples, batch_size of them at a step."""
+    def begin(self, samples: Samples, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
+        """Training over these samples, batch_size of them at a step.
+
+        adjust      called with all gradients of every step, before the update and in one thread, to change
+                    them in place: to add those of other machines, or of batches before. What it raises ends
+                    the run, with this step not made."""
 
     def write_back(self) -> None:
         """As of the last run."""

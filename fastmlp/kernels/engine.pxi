@@ -396,7 +396,7 @@ cdef class Engine:
         return fits
 
     def train(self, samples, UpdateRule rule not None, Rates rates, state, Py_ssize_t first, Py_ssize_t last, uint64_t seed,
-              totals, int threads, bint store=True, function=None, real[::1] gradients=None):
+              totals, int threads, bint store=True, function=None, real[::1] gradients=None, adjust=None):
         """Steps first..last - 1 over samples, fastmlp._core.network.Samples, which have been checked; what another thread
         may have changed since is checked again.
 
@@ -409,7 +409,9 @@ cdef class Engine:
         function        a loss of the caller's own: it takes the logits (rows, padded outputs), the first sample's
                         place and the number of rows, writes the gradient over the logits and gives the mean loss;
                         what it raises is its attribute `error` afterwards, and ends the run
-        gradients       buffer for them, laid out like the parameters, without rates or for a limit on their norm
+        gradients       buffer for them, laid out like the parameters, without rates, for a limit on their norm, and for
+        adjust          called without arguments between the gradients of every step, which are in that buffer then, and
+                        the update; what it raises is its attribute `error`, and ends the run before the update
 
         Returns `totals` plus the losses and weights of all samples seen. The steps that were made are counted
         in global_step and state.step, also where the caller's loss ended the run."""
@@ -440,6 +442,7 @@ cdef class Engine:
         run.depth = self.depth
         run.loss = self.loss
         run.loss_function = <PyObject*>function if function is not None else NULL
+        run.adjust = <PyObject*>adjust if adjust is not None else NULL
         run.batch_size = batch_size
         run.first = first
         run.last = last

@@ -4,7 +4,10 @@
 # forward and back; where a layer is normalised over the batch, the threads meet. (2) After a barrier each
 # thread owns a slice of every weight matrix: it sums the gradient of a tile over the whole batch, updates the
 # parameters while the sum is in registers or cache, and renews the transposed copy that the next step's backward pass
-# reads. Only a limit on the norm of all gradients makes it store them first. No sum depends on who owns what.
+# reads. No sum depends on who owns what.
+#
+# Between gradients and update there is a place for what needs all gradients of a step, or changes them: `adjust`, and a
+# limit on their norm. Only then are they stored first (stored_gradients_phase).
 #
 # Samples of weight 0 take no part: a batch is its other rows.
 
@@ -32,7 +35,8 @@ cdef struct Run:
     # the rules
     LossRule loss
     PyObject* loss_function     # the caller's own loss, or NULL
-    bint failed                 # it raised
+    PyObject* adjust            # what the caller does to stored gradients before the update, or NULL
+    bint failed                 # one of the two raised
     Py_ssize_t wrong            # a sample whose label is no class any more, or -1
     Py_ssize_t wrong_x          # one whose nonzeros are not where they were, or -1
     long process                # that began the run
@@ -183,21 +187,27 @@ cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssiz
         drop_rows(layer, run.seed, run.count + (step - run.first), number, run.panel, r0, r1)
 
 
-cdef bint call_loss(Run* run, const Batch* batch) noexcept with gil:
-    """The caller's own loss, in the caller's floating-point mode: writes its gradient over the logits. False where
-    it raised, be it a signal's handler on the way in, and in the child of a fork, which has no other threads."""
+cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexcept with gil:
+    """A function of the caller's, in the caller's floating-point mode: the loss, which writes its gradient over the
+    logits, or without a batch `adjust`. False where it raised, be it a signal's handler on the way in, and in the child of
+    a fork, which has no other threads."""
     cdef fp_mode mode = run.callers_mode
     cdef long forks = _team.forks()
     leave_kernel_mode(mode)
     try:
-        loss = (<object>run.loss_function)(<real[:batch.rows, :run.z_row]>run.z, batch.start, batch.rows)
+        if batch != NULL:
+            loss = (<object>function)(<real[:batch.rows, :run.z_row]>run.z, batch.start, batch.rows)
+        else:
+            (<object>function)()
         if _team.forks() != forks:
-            raise RuntimeError("the loss forked, and this child process cannot go on with its parent's training")
-        run.loss_sum += <double>loss * batch.rows
-        run.weight_sum += batch.rows
+            what = "the loss" if batch != NULL else "adjust"
+            raise RuntimeError(f"{what} forked, and this child process cannot go on with its parent's training")
+        if batch != NULL:
+            run.loss_sum += <double>loss * batch.rows
+            run.weight_sum += batch.rows
         return True
     except BaseException as error:
-        (<object>run.loss_function).error = error
+        (<object>function).error = error
         return False
     finally:
         if _team.forks() != forks:
@@ -213,7 +223,7 @@ cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0,
         if run.rates != NULL:               # it may look at the model
             store_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
-        if thread == 0 and not call_loss(run, batch):
+        if thread == 0 and not call_function(run, run.loss_function, batch):
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         return
@@ -441,7 +451,7 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
             transpose_slice(layer, k0, k1)
 
 
-# The same with a limit on the norm: gradients are stored, measured, and then used ---------------------
+# Between gradients and update: they are stored, adjusted, limited in their norm, and then used --------
 
 cdef double SQUARES_MIN = 1e-24 if sizeof(real) == 4 else 1e-280     # a sum below may have lost squares to underflow
 cdef enum:
@@ -534,14 +544,23 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
         transpose_slice(layer, k0, k1)
 
 
-cdef void clipped_phase(Run* run, Py_ssize_t rows, Optimizer* weight_rule, Optimizer* bias_rule, int thread) noexcept nogil:
+cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_rule, Optimizer* bias_rule,
+                                 int thread) noexcept nogil:
+    """parameters_phase in three parts: all gradients, what acts on them, the update."""
     cdef Optimizer store = weight_rule[0]
     store.rule = RULE_GRADIENT
     parameters_phase(run, rows, &store, &store, thread)
     barrier_wait(&run.barrier, run.threads)
-    limit_norm(run, weight_rule, thread)
-    bias_rule.prescale = weight_rule.prescale
-    bias_rule.scale = weight_rule.scale
+    if run.adjust != NULL:
+        if thread == 0 and not call_function(run, run.adjust, NULL):
+            run.failed = True
+        barrier_wait(&run.barrier, run.threads)
+        if run.failed:
+            return
+    if run.clip_norm > 0:
+        limit_norm(run, weight_rule, thread)
+        bias_rule.prescale = weight_rule.prescale
+        bias_rule.scale = weight_rule.scale
     use_gradients(run, weight_rule, bias_rule, thread)
 
 
@@ -568,8 +587,10 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
             for i in range(batch.rows):
                 run.loss_sum += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
             run.weight_sum += batch.weight
-        if run.clip_norm > 0:
-            clipped_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
+        if run.clip_norm > 0 or run.adjust != NULL:
+            stored_gradients_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
+            if run.failed:
+                break
         else:
             parameters_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
         if thread == 0:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer, Samples
-from fastmlp.backends.interface import Totals
+from fastmlp.backends.interface import Adjust, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
@@ -53,8 +53,8 @@ class Engine:
     def global_step(self, step: int) -> None:
         self._engine.set_global_step(step)
 
-    def begin(self, samples: Samples, optimizer: Optimizer) -> Run:
-        return Run(self, samples, optimizer)
+    def begin(self, samples: Samples, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
+        return Run(self, samples, optimizer, adjust)
 
     def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
         store = STORE[self._parameters.dtype.char]
@@ -80,40 +80,48 @@ class Engine:
         return rule, rates, state
 
     def run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
-            totals: Totals, threads: int, store: bool, gradients: Any = None) -> Totals:
-        """Steps of the kernels; of a rule with a limit on the norm, gradients are stored on the way."""
+            totals: Totals, threads: int, store: bool, gradients: Any = None,
+            adjust: Adjust | None = None) -> Totals:
+        """Steps of the kernels; where something acts between gradients and update, they are stored on the
+        way."""
         own = None
         if isinstance(self._loss, CallableLoss):
             own = OwnLoss(self._loss, samples, self._parameters.sizes[-1])
-        if rule.clip_norm:
+        adjusting = None
+        if rule.clip_norm or adjust is not None:
             if self._gradients is None:
                 self._gradients = self._parameters.like()
             gradients = self._gradients.buffer
+            adjusting = None if adjust is None else Adjusting(adjust, self._gradients)
         result: Totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals,
-                                            threads, store, own, gradients)
-        if own is not None and own.error is not None:
-            raise own.error
+                                            threads, store, own, gradients, adjusting)
+        for function in (own, adjusting):
+            if function is not None and function.error is not None:
+                raise function.error
         return result
 
 
 class Run:
     """Training steps over some samples."""
 
-    __slots__ = ("_engine", "_optimizer", "_samples")
+    __slots__ = ("_adjust", "_engine", "_optimizer", "_samples")
 
-    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer) -> None:
+    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer, adjust: Adjust | None) -> None:
         self._engine = engine
         self._samples = samples
         self._optimizer = optimizer
+        self._adjust = adjust
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
         engine, samples, optimizer = self._engine, self._samples, self._optimizer
+        adjust = self._adjust
         if not optimizer.rates_are_of_a_function:
             rule, rates, state = engine.rule_and_rates(optimizer, last - first)
-            return engine.run(samples, rule, rates, state, first, last, totals, threads, store)
+            return engine.run(samples, rule, rates, state, first, last, totals, threads, store, None, adjust)
         for step in range(first, last):         # at each it may read and write the model
             rule, rates, state = engine.rule_and_rates(optimizer, 1)
-            totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True)
+            totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True, None,
+                                adjust)
         return totals
 
     def write_back(self) -> None:
@@ -131,6 +139,21 @@ class Prepared(NamedTuple):
 
 def _never(x: Any, y: Any) -> bool:
     return False
+
+
+class Adjusting:
+    """What acts on the gradients of a step before the update, as the engine calls it.
+
+    error       what it raised, KeyboardInterrupt too; the engine puts it here
+    """
+
+    def __init__(self, adjust: Adjust, gradients: Parameters) -> None:
+        self.adjust = adjust
+        self.gradients = gradients
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        self.adjust(self.gradients)
 
 
 class OwnLoss:

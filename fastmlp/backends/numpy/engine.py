@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer, Samples
-from fastmlp.backends.interface import Totals
+from fastmlp.backends.interface import Adjust, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer
 
@@ -78,17 +78,20 @@ class Engine:
         training step, but nothing is learned."""
         return self._backpropagate(samples, slice(None), gradients, remember=False)[0]
 
-    def begin(self, samples: Samples, optimizer: Optimizer) -> Run:
+    def begin(self, samples: Samples, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
         """Training over these samples."""
-        return Run(self, samples, optimizer)
+        return Run(self, samples, optimizer, adjust)
 
-    def step(self, samples: Samples, step: int, optimizer: Optimizer) -> tuple[float, float]:
+    def step(self, samples: Samples, step: int, optimizer: Optimizer,
+             adjust: Adjust | None = None) -> tuple[float, float]:
         """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
         if self._gradients is None:
             self._gradients = parameters.like()
         gradients = self._gradients
         loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
+        if adjust is not None:
+            adjust(gradients)
         rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
         state = optimizer.state_of(parameters)
         scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
@@ -169,16 +172,18 @@ class Engine:
 class Run:
     """Training steps over some samples."""
 
-    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer) -> None:
+    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer,
+                 adjust: Adjust | None = None) -> None:
         self._engine = engine
         self._samples = samples
         self._optimizer = optimizer
+        self._adjust = adjust
 
     def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True) -> Totals:
         """Steps first..last - 1; `totals` plus the losses, each times its weight, and the weights of all
         samples seen."""
         for step in range(first, last):
-            loss, weight = self._engine.step(self._samples, step, self._optimizer)
+            loss, weight = self._engine.step(self._samples, step, self._optimizer, self._adjust)
             totals = totals[0] + loss * weight, totals[1] + weight
         return totals
 
