@@ -9,6 +9,7 @@ import pytest
 import fastmlp
 from fastmlp import MLP, SGD, Adam, backends, functional
 from fastmlp._core.network import Samples
+from fastmlp._core.sources import SparseRows
 from fastmlp.backends import interface
 
 NAMES = backends.NAMES
@@ -60,6 +61,56 @@ def test_a_run(name, rng):
     loss, weight = run.steps(0, 2, (0.0, 0.0), 1)
     run.write_back()
     assert weight == 6 and loss > 0 and engine.global_step == 2
+
+
+class Listed:
+    """A source of one's own: with what the Protocol has, and no more."""
+
+    def __init__(self, x, targets, batch_size, order=None, weights=None):
+        self.x, self.targets, self.batch_size = x, targets, batch_size
+        self.order, self.weights = order, weights
+        self.nonzeros = x.nonzeros(batch_size) if isinstance(x, SparseRows) else None
+
+    def __len__(self):
+        return len(self.x) if self.order is None else len(self.order)
+
+    def batch(self, step):
+        places = np.arange(step * self.batch_size, min((step + 1) * self.batch_size, len(self)))
+        return places if self.order is None else self.order[places]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_pieces_of_a_source(name, sparse, dtype, tmp_path):
+    """Of whole batches, each with an order of its own, in memory or mapped: the bits of one source."""
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 3, (100, 30)).astype(dtype), rng.integers(0, 3, 100).astype(np.intp)
+    order = np.concatenate([rng.permutation(40), 40 + rng.permutation(60)])
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+
+    def rows(x):
+        at, columns = np.nonzero(x)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(at, minlength=len(x)))])
+        return SparseRows(x[at, columns], np.ascontiguousarray(columns), indptr, 30)
+
+    def model():
+        with fastmlp.use_backend(name):
+            return MLP([30, 9, 3], dtype=dtype, seed=0)
+
+    one, ours = model(), Adam(0.01)
+    whole = Samples(rows(X) if sparse else X, y, None, order, 20)
+    totals = one.core.engine.begin(whole, ours).steps(0, 5, (0.0, 0.0), 2)
+    two, theirs, parts = model(), Adam(0.01), (0.0, 0.0)
+    for start, stop, x in ((0, 40, X), (40, 100, mapped)):
+        piece = Listed(rows(x[start:stop]) if sparse else x[start:stop], y[start:stop], 20,
+                       order[start:stop] - start)
+        assert isinstance(piece, interface.Source) and isinstance(whole, interface.Source)
+        parts = two.core.engine.begin(piece, theirs).steps(0, len(piece) // 20, parts, 1, False)
+    two.core.engine.write_back()
+    assert parts == totals
+    assert len(set(map(bytes, (one.core.parameters.buffer, two.core.parameters.buffer)))) == 1
+    assert theirs.state_of(two.core.parameters).step == 5
 
 
 # Between gradients and update ----------------------------------------------------------------------------

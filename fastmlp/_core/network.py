@@ -26,7 +26,7 @@ class Layer:
 
 
 class Samples:
-    """What a run trains on; it has been checked.
+    """A source of samples, `fastmlp.backends.interface.Source`: what a run trains on. It has been checked.
 
     x           (n, inputs) of any numeric dtype, converted batch by batch; or SparseRows
     targets     class indices (n,) as intp, or rows (n, outputs) of any numeric dtype; for a loss of the

@@ -10,17 +10,50 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fastmlp._core.layout import Parameters, Statistics
-from fastmlp._core.network import Layer, Samples
+from fastmlp._core.network import Layer
 from fastmlp.losses import Loss
 from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from fastmlp._core.sources import Rows
     from fastmlp._core.types import Array
 
-__all__ = ["Adjust", "Backend", "Engine", "Run", "Totals"]
+__all__ = ["Adjust", "Backend", "Engine", "Run", "Source", "Totals"]
 
 Totals = tuple[float, float]        # losses, each times its weight, and the weights of the samples seen
 Adjust = Callable[[Parameters], object]
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Where an engine gets samples from: rows in memory or mapped into it, which have been validated.
+
+    Of data in several pieces each is a source. From one to the next nothing is stored but where it is asked
+    for, so that pieces of whole batches train to the same bits as one.
+
+    x           (n, inputs) of any numeric dtype, converted batch by batch; or SparseRows
+    targets     class indices (n,) as intp, or rows (n, outputs) of any numeric dtype; for a loss of the
+                caller's own, whatever it takes
+    weights     (n,) float64, or None
+    order       sample at each place, (places,) intp, or None: as they come
+    batch_size  samples of a step; the last one may have fewer
+    nonzeros    the most that a batch of sparse samples may have; None of dense ones
+    """
+
+    x: Rows
+    targets: Array
+    weights: Array | None
+    order: Array | None
+    batch_size: int
+
+    @property
+    def nonzeros(self) -> int | None: ...
+
+    def __len__(self) -> int:
+        """Places."""
+
+    def batch(self, step: int) -> slice | Array:
+        """Where the samples of a step are."""
 
 
 @runtime_checkable
@@ -62,11 +95,11 @@ class Engine(Protocol):
         """out = the last layer's values of every row; False, with nothing written, for an x that it does not
         read or an out that it does not write."""
 
-    def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
+    def gradients(self, samples: Source, gradients: Parameters, threads: int) -> float:
         """The mean loss of all samples, and its gradients, laid out like the parameters; as in a training
         step, but nothing is learned."""
 
-    def begin(self, samples: Samples, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
+    def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
         """Training over these samples, batch_size of them at a step.
 
         adjust      called with all gradients of every step, before the update and in one thread, to change

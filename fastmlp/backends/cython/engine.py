@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastmlp._core.layout import Parameters, Statistics
-from fastmlp._core.network import Layer, Samples
-from fastmlp.backends.interface import Adjust, Totals
+from fastmlp._core.network import Layer
+from fastmlp.backends.interface import Adjust, Source, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
@@ -53,10 +53,10 @@ class Engine:
     def global_step(self, step: int) -> None:
         self._engine.set_global_step(step)
 
-    def begin(self, samples: Samples, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
+    def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
         return Run(self, samples, optimizer, adjust)
 
-    def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
+    def gradients(self, samples: Source, gradients: Parameters, threads: int) -> float:
         store = STORE[self._parameters.dtype.char]
         loss, weight = self.run(samples, store, None, None, 0, 1, (0.0, 0.0), threads, True, gradients.buffer)
         return loss / weight if weight else 0.0
@@ -79,7 +79,7 @@ class Engine:
         state.prepared = Prepared(optimizer.version, rule, rates if fixed else None)
         return rule, rates, state
 
-    def run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
+    def run(self, samples: Source, rule: Any, rates: Any, state: State | None, first: int, last: int,
             totals: Totals, threads: int, store: bool, gradients: Any = None,
             adjust: Adjust | None = None) -> Totals:
         """Steps of the kernels; where something acts between gradients and update, they are stored on the
@@ -106,7 +106,7 @@ class Run:
 
     __slots__ = ("_adjust", "_engine", "_optimizer", "_samples")
 
-    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer, adjust: Adjust | None) -> None:
+    def __init__(self, engine: Engine, samples: Source, optimizer: Optimizer, adjust: Adjust | None) -> None:
         self._engine = engine
         self._samples = samples
         self._optimizer = optimizer
@@ -162,7 +162,7 @@ class OwnLoss:
     error       what it raised, KeyboardInterrupt too; the engine puts it here
     """
 
-    def __init__(self, loss: CallableLoss, samples: Samples, outputs: int) -> None:
+    def __init__(self, loss: CallableLoss, samples: Source, outputs: int) -> None:
         self.loss = loss
         self.samples = samples
         self.outputs = outputs

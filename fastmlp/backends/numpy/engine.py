@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastmlp._core.layout import Parameters, Statistics
-from fastmlp._core.network import Layer, Samples
-from fastmlp.backends.interface import Adjust, Totals
+from fastmlp._core.network import Layer
+from fastmlp.backends.interface import Adjust, Source, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer
 
@@ -73,16 +73,16 @@ class Engine:
             out[rows] = y
         return True
 
-    def gradients(self, samples: Samples, gradients: Parameters, threads: int = 1) -> float:
+    def gradients(self, samples: Source, gradients: Parameters, threads: int = 1) -> float:
         """The mean loss of all samples, and its gradients in a buffer laid out like the parameters; as in a
         training step, but nothing is learned."""
         return self._backpropagate(samples, slice(None), gradients, remember=False)[0]
 
-    def begin(self, samples: Samples, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
+    def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
         """Training over these samples."""
         return Run(self, samples, optimizer, adjust)
 
-    def step(self, samples: Samples, step: int, optimizer: Optimizer,
+    def step(self, samples: Source, step: int, optimizer: Optimizer,
              adjust: Adjust | None = None) -> tuple[float, float]:
         """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
@@ -109,7 +109,7 @@ class Engine:
         """To the caller's arrays what a run left in the workspace: nothing here."""
 
     @quiet
-    def _backpropagate(self, samples: Samples, rows: slice | Array, gradients: Parameters,
+    def _backpropagate(self, samples: Source, rows: slice | Array, gradients: Parameters,
                        remember: bool) -> tuple[float, float]:
         """The mean loss of one batch and what its samples weigh; their gradients. Samples of weight 0 take no
         part."""
@@ -172,7 +172,7 @@ class Engine:
 class Run:
     """Training steps over some samples."""
 
-    def __init__(self, engine: Engine, samples: Samples, optimizer: Optimizer,
+    def __init__(self, engine: Engine, samples: Source, optimizer: Optimizer,
                  adjust: Adjust | None = None) -> None:
         self._engine = engine
         self._samples = samples
