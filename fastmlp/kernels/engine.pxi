@@ -424,7 +424,7 @@ cdef class Engine:
         cdef real[::1] buffer
         cdef Py_ssize_t outputs = self.layers[self.depth - 1].n_out, batch_size = samples.batch_size
         cdef bint known = same_objects(buffers, self.last_state)
-        cdef Py_ssize_t nonzeros = -1 if samples.nonzeros is None else samples.nonzeros
+        cdef Py_ssize_t nonzeros = -1 if PyObject_CheckBuffer(samples.x) else samples.nonzeros
         cdef double inputs = self.layers[0].n_in
         if self.training == this_process() or (self.training and self.trainer == PyThread_get_thread_ident()
                                              and _team.claims_of_thread()):     # its loss has forked, and this is the child
@@ -473,6 +473,8 @@ cdef class Engine:
                 raise TypeError(f"X: cannot convert {samples.x.dtype}")
             if run.sparse.indptr != NULL:
                 inputs = nonzeros_of_a_row(&run.sparse)
+                if not zeros_change_nothing(&run.weight_rule):      # an update of all weights for the whole batch
+                    inputs += <double>self.layers[0].n_in / batch_size
             view = views + held
             PyObject_GetBuffer(samples.targets, view, PyBUF_STRIDES | PyBUF_FORMAT)
             held += 1
