@@ -17,7 +17,7 @@ from fastmlp.optimizers import Optimizer
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
-__all__ = ["Backend", "Engine", "Run", "Totals"]
+__all__ = ["Backend", "Engine", "Predictor", "Run", "Totals"]
 
 Totals = tuple[float, float]        # losses, each times its weight, and the weights of the samples seen
 
@@ -36,6 +36,20 @@ class Run(Protocol):
 
     def write_back(self) -> None:
         """To the caller's arrays what is still in the workspace."""
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A network as it was when its engine made this, for calls from many threads at once."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+
+    def run(self, x: Any, out: Any) -> Any:
+        """The results of every row of x, in `out` or, if that is None, in a new array. NotImplemented, with
+        nothing written, for what it does not take; it takes every x that engines read, in blocks of up to 4096
+        rows, and a contiguous out."""
 
 
 @runtime_checkable
@@ -59,6 +73,16 @@ class Engine(Protocol):
     def forward(self, x: Array, out: Array, threads: int) -> bool:
         """out = the last layer's values of every row; False, with nothing written, for an x that it does not
         read or an out that it does not write."""
+
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
+        """The network as it is now, for inference; see `fastmlp.inference`.
+
+        output          "values" of the last layer, their "softmax", "sigmoid" or "exp"; or as intp, the index
+                        of the "largest", 1 where "positive" else 0, the "sign" 1 or -1
+        is_vector       whether results are (rows,), one number for each row, and not (rows, outputs)
+        batch_size      rows of a call at most; 0 for any number
+        threads         that share the work of a large call
+        """
 
     def gradients(self, samples: Samples, gradients: Parameters, threads: int) -> float:
         """The mean loss of all samples, and its gradients, laid out like the parameters; as in a training
