@@ -123,7 +123,7 @@ class InferenceHandle:
             raise ValueError(f"X: expected at most {self.batch_size} rows, the batch_size of the handle, got "
                              f"{len(table)}")
         shape = (len(table), *self._shape)
-        if isinstance(out, np.ndarray) and out.dtype != self.dtype:
+        if isinstance(out, np.ndarray) and out.dtype.newbyteorder("=") != self.dtype:
             raise TypeError(f"out: expected dtype {self.dtype}, that of {self.output}, got {out.dtype}")
         checks.output("out", out, shape, self.dtype, {"X": table})
         result = np.empty(shape, self.dtype)
