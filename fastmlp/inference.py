@@ -43,6 +43,8 @@ class InferenceHandle:
         Rows of a call at most; None for any number.
     threads : int
         Threads that share the work of one large call.
+    predictor : object
+        What the backend computes with; for ``fastmlp.kernels.api``.
     nbytes : int
         Bytes that the handle holds: packed weights, and the scratch of as many calls as have run at once.
 
@@ -73,12 +75,12 @@ class InferenceHandle:
     InferenceHandle([3, 4, 2], output='labels', dtype='int64', batch_size=None)
     """
 
-    __slots__ = ("_computes_in", "_predictor", "_run", "_shape", "batch_size", "dtype", "layers", "output",
+    __slots__ = ("_computes_in", "predictor", "_run", "_shape", "batch_size", "dtype", "layers", "output",
                  "threads")
 
     def __init__(self, predictor: Any, layers: tuple[int, ...], output: str, computes_in: np.dtype[Any],
                  dtype: np.dtype[Any], is_vector: bool, batch_size: int | None, threads: int) -> None:
-        self._predictor = predictor
+        self.predictor = predictor
         self._run = predictor.run
         self._shape = () if is_vector else layers[-1:]
         self._computes_in = computes_in
@@ -139,7 +141,7 @@ class InferenceHandle:
 
     @property
     def nbytes(self) -> int:
-        return int(self._predictor.nbytes)
+        return int(self.predictor.nbytes)
 
     def __repr__(self) -> str:
         more = f", threads={self.threads}" if self.threads > 1 else ""
