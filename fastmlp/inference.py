@@ -44,7 +44,7 @@ class InferenceHandle:
     threads : int
         Threads that share the work of one large call.
     predictor : object
-        What the backend computes with; for ``fastmlp.kernels.api``.
+        What the backend computes with; for ``fastmlp.kernels.cython_api``.
     nbytes : int
         Bytes that the handle holds: packed weights, and the scratch of as many calls as have run at once.
 

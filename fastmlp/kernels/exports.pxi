@@ -1,4 +1,4 @@
-# The kernels for other extensions: the table of functions.pxd, which api.pyx takes from the active instruction set.
+# The kernels for other extensions: the table of functions.pxd, which cython_api.pyx takes from the active instruction set.
 # Arrays are contiguous; what else they must be is looked at here, since nothing else does.
 
 from fastmlp.kernels.functions cimport Functions

@@ -1,7 +1,7 @@
-# The table of functions through which fastmlp/kernels/api.pxd calls the kernels of a dtype: `void*` are its numbers.
+# The table of functions through which fastmlp/kernels/cython_api.pxd calls the kernels of a dtype: `void*` are its numbers.
 #
 # Extensions are compiled against this text and run with a later one: members are added at the end, and never changed.
-# Every function returns whether it was done; False, with nothing written, where arguments do not fit (api.pxd).
+# Every function returns whether it was done; False, with nothing written, where arguments do not fit (cython_api.pxd).
 
 cdef struct Functions:
     bint (*dense_forward)(void* y, const void* x, const void* w, const void* b, Py_ssize_t m, Py_ssize_t k, Py_ssize_t n,

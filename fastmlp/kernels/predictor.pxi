@@ -194,7 +194,7 @@ cdef class Predictor:
 
     @property
     def description(self):
-        """For fastmlp.kernels.api: the plan, in a capsule; inputs, columns of a result, bytes of a number of the network,
+        """For fastmlp.kernels.cython_api: the plan, in a capsule; inputs, columns of a result, bytes of a number of the network,
         and whether results are integers."""
         return (PyCapsule_New(&self.plan, b"fastmlp.kernels.plan", NULL), self.plan.layers[0].n_in, self.plan.columns,
                 sizeof(real), self.plan.output >= OUT_LARGEST)

@@ -1,4 +1,4 @@
-# The kernels, from a Cython extension: `from fastmlp.kernels cimport api`.
+# The kernels, from a Cython extension: `from fastmlp.kernels cimport cython_api`.
 #
 # Functions take float and double, and run the instruction set that is active when fastmlp is imported. Arrays are
 # contiguous memoryviews: outputs, inputs, options. They neither hold the GIL nor raise: they return whether it was done;

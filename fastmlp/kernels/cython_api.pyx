@@ -1,4 +1,4 @@
-"""What api.pxd calls: the tables of the active instruction set, and the plan behind an inference handle."""
+"""What cython_api.pxd calls: the tables of the active instruction set, and the plan behind an inference handle."""
 
 from cpython.pycapsule cimport PyCapsule_GetPointer
 
