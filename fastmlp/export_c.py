@@ -1,7 +1,7 @@
 """A model as one C99 file: its weights as constants, and a function that computes its outputs.
 
-The formulas are those of the kernels, number by number (fastmlp/kernels/scalar_math.h, vector_math.h); the file
-gets the functions that the network uses. Compiled with FMA it returns the bits of the library.
+The formulas are those of the kernels, number by number (fastmlp/kernels/scalar_math.h, vector_math.h); the
+file gets the functions that the network uses. Compiled with FMA it returns the bits of the library.
 """
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks, state, whole_files
 from fastmlp.inference import made_of_outputs
-from fastmlp.saving import Path, file_name
+from fastmlp.saving import file_name
 from fastmlp.version import __version__
 
 if TYPE_CHECKING:
+    from fastmlp._core.types import Array, Path
     from fastmlp.model import MLP
 
 __all__ = ["export_c"]
 
-Array = NDArray[Any]
-
 OUTPUTS = ("logits", "proba")
 KEYWORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long "
-    "register restrict return short signed sizeof static struct switch typedef union unsigned void volatile "
-    "while main real bits dense normalise FMA".split())
+    "auto break case char const continue default do double else enum extern float for goto if inline int "
+    "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
+    "volatile while main real bits dense normalise FMA".split())
 NAMES = {"tanh": "tanh_of"}     # of C functions, where an activation has the name of one of the C library
 
 HEADER = '''\
@@ -45,8 +43,8 @@ HEADER = '''\
  *     cc -std=c99 -O3 -mfma -c FILE
  *
  * Then the results are those of fastmlp to the bit, as long as no number on the way is subnormal: fastmlp
- * counts those as zero. Without FMA every multiply-add is rounded twice, and the results are those of fastmlp's
- * portable kernels, which differ by rounding. No promise holds with -ffast-math. */
+ * counts those as zero. Without FMA every multiply-add is rounded twice, and the results are those of the
+ * portable kernels of fastmlp, which differ by rounding. No promise holds with -ffast-math. */
 
 '''
 
@@ -137,8 +135,8 @@ def _text(model: MLP, arrays: dict[str, Array], kind: str, function: str) -> Ite
     widest = max(hidden, default=0)
     buffers = min(2, len(hidden))
     yield HEADER.format(
-        function=function, layers="-".join(map(str, model.layers)), dtype=model.dtype.name, version=__version__,
-        real=real, inputs=model.layers[0], outputs=model.layers[-1],
+        function=function, layers="-".join(map(str, model.layers)), dtype=model.dtype.name,
+        version=__version__, real=real, inputs=model.layers[0], outputs=model.layers[-1],
         what={"values": "values of the last layer"}.get(kind, "probabilities"),
         stack=buffers * widest * model.dtype.itemsize)
     yield PROLOGUE.format(real=real, bits="uint32_t" if single else "uint64_t",
@@ -168,7 +166,8 @@ def _text(model: MLP, arrays: dict[str, Array], kind: str, function: str) -> Ite
         yield from _constant(f"w{i}", arrays[f"weights.{i}"])
         yield from _constant(f"b{i}", arrays[f"biases.{i}"])
         if f"scales.{i}" in arrays:
-            epsilon = model.dtype.type(model.batch_norm[i].epsilon)
+            norm = model.batch_norm[i]
+            epsilon = model.dtype.type(norm.epsilon if norm else 0.0)
             yield from _constant(f"scale{i}", arrays[f"scales.{i}"])
             yield from _constant(f"mean{i}", arrays[f"running_means.{i}"])
             yield from _constant(f"inv_std{i}", 1 / np.sqrt(arrays[f"running_variances.{i}"] + epsilon))
@@ -197,7 +196,8 @@ def _constant(name: str, array: Array) -> Iterator[str]:
     suffix = "f" if array.dtype == np.float32 else ""
     yield f"static const real {name}[{flat.size}] = {{\n"
     for first in range(0, flat.size, 8):
-        yield f"    {''.join(f'{number}{suffix}, ' for number in flat[first:first + 8].astype(str)).rstrip()}\n"
+        numbers = flat[first:first + 8].astype(str)
+        yield "    " + " ".join(f"{number}{suffix}," for number in numbers) + "\n"
     yield "};\n\n"
 
 

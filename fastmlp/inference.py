@@ -12,17 +12,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._core import checks
 from fastmlp.losses import Loss
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
+    from fastmlp.backends.interface import Predictor
     from fastmlp.model import MLP
 
 __all__ = ["InferenceHandle", "compile_predict"]
-
-Array = NDArray[Any]
 
 OUTPUTS = ("logits", "proba", "labels")
 BLOCK_ROWS = 4096               # rows at a time, on the slower path
@@ -59,11 +60,11 @@ class InferenceHandle:
     backend, to rounding.) Rows with NaN give NaN without a warning, and a label that means nothing.
 
     Any number of threads may call a handle at once. The compiled backend releases the GIL while it computes,
-    but for so little work that handing it over takes longer; it takes no lock and, once so many calls have run
-    at once, allocates nothing for a contiguous ``out``.
+    but for so little work that handing it over takes longer; it takes no lock and, once so many calls have
+    run at once, allocates nothing for a contiguous ``out``.
 
-    A handle never changes: a copy of it is the handle itself. It cannot be pickled, for its weights are packed
-    for the instruction set of this process; pickle or save the model, and compile it where it is used.
+    A handle never changes: a copy of it is the handle itself. It cannot be pickled, for its weights are
+    packed for the instruction set of this process; pickle or save the model, and compile it where it is used.
 
     Examples
     --------
@@ -78,7 +79,7 @@ class InferenceHandle:
     __slots__ = ("_computes_in", "predictor", "_run", "_shape", "batch_size", "dtype", "layers", "output",
                  "threads")
 
-    def __init__(self, predictor: Any, layers: tuple[int, ...], output: str, computes_in: np.dtype[Any],
+    def __init__(self, predictor: Predictor, layers: tuple[int, ...], output: str, computes_in: np.dtype[Any],
                  dtype: np.dtype[Any], is_vector: bool, batch_size: int | None, threads: int) -> None:
         self.predictor = predictor
         self._run = predictor.run
@@ -117,7 +118,7 @@ class InferenceHandle:
             For a result that is larger than memory.
         """
         result = self._run(X, out)
-        return self._checked(X, out) if result is NotImplemented else result
+        return self._checked(X, out) if result is None else result
 
     def _checked(self, X: ArrayLike, out: Array | None) -> Array:
         table = checks.table("X", X, self.layers[0])
@@ -132,7 +133,7 @@ class InferenceHandle:
         step = BLOCK_ROWS if self.batch_size is None else min(BLOCK_ROWS, self.batch_size)
         for first in range(0, len(table), step):
             rows = slice(first, first + step)
-            if self._run(checks.readable(table[rows], self._computes_in), result[rows]) is NotImplemented:
+            if self._run(checks.readable(table[rows], self._computes_in), result[rows]) is None:
                 raise RuntimeError(f"X: cannot be read, {table.dtype} with strides {table.strides}")
         if out is None:
             return result
@@ -155,8 +156,8 @@ class InferenceHandle:
         return self
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an inference handle cannot be pickled: its weights are packed for the instruction set "
-                        "of this process; pickle the model, and compile it where it is used")
+        raise TypeError("an inference handle cannot be pickled: its weights are packed for the instruction "
+                        "set of this process; pickle the model, and compile it where it is used")
 
 
 def compile_predict(model: MLP, batch_size: int | None, output: str, threads: int) -> InferenceHandle:
@@ -191,12 +192,13 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
     with model.core.lock.between_steps("compile it"):
         predictor = model.core.engine.predictor(kind, is_vector, batch_size or 0, threads)
     dtype = np.dtype(np.intp) if is_index else model.dtype
-    return InferenceHandle(predictor, model.layers, output, model.dtype, dtype, is_vector, batch_size, threads)
+    return InferenceHandle(
+        predictor, model.layers, output, model.dtype, dtype, is_vector, batch_size, threads)
 
 
 def made_of_outputs(loss: Loss, output: str, outputs: int) -> tuple[str, bool, bool]:
-    """What is made of the last layer's values, by the name that predictors have for it; whether that is one number
-    for a row, and whether it is an integer.
+    """What is made of the last layer's values, by the name that predictors have for it; whether that is one
+    number for a row, and whether it is an integer.
 
     Raises
     ------
@@ -213,8 +215,8 @@ def made_of_outputs(loss: Loss, output: str, outputs: int) -> tuple[str, bool, b
     if output == "proba":
         if loss.output not in ("softmax", "sigmoid"):
             what = "values" if loss.targets in ("values", "counts") else "scores"
-            raise ValueError(f"output: expected logits or labels, got 'proba'; the outputs of {loss.name!r} are "
-                             f"{what}, not probabilities")
+            raise ValueError(f"output: expected logits or labels, got 'proba'; the outputs of {loss.name!r} "
+                             f"are {what}, not probabilities")
         return loss.output, loss.output == "sigmoid" and outputs == 1, False
     if loss.classifies:
         return "largest", True, True

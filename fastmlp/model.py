@@ -523,8 +523,8 @@ class MLP(Guarded):
         batch_size : int, optional
             Rows of a call at most, which bounds the scratch of a call; any number if not given.
         output : str, default "logits"
-            What a call returns: "logits" as `forward` does, "proba" as `predict_proba`, or "labels" as `predict`,
-            which means values for a loss of values.
+            What a call returns: "logits" as `forward` does, "proba" as `predict_proba`, or "labels" as
+            `predict`, which means values for a loss of values.
         threads : int, default 1
             Threads that share the work of a call with many rows, or with large weights. With 1 a call runs on
             the thread that makes it.
@@ -953,12 +953,12 @@ class MLP(Guarded):
 
         save(self, path, optimizer, callbacks)
 
-    def export_c(self, path: str | os.PathLike[str], output: str = "logits", *,
+    def export_c(self, path: Path, output: str = "logits", *,
                  function: str = "predict") -> None:
         """Write the model as one C99 file, without dependencies.
 
-        The file has the weights as constants and one function, ``void predict(const float *x, float *y)``, with
-        double for float64 models. It allocates nothing, calls no library, and compiles without warnings.
+        The file has the weights as constants and one function, ``void predict(const float *x, float *y)``,
+        with double for float64 models. It allocates nothing, calls no library, and compiles without warnings.
 
         Parameters
         ----------
@@ -974,8 +974,8 @@ class MLP(Guarded):
         TypeError
             For arguments of the wrong type.
         ValueError
-            For an unknown ``output``, probabilities that the loss does not have, a ``function`` that is no name
-            in C or has another meaning in the file, and parameters that are not finite.
+            For an unknown ``output``, probabilities that the loss does not have, a ``function`` that is no
+            name in C or has another meaning in the file, and parameters that are not finite.
         RuntimeError
             While another thread trains the model.
         OSError
@@ -985,7 +985,7 @@ class MLP(Guarded):
         -----
         Compiled with FMA (``cc -std=c99 -O3 -mfma``, or for ARM), the results are those of `forward`, or
         `predict_proba`, to the bit, as long as no number on the way is subnormal: the library counts those as
-        zero. Without FMA every multiply-add is rounded twice: then the bits are those of the portable kernels.
+        zero. Without FMA every multiply-add is rounded twice: the bits are those of the portable kernels.
 
         The file is replaced as a whole, as by `save`; the same model gives the same bytes. It takes some 13
         bytes for every parameter in float32, and compilers take seconds for a million.

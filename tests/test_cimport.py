@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -66,18 +67,23 @@ def rows(real[:, ::1] y, const real[:, ::1] x, bint logarithm):
 
 def rows_backward(real[:, ::1] dx, const real[:, ::1] dy, const real[:, ::1] y, bint logarithm):
     with nogil:
-        done = cython_api.log_softmax_backward(dx, dy, y) if logarithm else cython_api.softmax_backward(dx, dy, y)
+        if logarithm:
+            done = cython_api.log_softmax_backward(dx, dy, y)
+        else:
+            done = cython_api.softmax_backward(dx, dy, y)
     return done
 
 
-def loss_of_labels(real[:, ::1] d, const real[:, ::1] z, const Py_ssize_t[::1] labels, int loss, double parameter):
+def loss_of_labels(real[:, ::1] d, const real[:, ::1] z, const Py_ssize_t[::1] labels, int loss,
+                   double parameter):
     cdef double mean = -1
     with nogil:
         done = cython_api.loss_of_labels(&mean, d, z, labels, loss, parameter)
     return mean if done else None
 
 
-def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] targets, int loss, double parameter):
+def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] targets, int loss,
+                 double parameter):
     cdef double mean = -1
     with nogil:
         done = cython_api.loss_of_rows(&mean, d, z, targets, loss, parameter)
@@ -105,7 +111,8 @@ def rmsprop(real[::1] p, const real[::1] g, real[::1] s):
     return done
 
 
-def adam(real[::1] p, const real[::1] g, real[::1] a, real[::1] b, Py_ssize_t first, Py_ssize_t last, bint decoupled):
+def adam(real[::1] p, const real[::1] g, real[::1] a, real[::1] b, Py_ssize_t first, Py_ssize_t last,
+         bint decoupled):
     cdef Py_ssize_t step
     cdef bint done = True
     with nogil:
@@ -132,6 +139,7 @@ def predict_labels(handle, Py_ssize_t[:, ::1] out, const real[:, ::1] x):
     return done
 '''
 
+PAGE = Path(__file__).parents[1] / "docs" / "guide" / "cython.md"
 SETUP = '''
 from setuptools import Extension, setup
 from Cython.Build import cythonize
@@ -140,12 +148,18 @@ setup(name="downstream", ext_modules=cythonize([Extension("downstream", ["downst
 '''
 
 
+def example():
+    """The extension of the guide, without its first line, which must be the first of a file."""
+    blocks = re.findall(r"^```cython\n(.*?)^```$", PAGE.read_text(), re.S | re.M) if PAGE.exists() else []
+    return blocks[0].partition("\n")[2] if blocks else ""
+
+
 @pytest.fixture(scope="module")
 def downstream(tmp_path_factory):
     pytest.importorskip("Cython.Build")
     pytest.importorskip("setuptools")
     folder = tmp_path_factory.mktemp("downstream")
-    (folder / "downstream.pyx").write_text(EXTENSION)
+    (folder / "downstream.pyx").write_text(EXTENSION + example())
     (folder / "setup.py").write_text(SETUP)
     if os.name != "nt" and not shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]):
         pytest.skip("no C compiler")
@@ -265,7 +279,7 @@ def test_handles(downstream, dtype, rng):
     model = MLP([6, 30, 4], dtype=dtype, seed=0)
     X = reals(rng, dtype, 50, 6)
     out, labels = np.empty((50, 4), dtype), np.empty((50, 1), np.intp)
-    logits, proba, classes = (model.compile_predict(output=output) for output in ("logits", "proba", "labels"))
+    logits, proba, classes = (model.compile_predict(output=name) for name in ("logits", "proba", "labels"))
     assert downstream.predict(logits, out, X)
     assert_array_equal(out, model.forward(X))
     assert downstream.predict(proba, out, X)
@@ -276,7 +290,7 @@ def test_handles(downstream, dtype, rng):
     assert not downstream.predict_labels(logits, labels, X)
     assert not downstream.predict(logits, out[:, :3].copy(), X)
     assert not downstream.predict_labels(model.compile_predict(3, "labels"), labels, X)
-    with pytest.raises(TypeError, match="handle: expected what compile_predict of a model on the compiled backend"):
+    with pytest.raises(TypeError, match="handle: expected what compile_predict of a model on the compi"):
         downstream.predict(model, out, X)
     with use_backend("numpy"):
         slow = MLP([6, 4], seed=0).compile_predict()
@@ -312,7 +326,24 @@ def test_what_does_not_fit_is_refused(downstream, dtype, rng):
     assert not downstream.sgd(flat, flat.copy(), None, 0.9, False, 1)
     assert not downstream.adam(flat, flat.copy(), flat, np.zeros(15, dtype), 1, 1, False)
     assert not downstream.adam(flat, flat.copy(), np.zeros(15, dtype), np.zeros(15, dtype), 0, 0, False)
-    assert downstream.loss_of_labels(y, np.zeros((3, 5), dtype), np.array([0, 1, 5]), losses.CrossEntropy.code, 0) is None
-    assert downstream.loss_of_labels(y, np.zeros((3, 5), dtype), np.array([0, 1, 2]), 999, 0) is None
+    z, code = np.zeros((3, 5), dtype), losses.CrossEntropy.code
+    assert downstream.loss_of_labels(y, z, np.array([0, 1, 5]), code, 0) is None
+    assert downstream.loss_of_labels(y, z, np.array([0, 1, 2]), 999, 0) is None
     assert (y == 7).all()
     assert downstream.forward(np.empty((0, 5), dtype), x[:0], w, b, 0)
+
+
+def test_the_example_of_the_guide(downstream, rng):
+    if not PAGE.exists():
+        pytest.skip("the tests run without the source tree")
+    model = MLP([6, 20, 4], seed=0)
+    X = reals(rng, "f4", 30, 6)
+    y, hidden = np.empty((30, 4), "f4"), np.empty((30, 20), "f4")
+    (w1, w2), (b1, b2) = (map(np.ascontiguousarray, arrays) for arrays in (model.weights, model.biases))
+    downstream.two_layers(y, hidden, X, w1, b1, w2, b2)
+    assert_array_equal(y, model.forward(X))
+    with pytest.raises(ValueError, match="the arrays do not fit"):
+        downstream.two_layers(y, hidden, X[:, :5].copy(), *(np.zeros((6, 20), "f4"), None) * 2)
+    out = np.empty_like(y)
+    downstream.ask(model.compile_predict(), out, X)
+    assert_array_equal(out, y)

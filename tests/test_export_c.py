@@ -46,7 +46,8 @@ def compiled(folder, models, compiler, *options, **settings):
     for name, model in models.items():
         model.export_c(folder / f"{name}.c", function=f"net_{name}", **settings)
     library = folder / f"{'-'.join(models)[:30]}.so"
-    command = [compiler, *STRICT, "-shared", "-fPIC", *options, *(f"{name}.c" for name in models), "-o", str(library)]
+    sources = [f"{name}.c" for name in models]
+    command = [compiler, *STRICT, "-shared", "-fPIC", *options, *sources, "-o", str(library)]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert not result.stderr
@@ -83,7 +84,8 @@ def randomised(model, rng):
 
 @pytest.mark.parametrize("options", [["-O2"], ["-O3", "-ffp-contract=fast"], ["-O0"]], ids="".join)
 def test_bits_of_every_activation(options, isa, dtype, compiler, rng, tmp_path):
-    models = {name: randomised(MLP([5, 33, 17, 4], activation=name, dtype=dtype, seed=0), rng) for name in NAMES}
+    models = {name: randomised(MLP([5, 33, 17, 4], activation=name, dtype=dtype, seed=0), rng)
+              for name in NAMES}
     library = compiled(tmp_path, models, compiler, *options, *flags(isa))
     X = samples(rng, dtype, 100, 5)
     for name, model in models.items():
@@ -136,7 +138,8 @@ def test_no_library_is_called(dtype, tmp_path):
     sources, objects = ([f"{name}.{suffix}" for name in models] for suffix in "co")
     subprocess.run([COMPILERS[0], "-std=c99", "-O2", "-c", *(["-mfma"] if X86 else []), *sources],
                    check=True, cwd=tmp_path)
-    listed = subprocess.run(["nm", "-u", "-P", *objects], check=True, cwd=tmp_path, capture_output=True, text=True)
+    listed = subprocess.run(["nm", "-u", "-P", *objects], check=True, cwd=tmp_path, capture_output=True,
+                            text=True)
     called = {line.split()[0] for line in listed.stdout.splitlines() if not line.rstrip().endswith(":")}
     assert called <= {"memcpy", "memset", "_GLOBAL_OFFSET_TABLE_"}
 
@@ -146,7 +149,8 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
         MLP([4, 8, 3], activation="gelu", seed=0).export_c(tmp_path / name)
     text = (tmp_path / "a.c").read_text()
     assert text == (tmp_path / "b.c").read_text()
-    assert text.startswith("/* predict: the network 4-8-3, float32") and "void predict(const float *x, float *y);" in text
+    assert text.startswith("/* predict: the network 4-8-3, float32")
+    assert "void predict(const float *x, float *y);" in text
     assert str(tmp_path) not in text
 
 
@@ -190,7 +194,8 @@ def test_while_another_thread_trains(tmp_path, rng):
         leave.wait(60)
 
     thread = threading.Thread(target=lambda: model.fit(
-        rng.standard_normal((8, 3)), np.zeros(8, int), epochs=1, optimizer=SGD(0.1), callbacks=[wait], progress=False))
+        rng.standard_normal((8, 3)), np.zeros(8, int), epochs=1, optimizer=SGD(0.1), callbacks=[wait],
+        progress=False))
     thread.start()
     assert inside.wait(60)
     try:

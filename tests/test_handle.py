@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from conftest import LAYOUTS, assert_same, lay_out
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from conftest import assert_same, lay_out
 from fastmlp import MLP, SGD, BatchNorm, LeakyReLU, kernels
 from fastmlp.backends import cython
 from fastmlp.kernels import ops
@@ -22,7 +22,8 @@ ISAS = kernels.available_isas()
 NETWORKS = [[3, 2], [4, 16, 3], [7, 33, 17, 1], [70, 129, 131, 37], [256, 384, 384, 128], [1, 300, 65, 31]]
 ROWS = [0, 1, 2, 5, 16, 70]
 OF = {"logits": MLP.forward, "proba": MLP.predict_proba, "labels": MLP.predict}
-LOSSES = [("cross_entropy", 3), ("binary_cross_entropy", 1), ("binary_cross_entropy", 3), ("hinge", 1), ("hinge", 2),
+LOSSES = [("cross_entropy", 3), ("binary_cross_entropy", 1), ("binary_cross_entropy", 3), ("hinge", 1),
+          ("hinge", 2),
           ("mean_squared_error", 1), ("mean_squared_error", 2), ("poisson", 2), ("poisson", 1),
           ("multiclass_hinge", 4), ("kl_divergence", 3)]
 
@@ -87,7 +88,7 @@ def test_bits_on_every_isa(layers, isa, dtype, rng, monkeypatch):
 def test_outputs(output, loss, outputs, backend, dtype, rng):
     model = randomised(MLP([5, 9, outputs], loss=loss, dtype=dtype, seed=0), rng)
     if output == "proba" and model.loss.output not in ("softmax", "sigmoid"):
-        with pytest.raises(ValueError, match="output: expected logits or labels, got 'proba'; the outputs of"):
+        with pytest.raises(ValueError, match="output: expected logits or labels, got 'proba'; the out"):
             model.compile_predict(output=output)
         return
     for threads in (1, 2):
@@ -155,10 +156,9 @@ def test_within_a_callback(backend, dtype, rng):
         assert_same(handle(X), expected, backend, dtype)
 
 
-# What is taken ------------------------------------------------------------------------------------------------
+# What is taken ---------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("layout", ["contiguous", "read_only", "strided", "transposed", "reversed", "unaligned",
-                                    "swapped", "padded_rows"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_layouts(layout, backend, dtype, rng):
     model = MLP([5, 9, 3], dtype=dtype, seed=0)
     X = samples(rng, 7, 5, dtype)
@@ -182,7 +182,8 @@ def test_other_dtypes(kind, backend, dtype, rng):
 def test_many_rows(backend, dtype, rng):
     model = MLP([2, 3, 2], dtype=dtype, seed=0)
     X = samples(rng, 70_000, 2, dtype)
-    for handle in (model.compile_predict(), model.compile_predict(batch_size=100_000), model.compile_predict(threads=2)):
+    for options in ({}, {"batch_size": 100_000}, {"threads": 2}):
+        handle = model.compile_predict(**options)
         assert_same(handle(X), model.forward(X), backend, dtype)
         assert_same(handle(X[:, ::-1]), model.forward(X[:, ::-1]), backend, dtype)
 
@@ -195,13 +196,13 @@ def test_batch_size(backend, dtype, rng):
         assert_same(handle(X[:rows]), model.forward(X[:rows]), backend, dtype)
     out = np.full((8, 3), 5, dtype)
     for given in (None, out):
-        with pytest.raises(ValueError, match="X: expected at most 7 rows, the batch_size of the handle, got 8"):
+        with pytest.raises(ValueError, match="X: expected at most 7 rows, the batch_size of the handle, go"):
             handle(X, given)
     assert (out == 5).all()
     assert model.compile_predict(batch_size=1).nbytes <= handle.nbytes <= model.compile_predict().nbytes
 
 
-# What is refused ----------------------------------------------------------------------------------------------
+# What is refused -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("X, error, message", [
     (np.zeros((2, 4)), ValueError, r"X: expected shape \(rows, 5\), got \(2, 4\)"),
@@ -224,13 +225,16 @@ def test_bad_samples(X, error, message, backend):
     ("logits", lambda X: np.full((2, 4), 5, "f4"), ValueError, r"out: expected shape \(2, 3\)"),
     ("logits", lambda X: np.full((3, 3), 5, "f4"), ValueError, r"out: expected shape \(2, 3\)"),
     ("logits", lambda X: np.full(6, 5, "f4"), ValueError, r"out: expected shape \(2, 3\)"),
-    ("logits", lambda X: np.full((2, 3), 5, "f8"), TypeError, "out: expected dtype float32, that of logits, got float64"),
-    ("labels", lambda X: np.full(2, 5, "i2"), TypeError, "out: expected dtype int.., that of labels, got int16"),
+    ("logits", lambda X: np.full((2, 3), 5, "f8"), TypeError,
+     "out: expected dtype float32, that of logits, got float64"),
+    ("labels", lambda X: np.full(2, 5, "i2"), TypeError,
+     "out: expected dtype int.., that of labels, got int16"),
     ("labels", lambda X: np.full((2, 1), 5, np.intp), ValueError, "out: expected shape"),
     ("logits", lambda X: lay_out(np.full((2, 3), 5, "f4"), "read_only"), ValueError, "read-only"),
     ("logits", lambda X: X[:, :3], ValueError, "out: must not share memory with X"),
     ("logits", lambda X: X.reshape(-1)[:6].reshape(2, 3), ValueError, "out: must not share memory with X"),
-    ("logits", lambda X: np.lib.stride_tricks.as_strided(np.full(3, 5, "f4"), (2, 3), (0, 4)), ValueError, "own place"),
+    ("logits", lambda X: np.lib.stride_tricks.as_strided(np.full(3, 5, "f4"), (2, 3), (0, 4)), ValueError,
+     "own place"),
     ("logits", lambda X: [[5.0] * 3] * 2, TypeError, "out: expected a NumPy array to write into, got list"),
 ])
 def test_bad_out(output, make, error, message, backend):
@@ -269,7 +273,7 @@ def test_while_another_thread_trains(backend, rng):
     thread.start()
     assert inside.wait(60)
     try:
-        with pytest.raises(RuntimeError, match="trained by another thread; compile it in a callback or later"):
+        with pytest.raises(RuntimeError, match="trained by another thread; compile it in a callback or"):
             model.compile_predict()
     finally:
         leave.set()
@@ -277,7 +281,7 @@ def test_while_another_thread_trains(backend, rng):
     model.compile_predict()
 
 
-# The object ---------------------------------------------------------------------------------------------------
+# The object ------------------------------------------------------------------------------------------------
 
 def test_what_it_says_of_itself(backend, dtype):
     model = MLP([5, 9, 3], dtype=dtype, seed=0)
@@ -292,7 +296,7 @@ def test_what_it_says_of_itself(backend, dtype):
         pickle.dumps(handle)
 
 
-# Threads ------------------------------------------------------------------------------------------------------
+# Threads ---------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("layers", [[4, 16, 3], [100, 200, 50, 10], [300, 500, 100]], ids=str)
 def test_many_threads_at_once(layers, backend, dtype, rng):

@@ -145,15 +145,16 @@ class TrainingLock:
 
     @contextmanager
     def between_steps(self, what: str) -> Iterator[None]:
-        """What is read in the block is of one moment of a training: this thread trains the model and is between
-        two steps, or none does.
+        """What is read in the block is of one moment of a training: this thread trains the model and is
+        between two steps, or none does.
 
         Raises RuntimeError where another thread trains it, at the end of the block, too; `what` says what can
         be done later.
         """
         def check() -> None:
             if self.busy_elsewhere() or self.last() is not last:
-                raise RuntimeError(f"the model is being trained by another thread; {what} in a callback or later")
+                raise RuntimeError(f"the model is being trained by another thread; {what} in a callback or "
+                                   "later")
             if self.runs():
                 raise RuntimeError(f"the model is within a training step; {what} in a callback or later")
 

@@ -46,10 +46,10 @@ class Predictor(Protocol):
     def nbytes(self) -> int:
         """Bytes that it holds."""
 
-    def run(self, x: Any, out: Any) -> Any:
-        """The results of every row of x, in `out` or, if that is None, in a new array. NotImplemented, with
-        nothing written, for what it does not take; it takes every x that engines read, in blocks of up to 4096
-        rows, and a contiguous out."""
+    def run(self, x: object, out: object) -> Array | None:
+        """The results of every row of x, in `out` or, if that is None, in a new array. None, with nothing
+        written, for what it does not take; it takes every x that engines read, in blocks of up to 4096 rows,
+        and a contiguous out."""
 
 
 @runtime_checkable

@@ -1,12 +1,12 @@
 # The kernels, from a Cython extension: `from fastmlp.kernels cimport cython_api`.
 #
 # Functions take float and double, and run the instruction set that is active when fastmlp is imported. Arrays are
-# contiguous memoryviews: outputs, inputs, options. They neither hold the GIL nor raise: they return whether it was done;
-# False, with nothing written, where shapes do not fit, an output overlaps an input that it must not be, an address is no
-# multiple of the element's size, or an option is out of range. Subnormal numbers count as zero.
+# contiguous memoryviews: outputs, inputs, options. They neither hold the GIL nor raise, but return whether it was
+# done: False, with nothing written, where shapes do not fit, an output overlaps an input, an address is no multiple
+# of the element's size, or an option is out of range. Subnormal numbers count as zero.
 #
-# `activation` and `loss` are the `code` of a class, fastmlp.activations.ReLU.code, fastmlp.losses.CrossEntropy.code, and
-# `alpha`, `parameter` what it has beside that, or 0. docs/guide/cython.md has an example.
+# `activation` and `loss` are the `code` of a class, fastmlp.activations.ReLU.code, fastmlp.losses.CrossEntropy.code,
+# and `alpha`, `parameter` what it has beside that, or 0. docs/guide/cython.md has an example.
 
 cimport cython
 from fastmlp.kernels.functions cimport Functions
@@ -124,8 +124,8 @@ cdef inline bint log_softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, co
 @cython.boundscheck(False)
 @cython.wraparound(False)
 @cython.initializedcheck(False)
-cdef inline bint loss_of_labels(double* mean, real[:, ::1] d, const real[:, ::1] z, const Py_ssize_t[::1] labels, int loss,
-                                double parameter) noexcept nogil:
+cdef inline bint loss_of_labels(double* mean, real[:, ::1] d, const real[:, ::1] z, const Py_ssize_t[::1] labels,
+                                int loss, double parameter) noexcept nogil:
     """The mean loss of the rows of z (m, n), and its gradient d;  labels (m,) are class indices"""
     return (same_shape[real](d, z) and labels.shape[0] == z.shape[0] and labels.shape[0] > 0
             and functions_of(sizeof(real)).loss(mean, start2(d), start2(z), &labels[0], NULL, z.shape[0], z.shape[1],
@@ -157,8 +157,8 @@ cdef inline bint adagrad_update(real[::1] param, const real[::1] grad, real[::1]
                                                           eps, weight_decay))
 
 
-cdef inline bint rmsprop_update(real[::1] param, const real[::1] grad, real[::1] squares, double lr, double rho, double eps,
-                                double weight_decay) noexcept nogil:
+cdef inline bint rmsprop_update(real[::1] param, const real[::1] grad, real[::1] squares, double lr, double rho,
+                                double eps, double weight_decay) noexcept nogil:
     return (grad.shape[0] == param.shape[0] and squares.shape[0] == param.shape[0]
             and functions_of(sizeof(real)).rmsprop_update(start(param), start(grad), start(squares), param.shape[0], lr,
                                                           rho, eps, weight_decay))

@@ -1,5 +1,5 @@
-# The kernels for other extensions: the table of functions.pxd, which cython_api.pyx takes from the active instruction set.
-# Arrays are contiguous; what else they must be is looked at here, since nothing else does.
+# The kernels for other extensions: the table of functions.pxd, of which cython_api.pyx takes that of the active
+# instruction set. Arrays are contiguous; what else they must be is looked at here, since nothing else does.
 
 from fastmlp.kernels.functions cimport Functions
 

@@ -72,8 +72,8 @@ cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssiz
                       Py_ssize_t x_run, Py_ssize_t rows, real* inv_std, real* packed) noexcept nogil:
     """y = the outputs of a layer: in panels, or plain where panel is NR."""
     cdef Py_ssize_t p
-    dense(layer, layer.scale != NULL, layer.w, NR if run.packed else layer.row_out, weights_panel(layer) if run.packed else NR,
-          layer.b, y, layer.row_out if panel == NR else NR, panel,
+    dense(layer, layer.scale != NULL, layer.w, NR if run.packed else layer.row_out,
+          weights_panel(layer) if run.packed else NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
           x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
     if layer.scale != NULL:
         if run.packed:

@@ -194,15 +194,15 @@ cdef class Predictor:
 
     @property
     def description(self):
-        """For fastmlp.kernels.cython_api: the plan, in a capsule; inputs, columns of a result, bytes of a number of the network,
-        and whether results are integers."""
+        """For fastmlp.kernels.cython_api: the plan, in a capsule; inputs, columns of a result, bytes of a number of the
+        network, and whether results are integers."""
         return (PyCapsule_New(&self.plan, b"fastmlp.kernels.plan", NULL), self.plan.layers[0].n_in, self.plan.columns,
                 sizeof(real), self.plan.output >= OUT_LARGEST)
 
     def run(self, x, out):
-        """What is asked for of every row of x, in `out` or, if that is None, in a new array. NotImplemented, with nothing
-        written, for an x that is no plain array of (rows, inputs) or has too many rows, and for an out that is not
-        contiguous, does not fit or overlaps x."""
+        """What is asked for of every row of x, in `out` or, if that is None, in a new array. None, with nothing
+        written, for an x that is no plain array of (rows, inputs) or has too many rows, and for an out that is not contiguous,
+        does not fit or overlaps x."""
         cdef Inference run
         cdef Plan* plan = &self.plan
         cdef Py_buffer from_x, to
@@ -210,19 +210,19 @@ cdef class Predictor:
         cdef tuple shape
         if type(x) is not ndarray or get_buffer(x, &from_x, PyBUF_STRIDES | PyBUF_FORMAT) != 0:
             PyErr_Clear()
-            return NotImplemented
+            return None
         try:
             if not (from_x.ndim == 2 and describe(&run.x, &from_x) and run.x.columns == plan.layers[0].n_in
                     and (plan.batch_size == 0 or run.x.rows <= plan.batch_size)):
-                return NotImplemented
+                return None
             if out is None:
                 if run.x.rows > MOST_ROWS:
-                    return NotImplemented
+                    return None
                 shape = (run.x.rows, plan.columns)
                 out = empty(shape[:1] if plan.is_vector else shape, self.dtype)
             if type(out) is not ndarray or get_buffer(out, &to, TO_WRITE) != 0:
                 PyErr_Clear()
-                return NotImplemented
+                return None
             fits = takes_out(plan, &to, &from_x)
             if fits and run.x.rows > 0:
                 run.out = <char*>to.buf
@@ -241,7 +241,7 @@ cdef class Predictor:
                     PyBuffer_Release(&to)
                     raise MemoryError
             PyBuffer_Release(&to)
-            return out if fits else NotImplemented
+            return out if fits else None
         finally:
             PyBuffer_Release(&from_x)
 
@@ -256,7 +256,8 @@ cdef bint takes_out(const Plan* plan, const Py_buffer* to, const Py_buffer* x) n
         return False
     if to.itemsize != plan.itemsize or <size_t>to.buf % plan.itemsize or to.format[1] != 0:
         return False
-    if not (to.format[0] in b"lq" if plan.output >= OUT_LARGEST else to.format[0] == (c"f" if sizeof(real) == 4 else c"d")):
+    if not (to.format[0] in b"lq" if plan.output >= OUT_LARGEST else
+            to.format[0] == (c"f" if sizeof(real) == 4 else c"d")):
         return False
     if x.shape[0] == 0:
         return True

@@ -56,7 +56,8 @@ class Engine:
 
     def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
         dtype = self._parameters.dtype if output in REAL_OUTPUTS else np.dtype(np.intp)
-        result: Predictor = self._kernels.Predictor(self._engine, output, dtype, is_vector, batch_size, threads)
+        result: Predictor = self._kernels.Predictor(
+            self._engine, output, dtype, is_vector, batch_size, threads)
         return result
 
     def begin(self, samples: Samples, optimizer: Optimizer) -> Run:
