@@ -36,8 +36,8 @@ def forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, const re
     return done
 
 
-def backward(real[:, ::1] dx, real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x,
-             const real[:, ::1] w, const real[:, ::1] y, int activation, real[::1] scratch):
+def backward(real[:, ::1] dw, real[::1] db, const real[:, ::1] dy, const real[:, ::1] x, const real[:, ::1] w,
+             const real[:, ::1] y, int activation, real[::1] scratch, real[:, ::1] dx):
     with nogil:
         done = cython_api.dense_backward(dx, dw, db, dy, x, w, y, activation, 0, scratch)
     return done
@@ -203,7 +203,7 @@ def test_dense_layers(rows, downstream, dtype, rng):
     scratch = np.empty(downstream.scratch(x, w), dtype)
     for wanted in (True, False):
         dx, dw, db = np.empty_like(x) if wanted else None, np.empty_like(w), np.empty_like(b)
-        assert downstream.backward(dx, dw, db, dy, x, w, y, activations.Tanh.code, scratch)
+        assert downstream.backward(dw, db, dy, x, w, y, activations.Tanh.code, scratch, dx)
         expected = F.dense_backward(dy, x, w, y, "tanh", need_dx=wanted)
         for result, right in zip((dx, dw, db), expected):
             assert (result is None) == (right is None)
@@ -330,7 +330,23 @@ def test_what_does_not_fit_is_refused(downstream, dtype, rng):
     assert downstream.loss_of_labels(y, z, np.array([0, 1, 5]), code, 0) is None
     assert downstream.loss_of_labels(y, z, np.array([0, 1, 2]), 999, 0) is None
     assert (y == 7).all()
-    assert downstream.forward(np.empty((0, 5), dtype), x[:0], w, b, 0)
+
+
+def test_empty_arrays(downstream, dtype, rng):
+    w, b = reals(rng, dtype, 4, 5), reals(rng, dtype, 5)
+    empty, y = np.empty((0, 5), dtype), np.empty((3, 5), dtype)
+    assert downstream.forward(empty, np.empty((0, 4), dtype), w, b, 0)
+    assert downstream.forward(y, np.empty((3, 0), dtype), w[:0], b, 0)
+    assert_array_equal(y, np.broadcast_to(b, (3, 5)))
+    none = np.empty(0, dtype)
+    assert downstream.activation(none, none, 0, 0)
+    assert downstream.rows(empty, empty, False)
+    assert downstream.loss_of_rows(empty, empty, empty, losses.MeanSquaredError.code, 0) is None
+    assert downstream.sgd(none, none, None, 0, False, 1)
+    model = MLP([4, 5], dtype=dtype, seed=0)
+    assert downstream.predict(model.compile_predict(), empty, np.empty((0, 4), dtype))
+    labels = np.empty((0, 1), np.intp)
+    assert downstream.predict_labels(model.compile_predict(output="labels"), labels, np.empty((0, 4), dtype))
 
 
 def test_the_example_of_the_guide(downstream, rng):

@@ -14,7 +14,7 @@ from conftest import LAYOUTS, assert_same, lay_out
 from numpy.testing import assert_array_equal
 
 import fastmlp
-from fastmlp import MLP, SGD, BatchNorm, LeakyReLU, kernels
+from fastmlp import MLP, SGD, BatchNorm, LeakyReLU, activations, kernels
 from fastmlp.backends import cython
 from fastmlp.kernels import ops
 
@@ -68,7 +68,10 @@ def test_logits(layers, backend, dtype, rng):
 @pytest.mark.parametrize("layers", NETWORKS, ids=str)
 def test_bits_on_every_isa(layers, isa, dtype, rng, monkeypatch):
     """Of every number of rows, on one thread and on several, of every activation."""
-    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
+    module = kernels.load(isa, dtype.name)
+    if isa != kernels.active_isa():         # which was told at import what it uses of Python
+        module.introduce(np.ndarray, dtype, np.empty, activations.resolve, {}, None, None)
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, module)
     X = samples(rng, 600, layers[0], dtype)
     with fastmlp.use_backend("cython"):
         for name in [entry.name for entry in ops.ACTIVATIONS] if layers[0] == 7 else ["relu", "sigmoid"]:

@@ -8,7 +8,6 @@
 # `activation` and `loss` are the `code` of a class, fastmlp.activations.ReLU.code, fastmlp.losses.CrossEntropy.code,
 # and `alpha`, `parameter` what it has beside that, or 0. docs/guide/cython.md has an example.
 
-cimport cython
 from fastmlp.kernels.functions cimport Functions
 
 ctypedef fused real:
@@ -29,19 +28,13 @@ cdef class Handle:
     cdef readonly bint of_labels        # results are Py_ssize_t
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
 cdef inline void* start(const real[::1] a) noexcept nogil:
-    """NULL for None, which stands for an array that is not there."""
-    return NULL if a is None else <void*>&a[0]
+    """NULL for None, which stands for an array that is not there, and for one without elements."""
+    return NULL if a is None or a.shape[0] == 0 else <void*>&a[0]
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
 cdef inline void* start2(const real[:, ::1] a) noexcept nogil:
-    return NULL if a is None else <void*>&a[0, 0]
+    return NULL if a is None or a.shape[0] == 0 or a.shape[1] == 0 else <void*>&a[0, 0]
 
 
 cdef inline bint same_shape(const real[:, ::1] a, const real[:, ::1] b) noexcept nogil:
@@ -121,9 +114,6 @@ cdef inline bint log_softmax_backward(real[:, ::1] dx, const real[:, ::1] dy, co
 
 # Losses --------------------------------------------------------------------------------------------
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
 cdef inline bint loss_of_labels(double* mean, real[:, ::1] d, const real[:, ::1] z, const Py_ssize_t[::1] labels,
                                 int loss, double parameter) noexcept nogil:
     """The mean loss of the rows of z (m, n), and its gradient d;  labels (m,) are class indices"""
@@ -184,11 +174,9 @@ cdef inline bint predict(Handle handle, real[:, ::1] out, const real[:, ::1] x) 
             and functions_of(sizeof(real)).predict(handle.plan, start2(out), start2(x), x.shape[0]))
 
 
-@cython.boundscheck(False)
-@cython.wraparound(False)
-@cython.initializedcheck(False)
 cdef inline bint predict_labels(Handle handle, Py_ssize_t[:, ::1] out, const real[:, ::1] x) noexcept nogil:
     """out (rows, handle.columns) = labels of every row of x (rows, handle.inputs)"""
     return (handle.itemsize == sizeof(real) and handle.of_labels and x.shape[1] == handle.inputs
             and out.shape[0] == x.shape[0] and out.shape[1] == handle.columns
-            and functions_of(sizeof(real)).predict(handle.plan, &out[0, 0], start2(x), x.shape[0]))
+            and (out.shape[0] == 0
+                 or functions_of(sizeof(real)).predict(handle.plan, &out[0, 0], start2(x), x.shape[0])))
