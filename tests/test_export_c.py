@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import MLP, SGD, BatchNorm, LeakyReLU, kernels
+from fastmlp import MLP, SGD, BatchNorm, LeakyReLU, activations, kernels
 from fastmlp.backends import cython, use_backend
 from fastmlp.kernels import ops
 
@@ -32,7 +32,10 @@ def compiler(request):
 @pytest.fixture(params=ISAS)
 def isa(request, dtype, monkeypatch):
     """The kernels that models run on, and those whose bits a compiled file must have."""
-    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(request.param, dtype.name))
+    module = kernels.load(request.param, dtype.name)
+    if request.param != kernels.active_isa():       # which was told at import what it uses of Python
+        module.introduce(np.ndarray, dtype, np.empty, activations.resolve, {}, None, None)
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, module)
     with use_backend("cython"):
         yield request.param
 
@@ -102,7 +105,9 @@ def test_bits_of_batch_norm_and_probabilities(isa, dtype, compiler, rng, tmp_pat
         for outputs, loss in ((3, "cross_entropy"), (37, "kl_divergence"), (2, "binary_cross_entropy"))}
     library = compiled(tmp_path, models, compiler, "-O2", *flags(isa), output="proba")
     for name, model in models.items():
-        assert_array_equal(answers(library, X, model.layers[-1], f"net_{name}"), model.predict_proba(X))
+        expected = model.compile_predict(output="proba")(X)     # predict_proba, on these kernels
+        assert_array_equal(answers(library, X, model.layers[-1], f"net_{name}"),
+                           expected.reshape(len(X), -1))
 
 
 def test_one_layer_and_special_values(isa, dtype, compiler, rng, tmp_path):
