@@ -18,8 +18,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +65,7 @@ def save(model: MLP, path: Path, optimizer: Optimizer | None = None, callbacks: 
     if optimizer is not None and not hasattr(optimizer, "get_state"):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     with_state = stateful(callbacks)
-    with _between_steps(model):
+    with model.core.lock.between_steps("save it"):
         settings = _settings(model)
         arrays = state.copy(model)
         if optimizer is not None:
@@ -98,25 +97,6 @@ def _settings(model: MLP) -> dict[str, Any]:
         "generator": model.core.rng.bit_generator.state,
         "counters": state.counters(model),
     }
-
-
-@contextmanager
-def _between_steps(model: MLP) -> Iterator[None]:
-    """What is read in the block is of one moment of a training: this thread trains the model and is between
-    two steps, or none does.
-
-    Raises RuntimeError where another thread trains it, at the end of the block, too.
-    """
-    def check() -> None:
-        if model.core.lock.busy_elsewhere() or model.core.lock.last() is not last:
-            raise RuntimeError("the model is being trained by another thread; save it in a callback or later")
-        if model.core.lock.runs():
-            raise RuntimeError("the model is within a training step; save it in a callback or later")
-
-    last = model.core.lock.last()
-    check()
-    yield
-    check()
 
 
 def _described(name: str, thing: Any, known: Mapping[str, type]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import fastmlp
 
 MODULES = (
     "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "functional",
-    "gradient_check", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics", "model",
-    "normalization", "optimizers", "schedules",
+    "gradient_check", "inference", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics",
+    "model", "normalization", "optimizers", "schedules",
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
-RESULTS = {"Gradients", "GradientCheck", "LayerCheck", "Minimum"}      # users read these and never make one
+# Users read these and never make one.
+RESULTS = {"Gradients", "GradientCheck", "InferenceHandle", "LayerCheck", "Minimum"}
 NOT_ASKED = {
     "ES01": "an extended summary: where one line says it all, a second one is noise",
     "SA01": "See Also: the reference lists what belongs together",

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -140,3 +142,23 @@ class TrainingLock:
         """Whether another thread trains the model."""
         last = self.last()
         return last.thread != threading.get_ident() and last.holds()
+
+    @contextmanager
+    def between_steps(self, what: str) -> Iterator[None]:
+        """What is read in the block is of one moment of a training: this thread trains the model and is
+        between two steps, or none does.
+
+        Raises RuntimeError where another thread trains it, at the end of the block, too; `what` says what can
+        be done later.
+        """
+        def check() -> None:
+            if self.busy_elsewhere() or self.last() is not last:
+                raise RuntimeError(f"the model is being trained by another thread; {what} in a callback or "
+                                   "later")
+            if self.runs():
+                raise RuntimeError(f"the model is within a training step; {what} in a callback or later")
+
+        last = self.last()
+        check()
+        yield
+        check()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastmlp._core.sources import Rows
     from fastmlp._core.types import Array
 
-__all__ = ["Adjust", "Backend", "Engine", "Run", "Source", "Totals"]
+__all__ = ["Adjust", "Backend", "Engine", "Predictor", "Run", "Source", "Totals"]
 
 Totals = tuple[float, float]        # losses, each times its weight, and the weights of the samples seen
 Adjust = Callable[[Parameters], object]
@@ -74,6 +74,20 @@ class Run(Protocol):
 
 
 @runtime_checkable
+class Predictor(Protocol):
+    """A network as it was when its engine made this, for calls from many threads at once."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds."""
+
+    def run(self, x: object, out: object) -> Array | None:
+        """The results of every row of x, in `out` or, if that is None, in a new array. None, with nothing
+        written, for what it does not take; it takes every x that engines read, in blocks of up to 4096 rows,
+        and a contiguous out."""
+
+
+@runtime_checkable
 class Engine(Protocol):
     """A network over a buffer of parameters. Arguments have been validated; what another thread may have
     changed since must not reach outside of memory.
@@ -94,6 +108,16 @@ class Engine(Protocol):
     def forward(self, x: Array, out: Array, threads: int) -> bool:
         """out = the last layer's values of every row; False, with nothing written, for an x that it does not
         read or an out that it does not write."""
+
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
+        """The network as it is now, for inference; see `fastmlp.inference`.
+
+        output          "values" of the last layer, their "softmax", "sigmoid" or "exp"; or as intp, the index
+                        of the "largest", 1 where "positive" else 0, the "sign" 1 or -1
+        is_vector       whether results are (rows,), one number for each row, and not (rows, outputs)
+        batch_size      rows of a call at most; 0 for any number
+        threads         that share the work of a large call
+        """
 
     def gradients(self, samples: Source, gradients: Parameters, threads: int) -> float:
         """The mean loss of all samples, and its gradients, laid out like the parameters; as in a training

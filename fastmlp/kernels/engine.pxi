@@ -557,6 +557,8 @@ cdef class Engine:
                 return False
             run.layers = self.layers
             run.depth = self.depth
+            run.packed = False
+            run.output = OUT_VALUES
             run.out = <char*>&out[0, 0]
             run.out_row = out.strides[0]
             run.out_column = out.strides[1]

@@ -305,16 +305,35 @@ cdef enum:
     MOST_WEIGHT_EXPONENT = 1000     # of 2, of a sum of weights: its inverse is a normal number
 
 
+cdef double sum_of_losses(const LossRule* rule, real* d, const real* z, Targets targets, Py_ssize_t m, Py_ssize_t n,
+                          const double* w, double total_weight) noexcept nogil:
+    """The losses of m rows, each times its weight (w may be NULL: 1), and their gradients, over `total_weight`."""
+    cdef real losses[64]
+    cdef fp_mode callers = enter_kernel_mode()
+    cdef Py_ssize_t i, j
+    cdef double total = 0
+    for i from 0 <= i < m by 64:
+        loss_rows(rule, d + i * n, z + i * n, n, &targets, losses, 0, min(64, m - i), n, w, 1 / total_weight)
+        for j in range(min(64, m - i)):
+            total += losses[j] * (w[j] if w != NULL else 1.)
+        if w != NULL:
+            w += 64
+        if targets.labels != NULL:
+            targets.labels += 64
+        else:
+            targets.rows += 64 * n
+    leave_kernel_mode(callers)
+    return total
+
+
 def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels,
                  const double[::1] weights, int loss, real parameter, const real[::1] pos_weight):
     """The mean loss of the rows of z against `rows` or `labels` (the other one None), and its gradient d.
     `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. None, with nothing written, where shapes,
     targets or weights do not fit."""
-    cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i, j
+    cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i
     cdef Targets targets
     cdef LossRule rule
-    cdef real losses[64]
-    cdef fp_mode callers
     cdef const double* w = NULL
     cdef double total = 0, total_weight = 0
     if m == 0 or n == 0 or d.shape[0] != m or d.shape[1] != n or (rows is None) == (labels is None):
@@ -360,18 +379,7 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
     else:
         total_weight = m
     with nogil:
-        callers = enter_kernel_mode()
-        for i from 0 <= i < m by 64:
-            loss_rows(&rule, &d[i, 0], &z[i, 0], n, &targets, losses, 0, min(64, m - i), n, w, 1 / total_weight)
-            for j in range(min(64, m - i)):
-                total += losses[j] * (w[j] if w != NULL else 1.)
-            if w != NULL:
-                w += 64
-            if targets.labels != NULL:
-                targets.labels += 64
-            else:
-                targets.rows += 64 * n
-        leave_kernel_mode(callers)
+        total = sum_of_losses(&rule, &d[0, 0], &z[0, 0], targets, m, n, w, total_weight)
     return total / total_weight
 
 

@@ -116,8 +116,53 @@ cdef void one_row(const Product* p) noexcept nogil:
     map_array(p.activation, p.c, p.c, p.n, p.alpha)
 
 
+cdef enum:
+    CHAINS = 8                  # vectors of C that a row computes side by side: they hide each other's latency
+
+
+cdef inline void row_of(int nv, const Product* p, Py_ssize_t v, real* c, const real* bias) noexcept nogil:
+    """c[:nv VL] = bias + a B, for the vectors of B from v on, in its panels; nv is a constant at every call."""
+    cdef vec acc[CHAINS]
+    cdef const real* b[CHAINS]
+    cdef vec x
+    cdef Py_ssize_t k
+    cdef int j
+    for j in range(nv):
+        acc[j] = vload(bias + j * VL) if bias != NULL else vset1(0)
+        b[j] = p.b + (v + j) // NV * p.b_panel + (v + j) % NV * VL
+    for k in range(p.k):
+        x = vset1(p.a[k])
+        for j in range(nv):
+            acc[j] = vfma(x, vload(b[j] + k * NR), acc[j])
+    for j in range(nv):
+        vstore(c + j * VL, positive_part(acc[j], vset1(0)) if p.activation == ACT_RELU else acc[j])
+
+
+cdef void one_row_of_panels(const Product* p) noexcept nogil:
+    """gemm for one row of A and a B in panels: several are read side by side, each from beginning to end."""
+    cdef Py_ssize_t vectors = (p.n + VL - 1) // VL, groups = (vectors + CHAINS - 1) // CHAINS, g, v, nv
+    cdef real* c
+    cdef const real* bias
+    for g in range(groups):
+        v = share(vectors, g, groups)
+        nv = share(vectors, g + 1, groups) - v
+        c = p.c + v * VL
+        bias = p.bias + v * VL if p.bias != NULL else NULL
+        if nv == 8: row_of(8, p, v, c, bias)
+        elif nv == 7: row_of(7, p, v, c, bias)
+        elif nv == 6: row_of(6, p, v, c, bias)
+        elif nv == 5: row_of(5, p, v, c, bias)
+        elif nv == 4: row_of(4, p, v, c, bias)
+        elif nv == 3: row_of(3, p, v, c, bias)
+        elif nv == 2: row_of(2, p, v, c, bias)
+        elif nv == 1: row_of(1, p, v, c, bias)
+    if not finishes_in_registers(p.activation):
+        map_array(p.activation, p.c, p.c, p.n, p.alpha)
+
+
 cdef inline bint is_one_row(const Product* p) noexcept nogil:
-    return p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.b_panel == NR and p.c_panel == NR and p.y == NULL
+    """Of A and C unpacked, or in panels of one row, which is the same."""
+    return p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.c_panel == NR and p.y == NULL
 
 
 cdef void multiply_block(const Product* p, bint first, bint last, bint streamed) noexcept nogil:
@@ -197,8 +242,11 @@ cdef void gemm(Product* p) noexcept nogil:
     cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
     cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, k0
     cdef bint streamed = p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
-    if is_one_row(p):
+    if is_one_row(p) and p.b_panel == NR:
         one_row(p)
+        return
+    if is_one_row(p) and not p.exact:
+        one_row_of_panels(p)
         return
     for kb in range(k_blocks):
         k0 = share(k_panels, kb, k_blocks) * NR

@@ -3,11 +3,22 @@
 # Threads share the rows. Of fewer rows than make a tile for each, they share the columns of every layer instead, and
 # meet after it: then the weights, whose reading is what takes the time, are read once and not by every thread.
 
+cdef enum Output:               # what is made of a row of the last layer's values
+    OUT_VALUES                  # themselves
+    OUT_SOFTMAX
+    OUT_SIGMOID
+    OUT_EXP
+    OUT_LARGEST                 # index of the first of the largest, or of the first NaN; this and the next are intp
+    OUT_POSITIVE                # 1 where above 0, else 0
+    OUT_SIGN                    # 1 where above 0, else -1
+
 cdef struct Inference:
     const Layer* layers
     int depth
+    bint packed                 # w of the layers is in panels, and inv_std is that of inference
     Table x                     # where samples are sparse, their shape alone
     SparseTable sparse          # then these are the samples; else its indptr is NULL
+    Output output
     char* out
     Py_ssize_t out_row          # bytes
     Py_ssize_t out_column
@@ -35,19 +46,26 @@ cdef inline Py_ssize_t activations_nbytes(const Inference* run) noexcept nogil:
 
 cdef inline Py_ssize_t product_nbytes(const Inference* run) noexcept nogil:
     """What a thread's packed take to pack weights, after the activations of all threads."""
-    return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS else 0
+    return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS and not run.packed else 0
 
 
-cdef inline Layer columns_of(const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
-    """The layer with no other outputs, for inference."""
+cdef inline Py_ssize_t weights_panel(const Layer* layer) noexcept nogil:
+    """From one panel of packed weights to the next: an odd number of rows, for the sake of the cache sets."""
+    return (layer.n_in | 1) * NR
+
+
+cdef inline Layer columns_of(const Inference* run, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
+    """The layer with no other outputs, for inference; n0 begins a panel."""
     cdef Layer part = layer[0]
     part.n_out = n1 - n0
-    part.w += n0
+    part.w += n0 // NR * weights_panel(layer) if run.packed else n0
     part.b += n0
     if part.scale != NULL:
         part.scale += n0
         part.running_mean += n0
         part.running_variance += n0
+        if run.packed:
+            part.inv_std += n0
     return part
 
 
@@ -59,23 +77,66 @@ cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssiz
     if x == NULL:
         sparse_infer(layer, y, layer.row_out if panel == NR else NR, panel, &run.sparse, first, first + rows)
     else:
-        dense(layer, layer.scale != NULL, layer.w, layer.row_out, NR, layer.b, y, layer.row_out if panel == NR else NR,
-              panel, x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
+        dense(layer, layer.scale != NULL, layer.w, NR if run.packed else layer.row_out,
+              weights_panel(layer) if run.packed else NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
+              x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
     if layer.scale != NULL:
-        running_inv_std(layer, inv_std)
+        if run.packed:
+            inv_std = layer.inv_std
+        else:
+            running_inv_std(layer, inv_std)
         normalise_rows(layer, layer.scale, layer.b, y, NULL, panel, layer.running_mean, inv_std, rows)
         for p in range(panels(layer.n_out) // NR):
             map_array(layer.activation, y + p * panel, y + p * panel, rows * NR, layer.alpha)
 
 
-cdef void infer_rows(Inference* run, int thread) noexcept nogil:
-    """out = the last layer of every row, a block of rows at a time."""
+cdef inline void store_reals(char* to, Py_ssize_t column, const real* z, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j
+    if column == sizeof(real):
+        memcpy(to, z, n * sizeof(real))
+    else:
+        for j in range(n):
+            (<real*>(to + j * column))[0] = z[j]
+
+
+cdef inline Py_ssize_t first_largest(const real* z, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t c, best = 0
+    for c in range(1, n):
+        if z[c] > z[best] or z[c] != z[c] and z[best] == z[best]:
+            best = c
+    return best
+
+
+cdef inline void store_row(const Inference* run, char* to, real* z, Py_ssize_t n, fp_mode callers) noexcept nogil:
+    """What is asked for of a row, which is used up."""
+    cdef Py_ssize_t j, column = run.out_column
+    if run.output == OUT_VALUES:
+        store_reals(to, column, z, n)
+    elif run.output == OUT_SOFTMAX:
+        softmax_row(z, z, n)
+        store_reals(to, column, z, n)
+    elif run.output == OUT_SIGMOID or run.output == OUT_EXP:    # as the array functions, in the caller's mode
+        leave_kernel_mode(callers)
+        map_array(ACT_SIGMOID if run.output == OUT_SIGMOID else FUN_EXP, z, z, n, 0)
+        enter_kernel_mode()
+        store_reals(to, column, z, n)
+    elif run.output == OUT_LARGEST:
+        (<Py_ssize_t*>to)[0] = first_largest(z, n)
+    elif run.output == OUT_POSITIVE:
+        for j in range(n):
+            (<Py_ssize_t*>(to + j * column))[0] = z[j] > 0
+    elif run.output == OUT_SIGN:
+        for j in range(n):
+            (<Py_ssize_t*>(to + j * column))[0] = 1 if z[j] > 0 else -1
+
+
+cdef void infer_rows(Inference* run, int thread, fp_mode callers) noexcept nogil:
+    """out = what is asked for of the last layer of every row, a block of rows at a time."""
     cdef const Layer* top = run.layers + run.depth - 1
     cdef Py_ssize_t r = 0, end = run.x.rows, panel = panel_of(run), size = (run.block | 1) * run.width
-    cdef Py_ssize_t rows, n_panels, n0 = 0, n1, i, j
+    cdef Py_ssize_t rows, n_panels, n0 = 0, n1, i
     cdef real* mine = run.scratch
     cdef real* packed = run.scratch + (activations_nbytes(run) + thread * product_nbytes(run)) // <Py_ssize_t>sizeof(real)
-    cdef char* to
     cdef real* x
     cdef real* y
     cdef real* z                        # the logits; the outputs of the others change places
@@ -106,7 +167,7 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
                 n_panels = panels(layer.n_out) // NR
                 n0 = min(share(n_panels, thread, run.threads) * NR, layer.n_out)
                 n1 = min(share(n_panels, thread + 1, run.threads) * NR, layer.n_out)
-                columns = columns_of(layer, n0, n1)
+                columns = columns_of(run, layer, n0, n1)
                 layer = &columns
             x = mine + (l & 1) * size
             y = z + n0 if l == run.depth - 1 else mine + (1 - (l & 1)) * size + n0 // NR * panel
@@ -119,18 +180,19 @@ cdef void infer_rows(Inference* run, int thread) noexcept nogil:
                             rows, inv_std + n0, packed)
             if run.shares_columns and l < run.depth - 1:
                 barrier_wait(&run.barrier, run.threads)
+        if run.shares_columns and run.output != OUT_VALUES:     # the rest takes whole rows
+            barrier_wait(&run.barrier, run.threads)
+            if thread > 0:
+                return
+            n0, n1 = 0, top.n_out
         for i in range(rows):
-            to = run.out + (r + i) * run.out_row + n0 * run.out_column
-            if run.out_column == sizeof(real):
-                memcpy(to, z + i * top.row_out + n0, (n1 - n0) * sizeof(real))
-            else:
-                for j in range(n1 - n0):
-                    (<real*>(to + j * run.out_column))[0] = z[i * top.row_out + n0 + j]
+            store_row(run, run.out + (r + i) * run.out_row + n0 * run.out_column, z + i * top.row_out + n0, n1 - n0,
+                      callers)
         r += rows
 
 
 cdef void infer(void* argument, int thread) noexcept nogil:
     """One thread of a forward pass, in the kernels' floating-point mode."""
     cdef fp_mode callers = enter_kernel_mode()
-    infer_rows(<Inference*>argument, thread)
+    infer_rows(<Inference*>argument, thread, callers)
     leave_kernel_mode(callers)

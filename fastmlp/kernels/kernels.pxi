@@ -16,4 +16,6 @@ include "convert.pxi"           # rows of any numeric dtype
 include "engine.pxi"            # whole runs of minibatches, inference
 include "functions.pxi"         # what Python calls with arrays
 include "small_arrays.pxi"      # the same for small arrays, where the call costs more than the work
+include "predictor.pxi"         # a network as it was, packed, for inference from many threads
+include "exports.pxi"           # all of it for other extensions, as a table of functions
 include "measure.pxi"           # yardsticks

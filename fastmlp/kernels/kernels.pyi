@@ -13,6 +13,9 @@ class KernelModule(Protocol):
     DTYPE: str
     VECTOR_BYTES: int
     Engine: Any     # engine.pxi describes it
+    Predictor: Any  # and predictor.pxi this
+    OUTPUTS: dict[str, int]
+    FUNCTIONS: object       # a capsule with the table of functions.pxd
 
     @staticmethod
     def dense_forward(

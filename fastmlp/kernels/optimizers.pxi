@@ -69,6 +69,45 @@ cdef inline void set_rates(Optimizer* o, const double* rates) noexcept nogil:
     o.decoupled_decay = <real>rates[2] if o.decoupled else 0
 
 
+# Of the array functions: a rule and its rates from plain numbers.
+
+cdef void sgd_rule(Optimizer* o, double lr, double momentum, bint nesterov, double weight_decay) noexcept nogil:
+    begin(o, RULE_SGD if momentum == 0 else RULE_NESTEROV if nesterov else RULE_MOMENTUM)
+    o.lr = <real>lr
+    o.beta1 = <real>momentum
+    o.weight_decay = <real>weight_decay
+
+
+cdef void adagrad_rule(Optimizer* o, double lr, double eps, double weight_decay) noexcept nogil:
+    begin(o, RULE_ADAGRAD)
+    o.lr = <real>lr
+    o.eps = <real>eps
+    o.weight_decay = <real>weight_decay
+
+
+cdef void rmsprop_rule(Optimizer* o, double lr, double rho, double eps, double weight_decay) noexcept nogil:
+    begin(o, RULE_RMSPROP)
+    o.lr = <real>lr
+    o.beta2 = <real>rho
+    o.one_minus_beta2 = <real>(1 - rho)
+    o.eps = <real>eps
+    o.weight_decay = <real>weight_decay
+
+
+cdef void adam_rule(Optimizer* o, const double* rates, double beta1, double beta2, double eps, double weight_decay,
+                    bint decoupled) noexcept nogil:
+    """rates: a row of adam_rates of fastmlp/optimizers.py."""
+    begin(o, RULE_ADAM)
+    o.decoupled = decoupled
+    o.beta1 = <real>beta1
+    o.one_minus_beta1 = <real>(1 - beta1)
+    o.beta2 = <real>beta2
+    o.one_minus_beta2 = <real>(1 - beta2)
+    o.eps = <real>eps
+    o.weight_decay = 0 if decoupled else <real>weight_decay
+    set_rates(o, rates)
+
+
 cdef inline Around around(const Optimizer* o) noexcept nogil:
     if o.prescale != 1 or o.scale != 1 or o.l1 != 0 or o.clip != INFINITY:
         return EVERYTHING

@@ -354,10 +354,7 @@ def array_sgd_update(param, grad, lr, momentum=0.0, velocity=None, nesterov=Fals
         return sibling.array_sgd_update(param, grad, lr, momentum, velocity, nesterov, weight_decay)
     if not (not_negative(lr, &rate) and below_one(momentum, &beta) and not_negative(weight_decay, &decay)):
         return NotImplemented
-    begin(&o, RULE_SGD if beta == 0 else RULE_NESTEROV if nesterov else RULE_MOMENTUM)
-    o.lr = <real>rate
-    o.beta1 = <real>beta
-    o.weight_decay = <real>decay
+    sgd_rule(&o, rate, beta, bool(nesterov), decay)
     return short_update(&o, param, grad, velocity, None)
 
 
@@ -368,10 +365,7 @@ def array_adagrad_update(param, grad, lr, squares, eps=1e-10, weight_decay=0.0):
         return sibling.array_adagrad_update(param, grad, lr, squares, eps, weight_decay)
     if not (not_negative(lr, &rate) and as_eps(eps, &least) and not_negative(weight_decay, &decay)):
         return NotImplemented
-    begin(&o, RULE_ADAGRAD)
-    o.lr = <real>rate
-    o.eps = <real>least
-    o.weight_decay = <real>decay
+    adagrad_rule(&o, rate, least, decay)
     return short_update(&o, param, grad, squares, None)
 
 
@@ -383,12 +377,7 @@ def array_rmsprop_update(param, grad, lr, squares, rho=0.99, eps=1e-8, weight_de
     if not (not_negative(lr, &rate) and below_one(rho, &beta) and as_eps(eps, &least)
             and not_negative(weight_decay, &decay)):
         return NotImplemented
-    begin(&o, RULE_RMSPROP)
-    o.lr = <real>rate
-    o.beta2 = <real>beta
-    o.one_minus_beta2 = <real>(1 - beta)
-    o.eps = <real>least
-    o.weight_decay = <real>decay
+    rmsprop_rule(&o, rate, beta, least, decay)
     return short_update(&o, param, grad, squares, None)
 
 
@@ -403,15 +392,8 @@ def array_adam_update(param, grad, lr, first_moment, second_moment, step, beta1=
     if not (not_negative(lr, &rate) and below_one(beta1, &first) and below_one(beta2, &second) and as_eps(eps, &least)
             and not_negative(weight_decay, &decay) and type(step) is int and step >= 1):
         return NotImplemented
-    begin(&o, RULE_ADAM)
-    o.decoupled = bool(decoupled)
-    o.beta1 = <real>first
-    o.one_minus_beta1 = <real>(1 - first)
-    o.beta2 = <real>second
-    o.one_minus_beta2 = <real>(1 - second)
-    o.eps = <real>least
-    o.weight_decay = 0 if o.decoupled else <real>decay
-    rates = rates_of_adam(rate, first, second, step, rate * decay if o.decoupled else 0.0)
+    decoupled = bool(decoupled)
+    rates = rates_of_adam(rate, first, second, step, rate * decay if decoupled else 0.0)
     numbers[:] = [rates[0], rates[1], rates[2]]
-    set_rates(&o, numbers)
+    adam_rule(&o, numbers, first, second, least, decay, decoupled)
     return short_update(&o, param, grad, first_moment, second_moment)

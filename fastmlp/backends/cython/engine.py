@@ -8,7 +8,7 @@ import numpy as np
 
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer
-from fastmlp.backends.interface import Adjust, Source, Totals
+from fastmlp.backends.interface import Adjust, Predictor, Source, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
@@ -17,6 +17,7 @@ from ._kernels import KERNELS
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
+REAL_OUTPUTS = ("values", "softmax", "sigmoid", "exp")     # of a predictor; the others are integers
 PREPARED = 512              # steps whose rates are computed at once, and kept
 STORE = {char: kernels.UpdateRule(Settings(), 0.0) for char, kernels in KERNELS.items()}   # stores gradients
 
@@ -52,6 +53,12 @@ class Engine:
     @global_step.setter
     def global_step(self, step: int) -> None:
         self._engine.set_global_step(step)
+
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
+        dtype = self._parameters.dtype if output in REAL_OUTPUTS else np.dtype(np.intp)
+        result: Predictor = self._kernels.Predictor(
+            self._engine, output, dtype, is_vector, batch_size, threads)
+        return result
 
     def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
         return Run(self, samples, optimizer, adjust)

@@ -1,6 +1,7 @@
 """A model on NumPy: the specification of the compiled engine."""
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from .activations import activate, derivative, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
+from .predictor import Predictor
 from .sparse import in_dtype, product, transposed_product
 from .updates import apply, norm_scale
 
@@ -72,6 +74,14 @@ class Engine:
                 y = activate(y, layer.activation)
             out[rows] = y
         return True
+
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int = 1) -> Predictor:
+        """The network as it is now, for inference."""
+        statistics = copy.deepcopy(self._statistics)
+        engine = Engine(self._parameters.copy(), statistics, self._layers, self._loss, self.seed)
+        nbytes = self._parameters.buffer.nbytes + statistics.buffer.nbytes
+        return Predictor(engine.forward, self._parameters.sizes, self._parameters.dtype, output, is_vector,
+                         batch_size, nbytes)
 
     def gradients(self, samples: Source, gradients: Parameters, threads: int = 1) -> float:
         """The mean loss of all samples, and its gradients in a buffer laid out like the parameters; as in a

@@ -1,0 +1,225 @@
+"""Inference handles: a model as it is, compiled into an object that many threads call at once.
+
+    handle = model.compile_predict(batch_size=1, output="labels")
+    handle(X, out)
+
+What is validated when the handle is made is not looked at again, the weights are packed as the kernels read
+them, and scratch is kept. Arrays that are not as the kernels take them (another byte order, a list, a strided
+`out`) are converted first, on a slower path.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from fastmlp._core import checks
+from fastmlp.losses import Loss
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
+    from fastmlp.backends.interface import Predictor
+    from fastmlp.model import MLP
+
+__all__ = ["InferenceHandle", "compile_predict"]
+
+OUTPUTS = ("logits", "proba", "labels")
+BLOCK_ROWS = 4096               # rows at a time, on the slower path
+
+
+class InferenceHandle:
+    """A model as it was when `fastmlp.MLP.compile_predict` made this, to be called for predictions.
+
+    Attributes
+    ----------
+    layers : tuple of int
+        Units of every layer, inputs first.
+    output : str
+        What a call returns: "logits", "proba" or "labels".
+    dtype : dtype
+        Type of the results: that of the model, or intp for labels.
+    batch_size : int or None
+        Rows of a call at most; None for any number.
+    threads : int
+        Threads that share the work of one large call.
+    predictor : object
+        What the backend computes with; for ``fastmlp.kernels.cython_api``.
+    nbytes : int
+        Bytes that the handle holds: packed weights, and the scratch of as many calls as have run at once.
+
+    See Also
+    --------
+    fastmlp.MLP.compile_predict : Makes a handle.
+
+    Notes
+    -----
+    Results are those of the model at that moment, to the bit: of `fastmlp.MLP.forward`,
+    `fastmlp.MLP.predict_proba` or `fastmlp.MLP.predict`, for any number of rows and threads. (On the NumPy
+    backend, to rounding.) Rows with NaN give NaN without a warning, and a label that means nothing.
+
+    Any number of threads may call a handle at once. The compiled backend releases the GIL while it computes,
+    but for so little work that handing it over takes longer; it takes no lock and, once so many calls have
+    run at once, allocates nothing for a contiguous ``out``.
+
+    A handle never changes: a copy of it is the handle itself. It cannot be pickled, for its weights are
+    packed for the instruction set of this process; pickle or save the model, and compile it where it is used.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> handle = MLP([3, 4, 2], seed=0).compile_predict(output="labels")
+    >>> handle(np.zeros((5, 3)))
+    array([0, 0, 0, 0, 0])
+    >>> handle
+    InferenceHandle([3, 4, 2], output='labels', dtype='int64', batch_size=None)
+    """
+
+    __slots__ = ("_computes_in", "predictor", "_run", "_shape", "batch_size", "dtype", "layers", "output",
+                 "threads")
+
+    def __init__(self, predictor: Predictor, layers: tuple[int, ...], output: str, computes_in: np.dtype[Any],
+                 dtype: np.dtype[Any], is_vector: bool, batch_size: int | None, threads: int) -> None:
+        self.predictor = predictor
+        self._run = predictor.run
+        self._shape = () if is_vector else layers[-1:]
+        self._computes_in = computes_in
+        self.layers = layers
+        self.output = output
+        self.dtype = dtype
+        self.batch_size = batch_size
+        self.threads = threads
+
+    def __call__(self, X: ArrayLike, out: Array | None = None) -> Array:
+        """Compute what the handle was made for, of every row.
+
+        Parameters
+        ----------
+        X : array_like of any numeric dtype, shape (n, inputs)
+            Samples, ``batch_size`` of them at most.
+        out : ndarray, shape (n, outputs) or (n,), optional
+            Array for the result, of the shape and dtype that a call without it returns; must not share memory
+            with ``X``. New if not given.
+
+        Returns
+        -------
+        ndarray, shape (n, outputs) or (n,)
+            Logits, probabilities or labels; ``out`` if given.
+
+        Raises
+        ------
+        TypeError
+            For an ``X`` that is not numeric or an ``out`` of another dtype.
+        ValueError
+            For shapes that do not fit, more rows than ``batch_size``, and an ``out`` that is read-only or
+            overlaps ``X``.
+        MemoryError
+            For a result that is larger than memory.
+        """
+        result = self._run(X, out)
+        return self._checked(X, out) if result is None else result
+
+    def _checked(self, X: ArrayLike, out: Array | None) -> Array:
+        table = checks.table("X", X, self.layers[0])
+        if self.batch_size is not None and len(table) > self.batch_size:
+            raise ValueError(f"X: expected at most {self.batch_size} rows, the batch_size of the handle, got "
+                             f"{len(table)}")
+        shape = (len(table), *self._shape)
+        if isinstance(out, np.ndarray) and out.dtype.newbyteorder("=") != self.dtype:
+            raise TypeError(f"out: expected dtype {self.dtype}, that of {self.output}, got {out.dtype}")
+        checks.output("out", out, shape, self.dtype, {"X": table})
+        result = np.empty(shape, self.dtype)
+        step = BLOCK_ROWS if self.batch_size is None else min(BLOCK_ROWS, self.batch_size)
+        for first in range(0, len(table), step):
+            rows = slice(first, first + step)
+            if self._run(checks.readable(table[rows], self._computes_in), result[rows]) is None:
+                raise RuntimeError(f"X: cannot be read, {table.dtype} with strides {table.strides}")
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.predictor.nbytes)
+
+    def __repr__(self) -> str:
+        more = f", threads={self.threads}" if self.threads > 1 else ""
+        return (f"InferenceHandle({list(self.layers)}, output={self.output!r}, dtype={self.dtype.name!r}, "
+                f"batch_size={self.batch_size}{more})")
+
+    def __copy__(self) -> InferenceHandle:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> InferenceHandle:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an inference handle cannot be pickled: its weights are packed for the instruction "
+                        "set of this process; pickle the model, and compile it where it is used")
+
+
+def compile_predict(model: MLP, batch_size: int | None, output: str, threads: int) -> InferenceHandle:
+    """Make a handle: what `fastmlp.MLP.compile_predict` does.
+
+    Parameters
+    ----------
+    model : MLP
+        Model.
+    batch_size : int or None
+        As for `MLP.compile_predict`.
+    output : str
+        As for `MLP.compile_predict`.
+    threads : int
+        As for `MLP.compile_predict`.
+
+    Returns
+    -------
+    InferenceHandle
+        Handle.
+
+    Examples
+    --------
+    >>> from fastmlp import MLP
+    >>> compile_predict(MLP([3, 2], seed=0), None, "logits", 1)(np.zeros((1, 3)))
+    array([[0., 0.]], dtype=float32)
+    """
+    if batch_size is not None:
+        batch_size = checks.integer("batch_size", batch_size, low=1)
+    threads = checks.integer("threads", threads, low=1, high=256)
+    kind, is_vector, is_index = made_of_outputs(model.loss, output, model.layers[-1])
+    with model.core.lock.between_steps("compile it"):
+        predictor = model.core.engine.predictor(kind, is_vector, batch_size or 0, threads)
+    dtype = np.dtype(np.intp) if is_index else model.dtype
+    return InferenceHandle(
+        predictor, model.layers, output, model.dtype, dtype, is_vector, batch_size, threads)
+
+
+def made_of_outputs(loss: Loss, output: str, outputs: int) -> tuple[str, bool, bool]:
+    """What is made of the last layer's values, by the name that predictors have for it; whether that is one
+    number for a row, and whether it is an integer.
+
+    Raises
+    ------
+    TypeError
+        For an output that is no string.
+    ValueError
+        For an unknown output, and for probabilities that the loss does not have.
+    """
+    if not isinstance(output, str):
+        raise TypeError(f"output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
+    checks.known_name("output", output, OUTPUTS)
+    if output == "logits":
+        return "values", False, False
+    if output == "proba":
+        if loss.output not in ("softmax", "sigmoid"):
+            what = "values" if loss.targets in ("values", "counts") else "scores"
+            raise ValueError(f"output: expected logits or labels, got 'proba'; the outputs of {loss.name!r} "
+                             f"are {what}, not probabilities")
+        return loss.output, loss.output == "sigmoid" and outputs == 1, False
+    if loss.classifies:
+        return "largest", True, True
+    if loss.targets in ("binary", "signs"):
+        return "positive" if loss.targets == "binary" else "sign", outputs == 1, True
+    return "exp" if loss.output == "exp" else "values", outputs == 1, False
