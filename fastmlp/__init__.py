@@ -13,6 +13,7 @@ from .loading import load
 from .model import MLP
 from .normalization import BatchNorm
 from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
+from .torch import from_torch
 from .version import __version__ as __version__
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "callbacks",
     "EarlyStopping",
     "ELU",
+    "from_torch",
     "functional",
     "GELU",
     "GELUTanh",

@@ -905,6 +905,48 @@ class MLP(Guarded):
 
         save(self, path, optimizer, callbacks)
 
+    def to_torch(self, output: str = "logits") -> Any:
+        """Return the model as a `torch.nn.Sequential`, in eval mode.
+
+        Parameters
+        ----------
+        output : {"logits", "probabilities"}, default "logits"
+            What the module returns: what `forward` does, or, with a Softmax or Sigmoid at the end,
+            probabilities.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            Linear, BatchNorm1d, activations and Dropout, with copies of the arrays, of the dtype of the
+            model. A Linear in front of BatchNorm1d has no bias.
+
+        Raises
+        ------
+        ImportError
+            Where PyTorch is missing.
+        ValueError
+            For another ``output``, and for probabilities of a loss that has none.
+
+        See Also
+        --------
+        fastmlp.from_torch : The way back.
+        fastmlp.torch.state_dict : The arrays by PyTorch's names, without PyTorch.
+
+        Examples
+        --------
+        >>> import pytest
+        >>> _ = pytest.importorskip("torch")
+        >>> MLP([4, 8, 3], activation="tanh").to_torch()
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): Tanh()
+          (2): Linear(in_features=8, out_features=3, bias=True)
+        )
+        """
+        from fastmlp._exchange.to_torch import to_torch
+
+        return to_torch(self, output)
+
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None) -> int:
         """Return the bytes of the workspace of training.
 
