@@ -12,6 +12,7 @@ from .lbfgs import LBFGS
 from .loading import load
 from .model import MLP
 from .normalization import BatchNorm
+from .onnx import from_onnx
 from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
 from .torch import from_torch
 from .version import __version__ as __version__
@@ -26,6 +27,7 @@ __all__ = [
     "callbacks",
     "EarlyStopping",
     "ELU",
+    "from_onnx",
     "from_torch",
     "functional",
     "GELU",

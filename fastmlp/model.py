@@ -905,6 +905,53 @@ class MLP(Guarded):
 
         save(self, path, optimizer, callbacks)
 
+    def to_onnx(self, path: str | os.PathLike[str], output: str = "logits", opset: int = 17) -> None:
+        """Write the model as an ONNX file, for inference elsewhere.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Path of the file. What is there is replaced, as by `save`.
+        output : {"logits", "probabilities"}, default "logits"
+            What the network returns: what `forward` does, or, with a Softmax or Sigmoid at the end,
+            probabilities.
+        opset : int, default 17
+            Version of ONNX's operators, from 17 up.
+
+        Raises
+        ------
+        ImportError
+            Where the package onnx is missing.
+        TypeError
+            For a path or an opset of the wrong type.
+        ValueError
+            For another ``output``, for probabilities of a loss that has none, and for an opset that the
+            package does not have.
+        OSError
+            Where the file cannot be written.
+
+        See Also
+        --------
+        fastmlp.from_onnx : Read such files, and those of others.
+
+        Notes
+        -----
+        The input "X" (batch, inputs) and the output "output" (batch, outputs) have the dtype of the model and
+        any number of rows. Dropout is left out. Arrays of 2 GiB and more are in a second file, with ".data"
+        after its name. In float64, GELU has its erf in float32, for ONNX Runtime has no other.
+
+        References
+        ----------
+        The operators: https://onnx.ai/onnx/operators/
+
+        Examples
+        --------
+        >>> MLP([4, 3]).to_onnx("net.onnx")  # doctest: +SKIP
+        """
+        from fastmlp._exchange.to_onnx import to_onnx
+
+        to_onnx(self, path, output, opset)
+
     def to_torch(self, output: str = "logits") -> Any:
         """Return the model as a `torch.nn.Sequential`, in eval mode.
 

@@ -135,7 +135,7 @@ def from_torch(
     if isinstance(module, Mapping):
         layers = _linear_layers(module)
         if activation is None and len(layers) > 1:
-            raise TypeError("activation: expected that of the hidden layers, for a state_dict has none, got None")
+            raise TypeError("activation: expected that of the hidden layers, for a state_dict has none")
         if batch_norm is not None and not isinstance(batch_norm, BatchNorm):
             raise TypeError(f"batch_norm: expected a BatchNorm, got {batch_norm!r}")
         settings = [batch_norm or BatchNorm()] * len(layers)
