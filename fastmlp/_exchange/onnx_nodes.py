@@ -24,7 +24,9 @@ __all__ = ["Reader"]
 
 Array = NDArray[Any]
 
-PROBES = np.concatenate([np.linspace(-12, 12, 97), np.array([-30.0, -0.3, -0.01, 0.007, 0.77, 30.0])])
+MODEST = np.linspace(-30, 30, 241)
+FAR = np.geomspace(31, 1e8, 40)     # where exp may overflow
+PROBES = np.concatenate([MODEST, FAR, -FAR, [-0.3, -0.01, 0.007, 0.77]])
 TOLERANCE = 2e-6                # of expressions whose constants were rounded to float32
 FIXED = ("sigmoid", "tanh", "relu", "selu", "softplus", "gelu", "gelu_tanh", "silu")
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
@@ -112,9 +114,10 @@ def _flat(values: Any) -> Array:
 def recognise(f: Callable[[Array], Array]) -> activations.Activation | None:
     """The activation that has the same values, if there is one."""
     with np.errstate(all="ignore"):
-        y = np.asarray(f(PROBES), np.float64)
-        minus_one = float(f(np.array([-1.0]))[0])
-    if y.shape != PROBES.shape or not np.isfinite(y).all():
+        y = np.broadcast_to(np.asarray(f(PROBES), np.float64), PROBES.shape)
+        minus_one = float(np.broadcast_to(f(np.array([-1.0])), 1)[0])
+    finite = np.isfinite(y)
+    if not finite[:len(MODEST)].all():
         return None
     known = [activations.resolve(name) for name in FIXED]
     for family, at_minus_one in ((activations.LeakyReLU, 1.0), (activations.ELU, -math.expm1(-1))):
@@ -124,7 +127,7 @@ def recognise(f: Callable[[Array], Array]) -> activations.Activation | None:
     for activation in known:
         function = getattr(functional, activation.name)
         desired = function(PROBES, activation.alpha) if activation.alpha else function(PROBES)
-        if np.allclose(y, desired, rtol=TOLERANCE, atol=TOLERANCE):
+        if np.allclose(y[finite], desired[finite], rtol=TOLERANCE, atol=TOLERANCE):
             return activation
     return None
 
@@ -190,63 +193,64 @@ def _linear(value: Value, s: Array, t: Array) -> Value:
     return Value(value.point, (value.affine[0] * s, value.affine[1] * s + t), f)
 
 
-def _nonlinear(node: Node, value: Value, g: Callable[[Array], Array], *last: Any) -> Value:
-    """g(f)."""
-    if value.f is None:
-        value = plain(node.settle(value))
-    inner = value.f
-    assert inner is not None
-    return Value(value.point, None, lambda z: g(inner(z)), (last[0], value, *last[1:]) if last else ())
+def _pointwise(node: Node, g: Callable[..., Array], *inputs: Any, last: tuple[Any, ...] = ()) -> Value:
+    """g(f1, f2, ...) of expressions of one point, and of constant numbers."""
+    settled: dict[Value, Value] = {}
+    operands: list[Any] = []
+    for operand in inputs:
+        if isinstance(operand, Value) and operand.f is None:
+            operand = settled.setdefault(operand, plain(node.settle(operand)))
+        operands.append(operand)
+    values = [operand for operand in operands if isinstance(operand, Value)]
+    point = values[0].point
+    if any(value.point is not point for value in values):
+        raise Refused("expected one chain of layers, got two branches that meet")
+    functions: list[Callable[[Array], Array]] = []
+    for operand in operands:
+        if isinstance(operand, Value):
+            assert operand.f is not None
+            functions.append(operand.f)
+            continue
+        c = node.constant(values[0], operand)
+        if np.ndim(c):
+            raise Refused(f"expected a constant with one number, got shape {np.shape(operand)}")
+        functions.append(lambda z, c=c: c)      # type: ignore[misc]
+    last = last and (last[0], values[0], *last[1:])
+    return Value(point, None, lambda z: g(*(f(z) for f in functions)), last)
 
 
 def _activation(node: Node, value: Value, activation: activations.Activation) -> Value:
     function = getattr(functional, activation.name)
     alpha = (activation.alpha,) if activation.alpha else ()
-    return _nonlinear(
-        node, value, lambda z: function(np.asarray(z, np.float64), *alpha), "activation", activation)
+    return _pointwise(node, lambda z: function(np.asarray(z, np.float64), *alpha), value,
+                      last=("activation", activation))
 
 
 def _arithmetic(node: Node, a: Any, b: Any) -> Value:
     """Add, Sub, Mul, Div of two expressions, or of one and a constant."""
-    operator = node.operator
+    operator, apply = node.operator, ARITHMETIC[node.operator]
     if isinstance(a, Value) and isinstance(b, Value):
-        return _combined(operator, a, b)
-    value = a if isinstance(a, Value) else b
-    c = node.constant(value, b if isinstance(a, Value) else a)
+        linear = operator in ("Add", "Sub") and a.affine is not None and b.affine is not None
+        if not linear or a.point is not b.point:
+            return _pointwise(node, apply, a, b)
+        f = None if a.f is None or b.f is None else _pointwise(node, apply, a, b).f
+        assert a.affine is not None and b.affine is not None
+        return Value(a.point, (apply(a.affine[0], b.affine[0]), apply(a.affine[1], b.affine[1])), f)
+    value, other = (a, b) if isinstance(a, Value) else (b, a)
+    if operator == "Div" and value is b:
+        return _pointwise(node, apply, a, b)
+    c = node.constant(value, other)
     if operator == "Add":
-        return _linear(value, ONE, c)
-    if operator == "Mul":
-        return _linear(value, c, ZERO)
+        bias = np.ndim(other) > 0 and is_plain(value) and isinstance(value.point.step, Linear)
+        result = _linear(value, ONE, c)
+        return plain(node.settle(result)) if bias else result
     if operator == "Sub":
         return _linear(value, ONE, -c) if value is a else _linear(value, -ONE, c)
-    if value is a:
-        return _linear(value, 1 / c, ZERO)
-    if np.ndim(c):
-        raise Refused("expected to divide by constants, got a division by what the rows hold")
-    return _nonlinear(node, value, lambda z: c / z)
+    return _linear(value, c if operator == "Mul" else 1 / c, ZERO)
 
 
 ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide}
-
-
-def _combined(operator: str, a: Value, b: Value) -> Value:
-    if a.point is not b.point:
-        raise Refused("expected one chain of layers, got two branches that meet")
-    apply, f, g = ARITHMETIC[operator], a.f, b.f
-    if a.affine is not None and b.affine is not None and operator in ("Add", "Sub"):
-        both = None if f is None or g is None else (lambda z: apply(f(z), g(z)))
-        return Value(a.point, (apply(a.affine[0], b.affine[0]), apply(a.affine[1], b.affine[1])), both)
-    if f is None or g is None:
-        raise Refused("expected one chain of layers, got a product of two that scale their units")
-    return Value(a.point, None, lambda z: apply(f(z), g(z)))
-
-
-def _power(node: Node, value: Value, exponent: Any) -> Value:
-    if isinstance(exponent, Value) or np.size(exponent) != 1:
-        raise Refused("expected a constant number as exponent")
-    c = node.constant(value, exponent)
-    return _nonlinear(node, value, lambda z: z ** c)
 
 
 def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Value:
@@ -411,13 +415,20 @@ ON_ROWS: dict[str, Callable[..., Value]] = {
     "Div": _arithmetic,
     "Neg": lambda node, x: _linear(x, -ONE, ZERO),
     "Scaler": _scaler,
-    "Pow": _power,
-    "Abs": lambda node, x: _nonlinear(node, x, np.abs),
-    "Exp": lambda node, x: _nonlinear(node, x, np.exp, "exp"),
-    "Erf": lambda node, x: _nonlinear(node, x, _erf),
-    "Log": lambda node, x: _nonlinear(node, x, np.log),
-    "Reciprocal": lambda node, x: _nonlinear(node, x, lambda z: 1 / z),
-    "Sqrt": lambda node, x: _nonlinear(node, x, np.sqrt),
+    "Abs": lambda node, x: _pointwise(node, np.abs, x),
+    "Erf": lambda node, x: _pointwise(node, _erf, x),
+    "Exp": lambda node, x: _pointwise(node, np.exp, x, last=("exp",)),
+    "Greater": lambda node, x, y: _pointwise(node, np.greater, x, y),
+    "GreaterOrEqual": lambda node, x, y: _pointwise(node, np.greater_equal, x, y),
+    "Less": lambda node, x, y: _pointwise(node, np.less, x, y),
+    "LessOrEqual": lambda node, x, y: _pointwise(node, np.less_equal, x, y),
+    "Log": lambda node, x: _pointwise(node, np.log, x),
+    "Max": lambda node, x, y: _pointwise(node, np.maximum, x, y),
+    "Min": lambda node, x, y: _pointwise(node, np.minimum, x, y),
+    "Pow": lambda node, x, y: _pointwise(node, np.power, x, y),
+    "Reciprocal": lambda node, x: _pointwise(node, np.reciprocal, x),
+    "Sqrt": lambda node, x: _pointwise(node, np.sqrt, x),
+    "Where": lambda node, condition, x, y: _pointwise(node, np.where, condition, x, y),
     # shapes and types
     "Cast": _cast,
     "Concat": _concat,
