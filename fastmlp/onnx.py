@@ -35,8 +35,8 @@ def from_onnx(
         Loss, as for `MLP`. If not given, that which belongs to the last node: "cross_entropy" for Softmax and
         LogSoftmax, "binary_cross_entropy" for Sigmoid, "poisson" for Exp, else "mean_squared_error".
     output : str, optional
-        Name of the output to read; needed where the graph has several. Nodes that it does not depend on are
-        not looked at.
+        Name of the output to read, or of any other value in the graph; needed where the graph has several
+        outputs. Nodes that it does not depend on are not looked at.
     seed : int, optional
         Seed of shuffling and dropout. A fresh one if not given.
 

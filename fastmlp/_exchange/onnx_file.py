@@ -35,8 +35,8 @@ def read(path: Any) -> Any:
         raise ValueError(f"path: expected an ONNX model, got {where}, which has no graph")
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version < OLDEST_OPSET:
-            raise ValueError(f"path: expected an opset from {OLDEST_OPSET} up, got {opset.version} in {where};"
-                             " onnx.version_converter converts it")
+            raise ValueError(f"path: expected an opset from {OLDEST_OPSET} up, got {opset.version} in {where}"
+                             "; onnx.version_converter converts it")
     external = [tensor for tensor in _tensors(model.graph)
                 if tensor.data_location == onnx.TensorProto.EXTERNAL]
     if external and folder is None:

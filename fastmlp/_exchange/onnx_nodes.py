@@ -159,6 +159,15 @@ def _divide(node: Node, a: Array, b: Array) -> Array:
     return a / b if a.dtype.kind == "f" else np.trunc(a / b).astype(a.dtype)
 
 
+def _slice(node: Node, a: Array, starts: Array, ends: Array, axes: Array | None = None,
+           steps: Array | None = None) -> Array:
+    where = [slice(None)] * a.ndim
+    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist())):
+        axis = i if axes is None else axes.tolist()[i]
+        where[axis] = slice(start, end, 1 if steps is None else steps.tolist()[i])
+    return a[tuple(where)]
+
+
 ON_CONSTANTS: dict[str, Callable[..., Any]] = {
     "Add": lambda node, a, b: a + b,
     "Sub": lambda node, a, b: a - b,
@@ -173,7 +182,9 @@ ON_CONSTANTS: dict[str, Callable[..., Any]] = {
     "Constant": _constant,
     "Cast": lambda node, a: a.astype(node.reader.dtype_of(node.attributes["to"])),
     "Concat": lambda node, *arrays: np.concatenate(arrays, node.attributes["axis"]),
+    "Gather": lambda node, a, at: np.take(a, at, node.attributes.get("axis", 0)),
     "Reshape": _reshape,
+    "Slice": _slice,
     "Squeeze": lambda node, a, *axes: np.squeeze(a, _axes(node, axes)),
     "Transpose": lambda node, a: np.transpose(a, node.attributes.get("perm")),
     "Unsqueeze": lambda node, a, *axes: np.expand_dims(a, _axes(node, axes) or ()),
@@ -329,6 +340,15 @@ def _reshaped(node: Node, value: Value, shape: Any) -> Value:
     return plain(after(point, None, (batch, *(None if size == -1 else size for size in row))))
 
 
+def _shape(node: Node, value: Value) -> Array:
+    """The sizes, with 0 for the rows, whose number is not known: to Reshape, 0 means as many as there are."""
+    sizes = value.point.sizes
+    if sizes is None or None in sizes[1:]:
+        raise Refused("expected an input whose sizes are known, but for the rows")
+    every = np.array([0, *sizes[1:]], np.int64)
+    return every[node.attributes.get("start", 0):node.attributes.get("end", len(every))]
+
+
 def _softmax(node: Node, value: Value) -> Value:
     point = node.rows(value)
     axis = node.attributes.get("axis", -1 if node.reader.opset >= 13 else 1)
@@ -390,7 +410,7 @@ def _swish(node: Node, value: Value) -> Value:
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
-ON_ROWS: dict[str, Callable[..., Value]] = {
+ON_ROWS: dict[str, Callable[..., Value | Array]] = {
     # layers
     "Gemm": _gemm,
     "MatMul": _matmul,
@@ -435,6 +455,7 @@ ON_ROWS: dict[str, Callable[..., Value]] = {
     "Flatten": _flatten,
     "Identity": lambda node, x: x,
     "Reshape": _reshaped,
+    "Shape": _shape,
 }
 
 
@@ -511,7 +532,7 @@ class Reader:
         self.opset = max([o.version for o in model.opset_import if o.domain in ("", "ai.onnx")], default=1)
         self.dtypes: set[np.dtype[Any]] = set()
         self._graph = model.graph
-        self._output = _chosen_output([value.name for value in model.graph.output], output)
+        self._output = _chosen_output(model.graph, output)
 
     def to_array(self, tensor: Any) -> Array:
         try:
@@ -588,10 +609,11 @@ class Reader:
         return nodes
 
 
-def _chosen_output(names: list[str], output: str | None) -> str:
+def _chosen_output(graph: Any, output: str | None) -> str:
+    names = [value.name for value in graph.output]
     if output is None and len(names) == 1:
-        return names[0]
-    if output not in names:
+        return str(names[0])
+    if output is None or output not in {name for node in graph.node for name in node.output if name}:
         raise ValueError(f"output: expected the name of one of the outputs {names}, got {output!r}")
     return output
 
