@@ -273,9 +273,8 @@ class Chain:
         elif layer.norm is not None:
             self.notes.append(f"{layer.norm.label}: batch normalisation of the last layer is folded into its "
                               "weights, and no longer follows the batches in training")
-            norm, layer.norm = layer.norm, None
-            layer.b = np.zeros(self._units)
-            self.add_to_last(norm.as_scale())
+            scale, layer.norm = layer.norm.as_scale(), None
+            layer.w, layer.b = np.float64(layer.w) * scale.s, np.float64(scale.t)
         if layer.dropout:
             self._leave_out_dropout(layer, "the end")
         loss = losses.resolve(DEFAULT_LOSSES[function]) if loss is None else loss
@@ -284,11 +283,6 @@ class Chain:
             raise ValueError(f"loss: expected one whose outputs go through {expected}, as after {label}, got "
                              f"{loss.name!r}")
         return loss
-
-    def add_to_last(self, step: Scale) -> None:
-        """Fold a scale into the weights of the last layer."""
-        layer = self._layers[-1]
-        layer.w, layer.b = np.float64(layer.w) * step.s, layer.b * step.s + step.t
 
     @property
     def _last(self) -> _Layer | None:

@@ -53,7 +53,7 @@ def read(path: Any) -> Any:
         if external:
             onnx.external_data_helper.load_external_data_for_model(model, folder)
         if model.functions:
-            model = onnx.inliner.inline_local_functions(model)
+            model = import_extra("onnx.inliner", "from_onnx").inline_local_functions(model)
     except Exception as error:          # of the package's own, which have no class in common
         text = " ".join(str(error).split())[:LONGEST]
         raise ValueError(f"path: expected a valid ONNX model, got {where}: {text}") from None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,12 +62,14 @@ class Value:
     affine  (s, t), where f(z) = s z + t, with a number or one for each unit
     f       on numbers, where no constant of it has one for each unit
     last    (kind, value, ...): the operation done last, to fall back on
+    label   of the node that computes it
     """
 
     point: Point
     affine: tuple[Array, Array] | None
     f: Callable[[Array], Array] | None
     last: tuple[Any, ...] = ()
+    label: str = ""
 
 
 ONE, ZERO = np.float64(1), np.float64(0)
@@ -81,9 +83,9 @@ def is_plain(value: Value) -> bool:
     return value.affine is not None and bool(np.all(value.affine[0] == 1) and np.all(value.affine[1] == 0))
 
 
-def settle(value: Value, label: str) -> Point:
+def settle(value: Value) -> Point:
     """The point at which the expression is done: as steps."""
-    point = value.point
+    point, label = value.point, value.label
     if is_plain(value):
         return point
     if value.affine is not None:
@@ -95,12 +97,12 @@ def settle(value: Value, label: str) -> Point:
     if activation is not None:
         return after(point, Activate(label, activation))
     if kind == "activation":
-        return after(settle(value.last[1], label), Activate(label, value.last[2]))
+        return after(settle(value.last[1]), Activate(label, value.last[2]))
     if kind == "scale":
-        return after(settle(value.last[1], label), Scale(label, *map(_flat, value.last[2:])))
+        return after(settle(value.last[1]), Scale(label, *map(_flat, value.last[2:])))
     if kind == "exp":
-        return after(settle(value.last[1], label), Output(label, "exp"))
-    raise Refused("expected an expression that is one of fastmlp's activations, got another one")
+        return after(settle(value.last[1]), Output(label, "exp"))
+    raise ValueError(f"{label}: expected an expression that is one of fastmlp's activations, got another one")
 
 
 def after(point: Point, step: Any, sizes: tuple[int | None, ...] | None = None) -> Point:
@@ -204,13 +206,18 @@ def _linear(value: Value, s: Array, t: Array) -> Value:
     return Value(value.point, (value.affine[0] * s, value.affine[1] * s + t), f)
 
 
+def _done(node: Node, value: Value) -> Value:
+    """The expression, done by the steps of this node."""
+    return plain(settle(replace(value, label=node.label)))
+
+
 def _pointwise(node: Node, g: Callable[..., Array], *inputs: Any, last: tuple[Any, ...] = ()) -> Value:
     """g(f1, f2, ...) of expressions of one point, and of constant numbers."""
     settled: dict[Value, Value] = {}
     operands: list[Any] = []
     for operand in inputs:
         if isinstance(operand, Value) and operand.f is None:
-            operand = settled.setdefault(operand, plain(node.settle(operand)))
+            operand = settled.setdefault(operand, plain(settle(operand)))
         operands.append(operand)
     values = [operand for operand in operands if isinstance(operand, Value)]
     point = values[0].point
@@ -254,7 +261,7 @@ def _arithmetic(node: Node, a: Any, b: Any) -> Value:
     if operator == "Add":
         bias = np.ndim(other) > 0 and is_plain(value) and isinstance(value.point.step, Linear)
         result = _linear(value, ONE, c)
-        return plain(node.settle(result)) if bias else result
+        return _done(node, result) if bias else result
     if operator == "Sub":
         return _linear(value, ONE, -c) if value is a else _linear(value, -ONE, c)
     return _linear(value, c if operator == "Mul" else 1 / c, ZERO)
@@ -272,10 +279,8 @@ def _gemm(node: Node, a: Any, b: Any, c: Any = None) -> Value:
     alpha, beta = (shortest(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     if alpha != 1:
         w = alpha * np.float64(w)
-    point = node.after_linear(a, w)
-    if c is None:
-        return point
-    return _linear(point, ONE, beta * node.constant(point, c))
+    product = node.after_linear(a, w)
+    return product if c is None else _done(node, _linear(product, ONE, beta * node.constant(product, c)))
 
 
 def _matmul(node: Node, a: Any, b: Any) -> Value:
@@ -293,7 +298,7 @@ def _batch_normalization(node: Node, value: Any, *arrays: Any) -> Value:
         raise Refused(f"expected four arrays with one number for each of {point.units} units, got "
                       f"{[np.shape(array) for array in arrays]}")
     epsilon = shortest(node.attributes.get("epsilon", 1e-5))
-    momentum = shortest(1 - node.attributes.get("momentum", 0.9))
+    momentum = round(1 - shortest(node.attributes.get("momentum", 0.9)), 9)
     if 0 < epsilon <= 1 and 0 < momentum <= 1:
         step: Any = Normalize(node.label, scale, shift, mean, variance, BatchNorm(momentum, epsilon))
     else:
@@ -306,7 +311,7 @@ def _dropout(node: Node, value: Value, rate: Any = None, training: Any = None) -
     if isinstance(rate, Value):
         raise Refused("expected a constant rate")
     share = node.attributes.get("ratio", 0.5) if rate is None else np.asarray(rate).reshape(-1)[0]
-    return plain(after(node.settle(value), Drop(node.label, shortest(share))))
+    return plain(after(settle(value), Drop(node.label, shortest(share))))
 
 
 def _flatten(node: Node, value: Value) -> Value:
@@ -315,7 +320,7 @@ def _flatten(node: Node, value: Value) -> Value:
         axis += len(sizes)
     if axis != 1:
         raise Refused(f"expected axis=1, got {axis}")
-    point = node.settle(value)
+    point = settle(value)
     return plain(after(point, None, (None, None) if sizes is None else (sizes[0], _product(sizes[1:]))))
 
 
@@ -324,7 +329,7 @@ def _reshaped(node: Node, value: Value, shape: Any) -> Value:
     if isinstance(shape, Value):
         raise Refused("expected a constant shape")
     wanted = [int(size) for size in np.asarray(shape).reshape(-1)]
-    point = node.settle(value)
+    point = settle(value)
     sizes = point.sizes
     batch, units = (None, None) if sizes is None else (sizes[0], _product(sizes[1:]))
     copied = [sizes[i] if size == 0 and sizes is not None and i < len(sizes) else size
@@ -475,12 +480,9 @@ class Node:
         self.label = f"node {repr(proto.name) if proto.name else index} ({proto.op_type})"
         self.attributes = {a.name: reader.onnx.helper.get_attribute_value(a) for a in proto.attribute}
 
-    def settle(self, value: Value) -> Point:
-        return settle(value, self.label)
-
     def rows(self, value: Value) -> Point:
         """The value as rows of units."""
-        point = self.settle(value)
+        point = settle(value)
         if point.sizes is not None and len(point.sizes) != 2:
             raise Refused(f"expected rows, got {len(point.sizes)} dimensions; Flatten or Reshape makes rows")
         return point
@@ -537,14 +539,16 @@ class Reader:
     def to_array(self, tensor: Any) -> Array:
         try:
             array: Array = self.onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, LookupError) as error:
             raise ValueError(f"path: expected an array of shape {tuple(tensor.dims)} in {tensor.name!r}: "
                              f"{error}") from None
         return array
 
     def dtype_of(self, code: int) -> np.dtype[Any]:
-        dtype: np.dtype[Any] = self.onnx.helper.tensor_dtype_to_np_dtype(code)
-        return dtype
+        try:
+            return np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(code))
+        except LookupError:
+            raise Refused(f"expected a type of ONNX, got number {code}") from None
 
     def chain(self) -> Chain:
         """The steps from the input to the output."""
@@ -566,19 +570,17 @@ class Reader:
                 result = _apply(node, proto, inputs)
                 many = uses[proto.output[0]] > 1
                 if many and isinstance(result, Value) and result.affine is not None and not is_plain(result):
-                    result = plain(node.settle(result))     # one point for all that comes of it
+                    result = _done(node, result)        # one point for all that comes of it
             except Refused as refused:
                 raise ValueError(f"{node.label}: {refused}") from None
+            if isinstance(result, Value) and not result.label:
+                result = replace(result, label=node.label)
             values[proto.output[0]] = result
         end = values.get(self._output)
         if not isinstance(end, Value):
             raise ValueError(f"output: expected a value that depends on the input, got {self._output!r}")
-        try:
-            steps = list(_steps(settle(end, "output"), start))
-        except Refused as refused:
-            raise ValueError(f"output {self._output!r}: {refused}") from None
         chain = Chain()
-        for step in steps:
+        for step in _steps(settle(end), start):
             chain.add(step)
         return chain
 
