@@ -23,6 +23,7 @@ from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.training import History, Training, train
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastmlp._core.types import (
@@ -905,7 +906,7 @@ class MLP(Guarded):
 
         save(self, path, optimizer, callbacks)
 
-    def to_onnx(self, path: str | os.PathLike[str], output: str = "logits", opset: int = 17) -> None:
+    def to_onnx(self, path: Path, output: str = "logits", opset: int = 17) -> None:
         """Write the model as an ONNX file, for inference elsewhere.
 
         Parameters
@@ -952,7 +953,7 @@ class MLP(Guarded):
 
         to_onnx(self, path, output, opset)
 
-    def to_torch(self, output: str = "logits") -> Any:
+    def to_torch(self, output: str = "logits") -> torch.nn.Sequential:
         """Return the model as a `torch.nn.Sequential`, in eval mode.
 
         Parameters

@@ -5,8 +5,7 @@ layers of a model: Linear, BatchNorm, activation, dropout. Any other node is ref
 """
 from __future__ import annotations
 
-import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,12 +14,17 @@ from fastmlp._exchange import onnx_file
 from fastmlp._exchange.onnx_nodes import Reader
 from fastmlp.model import MLP
 
+if TYPE_CHECKING:
+    import onnx
+
+    from fastmlp._core.types import LossLike, Path
+
 __all__ = ["from_onnx"]
 
 
 def from_onnx(
-    path: str | os.PathLike[str],
-    loss: Any = None,
+    path: Path | onnx.ModelProto,
+    loss: LossLike | None = None,
     *,
     output: str | None = None,
     seed: int | None = None,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,12 @@ from fastmlp._exchange.chain import Activate, Chain, Drop, Linear, Normalize, Ou
 from fastmlp._exchange.to_torch import state_dict
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import ActivationLike, LossLike
 
 __all__ = ["from_torch", "load_state_dict", "state_dict"]
 
@@ -51,10 +57,10 @@ BATCH_NORM = LINEAR | STATISTICS | {"num_batches_tracked"}
 
 
 def from_torch(
-    module: Any,
-    loss: Any = None,
+    module: torch.nn.Module | Mapping[str, ArrayLike | torch.Tensor],
+    loss: LossLike | None = None,
     *,
-    activation: Any = None,
+    activation: ActivationLike | Sequence[ActivationLike] | None = None,
     dropout: float | Sequence[float] = 0.0,
     batch_norm: BatchNorm | None = None,
     seed: int | None = None,
@@ -143,12 +149,12 @@ def from_torch(
     for name, value in (("activation", activation), ("dropout", dropout or None), ("batch_norm", batch_norm)):
         if value is not None:
             raise TypeError(f"{name}: expected none with a module, which has its own, got {value!r}")
-    torch = import_extra("torch", "from_torch")
-    if not isinstance(module, torch.nn.Module):
+    package = import_extra("torch", "from_torch")
+    if not isinstance(module, package.nn.Module):
         raise TypeError("module: expected a torch.nn.Sequential or a state_dict, got "
                         f"{type(module).__name__}")
     chain, arrays = Chain(), _Arrays()
-    for label, kind, layer in _layers(torch, module):
+    for label, kind, layer in _layers(package, module):
         if kind == "Linear":
             chain.add(_linear(label, layer, arrays))
         elif kind == "BatchNorm1d":
@@ -170,7 +176,7 @@ def from_torch(
     return chain.build(loss, arrays.dtype, seed)
 
 
-def load_state_dict(model: MLP, state: Mapping[str, Any]) -> None:
+def load_state_dict(model: MLP, state: Mapping[str, ArrayLike | torch.Tensor]) -> None:
     """Write the arrays of a PyTorch state_dict into a model.
 
     Parameters
@@ -220,12 +226,12 @@ def load_state_dict(model: MLP, state: Mapping[str, Any]) -> None:
 
 # Modules -----------------------------------------------------------------------------------------------
 
-def _layers(torch: Any, module: Any) -> Iterator[tuple[str, str, Any]]:
+def _layers(package: Any, module: Any) -> Iterator[tuple[str, str, Any]]:
     """Label, kind and module of every layer, in order; Sequentials are taken apart."""
-    nn = torch.nn
-    known = {getattr(nn, kind): kind for kind in (*OTHERS, *OUTPUTS, *ACTIVATIONS)}
+    nn = package.nn
+    known: dict[Any, str] = {getattr(nn, kind): kind for kind in (*OTHERS, *OUTPUTS, *ACTIVATIONS)}
     for name, layer in module.named_modules(remove_duplicate=False):
-        cls = type(layer)
+        cls: Any = type(layer)
         label = f"layer {name} ({cls.__name__})" if name else f"module ({cls.__name__})"
         if isinstance(layer, nn.modules.lazy.LazyModuleMixin) and layer.has_uninitialized_params():
             raise ValueError(f"{label}: expected parameters with values, got a lazy module; run it once")

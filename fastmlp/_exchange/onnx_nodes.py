@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,8 +109,8 @@ def after(point: Point, step: Any, sizes: tuple[int | None, ...] | None = None) 
     return Point(sizes or point.sizes, point, step)
 
 
-def _flat(values: Any) -> Array:
-    return np.float64(values).reshape(-1) if np.ndim(values) else np.float64(values)
+def _flat(values: Array) -> Array:
+    return values.reshape(-1) if np.ndim(values) else values
 
 
 def recognise(f: Callable[[Array], Array]) -> activations.Activation | None:
@@ -495,9 +495,9 @@ class Node:
         sizes, units = value.point.sizes, value.point.units
         most = 2 if sizes is None else len(sizes)
         if array.ndim <= most and array.size == 1:
-            return np.float64(array.reshape(())[()])    # type: ignore[return-value]
+            return np.asarray(array.reshape(()), np.float64)
         if array.ndim <= most == 2 and array.size == array.shape[-1] and units in (None, array.size):
-            return np.float64(array.reshape(-1))        # type: ignore[return-value]
+            return np.asarray(array.reshape(-1), np.float64)
         raise Refused(f"expected a constant with one number, or one for each of {units} units, got shape "
                       f"{array.shape}")
 
@@ -505,12 +505,12 @@ class Node:
         """The constant b of a product of rows and weights."""
         if not isinstance(a, Value) or isinstance(b, Value):
             raise Refused("expected rows times constant weights, got another product")
-        b = np.asarray(b)
-        if b.dtype.name not in FLOATS or b.ndim != 2:
-            raise Refused(f"expected weights (in, out) of float or double, got shape {b.shape} of "
-                          f"{b.dtype.name}")
-        self.reader.dtypes.add(b.dtype)
-        return b
+        w: Array = np.asarray(b)
+        if w.dtype.name not in FLOATS or w.ndim != 2:
+            raise Refused(f"expected weights (in, out) of float or double, got shape {w.shape} of "
+                          f"{w.dtype.name}")
+        self.reader.dtypes.add(w.dtype)
+        return w
 
     def after_linear(self, value: Value, w: Array) -> Value:
         point = self.rows(value)
@@ -546,9 +546,10 @@ class Reader:
 
     def dtype_of(self, code: int) -> np.dtype[Any]:
         try:
-            return np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(code))
+            dtype: np.dtype[Any] = np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(code))
         except LookupError:
             raise Refused(f"expected a type of ONNX, got number {code}") from None
+        return dtype
 
     def chain(self) -> Chain:
         """The steps from the input to the output."""
@@ -636,14 +637,14 @@ def _apply(node: Node, proto: Any, inputs: list[Any]) -> Any:
         raise Refused(f"expected constants that fit it, got {error}") from None
 
 
-def _steps(end: Point, start: Point) -> Iterator[Any]:
+def _steps(end: Point, start: Point) -> list[Any]:
     steps: list[Any] = []
     point: Point | None = end
     while point is not None and point is not start:
         if point.step is not None:
             steps.append(point.step)
         point = point.before
-    return reversed(steps)
+    return steps[::-1]
 
 
 def _sizes(value: Any) -> tuple[int | None, ...] | None:

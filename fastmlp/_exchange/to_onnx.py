@@ -22,6 +22,7 @@ from fastmlp.saving import file_name
 from fastmlp.version import __version__
 
 if TYPE_CHECKING:
+    from fastmlp._core.types import Path
     from fastmlp.model import MLP
 
 __all__ = ["to_onnx"]
@@ -122,7 +123,7 @@ OPERATORS: dict[type[activations.Activation], Callable[[_Graph, str, Any], str]]
 
 # Files -------------------------------------------------------------------------------------------------
 
-def to_onnx(model: MLP, path: str | os.PathLike[str], output: str = "logits", opset: int = OLDEST_OPSET
+def to_onnx(model: MLP, path: Path, output: str = "logits", opset: int = OLDEST_OPSET
             ) -> None:
     """Write a model as an ONNX file: what `MLP.to_onnx` does."""
     path = file_name(path)
@@ -138,7 +139,7 @@ def to_onnx(model: MLP, path: str | os.PathLike[str], output: str = "logits", op
     data = "" if inside else f"{path}.data"
     proto = _proto(onnx, model, graph, opset, os.path.basename(data))
     if data:
-        whole_files.write(data, [memoryview(array).cast("B") for array in graph.constants.values()])
+        whole_files.write(data, [array.reshape(-1).view(np.uint8) for array in graph.constants.values()])
     else:
         onnx.checker.check_model(proto)
     whole_files.write(path, [proto.SerializeToString(deterministic=True)])
@@ -151,10 +152,10 @@ def _graph(onnx: Any, model: MLP, function: str | None) -> _Graph:
     g = _Graph(onnx, model.dtype)
     y = "X"
     for i, (w, activation) in enumerate(zip(model.weights, model.activations)):
+        norm = (*model.batch_norm, None)[i]
         y = g.node("Gemm", y, g.array(f"weights.{i}", w), *(
-            [] if model.scales[i] is not None else [g.array(f"biases.{i}", model.biases[i])]))
-        if model.scales[i] is not None:
-            norm = model.batch_norm[i]
+            [] if norm is not None else [g.array(f"biases.{i}", model.biases[i])]))
+        if norm is not None:
             arrays = [g.array(f"{kind}.{i}", getattr(model, kind)[i])
                       for kind in ("scales", "biases", "running_means", "running_variances")]
             y = g.node("BatchNormalization", y, *arrays, epsilon=norm.epsilon, momentum=1 - norm.momentum)

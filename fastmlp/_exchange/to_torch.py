@@ -97,9 +97,9 @@ def _modules(model: MLP) -> Iterator[tuple[str, dict[str, Any], dict[str, NDArra
         yield "Linear", {"in_features": n_in, "out_features": n_out, "bias": norm is None}, arrays
         if norm is not None:
             yield "BatchNorm1d", {"num_features": n_out, "eps": norm.epsilon, "momentum": norm.momentum}, {
-                "weight": model.scales[i].copy(), "bias": b.copy(),
-                "running_mean": model.running_means[i].copy(),
-                "running_var": model.running_variances[i].copy(),
+                "weight": np.array(model.scales[i]), "bias": b.copy(),
+                "running_mean": np.array(model.running_means[i]),
+                "running_var": np.array(model.running_variances[i]),
                 "num_batches_tracked": np.array(0)}
         if not hidden:
             continue

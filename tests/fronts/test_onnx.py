@@ -662,8 +662,8 @@ import keras, numpy as np
 from keras import layers as L
 X = np.load({os.fspath(path.parent / "X.npy")!r})
 model = keras.Sequential([
-    keras.Input((2, 3)), L.Flatten(), L.Dense(8), L.BatchNormalization(), L.Activation("gelu"), L.Dropout(0.3),
-    L.Dense(7, activation="leaky_relu"), L.Dense(3, activation="softmax")])
+    keras.Input((2, 3)), L.Flatten(), L.Dense(8), L.BatchNormalization(), L.Activation("gelu"),
+    L.Dropout(0.3), L.Dense(7, activation="leaky_relu"), L.Dense(3, activation="softmax")])
 np.save({os.fspath(path.parent / "y.npy")!r}, model.predict(X, verbose=0))
 model.export({os.fspath(path)!r}, format="onnx", verbose=False)
 """
