@@ -954,7 +954,7 @@ class MLP(Guarded):
         to_onnx(self, path, output, opset)
 
     def to_torch(self, output: str = "logits") -> torch.nn.Sequential:
-        """Return the model as a `torch.nn.Sequential`, in eval mode.
+        """Return the model as a ``torch.nn.Sequential``, in eval mode.
 
         Parameters
         ----------

@@ -70,7 +70,7 @@ def from_onnx(
 
     See Also
     --------
-    MLP.to_onnx : Write such files.
+    fastmlp.MLP.to_onnx : Write such files.
 
     Notes
     -----

@@ -110,8 +110,8 @@ def from_torch(
 
     See Also
     --------
-    MLP.to_torch : The way back.
-    load_state_dict : Weights for a model that is there.
+    fastmlp.MLP.to_torch : The way back.
+    fastmlp.torch.load_state_dict : Weights for a model that is there.
 
     Notes
     -----
@@ -196,7 +196,7 @@ def load_state_dict(model: MLP, state: Mapping[str, ArrayLike | torch.Tensor]) -
 
     See Also
     --------
-    state_dict : The arrays of a model by PyTorch's names.
+    fastmlp.torch.state_dict : The arrays of a model by PyTorch's names.
 
     Examples
     --------
