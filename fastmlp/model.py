@@ -977,7 +977,7 @@ class MLP(Guarded):
 
         See Also
         --------
-        fastmlp.from_torch : The way back.
+        fastmlp.from_torch : The opposite direction.
         fastmlp.torch.state_dict : The arrays by PyTorch's names, without PyTorch.
 
         Examples

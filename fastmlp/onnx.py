@@ -7,11 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fastmlp._core.optional import import_extra
-from fastmlp._exchange import onnx_file
-from fastmlp._exchange.onnx_nodes import Reader
 from fastmlp.model import MLP
 
 if TYPE_CHECKING:
@@ -96,8 +91,6 @@ def from_onnx(
     >>> from_onnx("net.onnx")  # doctest: +SKIP
     MLP([4, 8, 3], activation=['gelu'], loss='cross_entropy', dtype='float32')
     """
-    proto = onnx_file.read(path)
-    reader = Reader(import_extra("onnx", "from_onnx"), proto, output)
-    chain = reader.chain()
-    dtype = np.result_type(*reader.dtypes) if reader.dtypes else np.dtype("float32")
-    return chain.build(loss, dtype, seed)
+    from fastmlp._exchange.onnx_nodes import from_graph  # here, for most programs read none
+
+    return from_graph(path, loss, output, seed)

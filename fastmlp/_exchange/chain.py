@@ -98,9 +98,6 @@ class TwoClasses:
     label: str
 
 
-Step = Linear | Scale | Normalize | Activate | Drop | Output | TwoClasses
-
-
 @dataclass
 class _Layer:
     """A layer of the model to be; activation None: none so far."""
@@ -253,7 +250,7 @@ class Chain:
                 model.running_means[i] = np.asarray(norm.mean, model.dtype)
                 model.running_variances[i] = np.asarray(norm.variance, model.dtype)
         for note in self.notes:
-            warnings.warn(note, UserWarning, stacklevel=3)
+            warnings.warn(note, UserWarning, stacklevel=4)     # who calls from_torch or from_onnx
         return model
 
     def _end(self, layer: _Layer, loss: losses.Loss | None) -> losses.Loss:

@@ -11,16 +11,24 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import reduce
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import activations, functional
+from fastmlp._core.optional import import_extra
+from fastmlp._exchange import onnx_file
 from fastmlp._exchange.chain import Activate, Chain, Drop, Linear, Normalize, Output, Scale, TwoClasses
 from fastmlp.normalization import BatchNorm
 
-__all__ = ["Reader"]
+if TYPE_CHECKING:
+    from fastmlp._core.types import LossLike
+    from fastmlp.model import MLP
+
+__all__ = ["from_graph"]
 
 Array = NDArray[Any]
 
@@ -35,6 +43,15 @@ FLOATS = ("float32", "float64")
 
 class Refused(ValueError):
     """A node that cannot be part of a fully-connected network. The message follows on its label."""
+
+
+def from_graph(path: Any, loss: LossLike | None, output: str | None, seed: int | None) -> MLP:
+    """The model of a file or a ModelProto: what `fastmlp.from_onnx` does."""
+    proto = onnx_file.read(path)
+    reader = _Reader(import_extra("onnx", "from_onnx"), proto, output)
+    chain = reader.chain()
+    dtype = np.result_type(*reader.dtypes) if reader.dtypes else np.dtype("float32")
+    return chain.build(loss, dtype, seed)
 
 
 # Values ------------------------------------------------------------------------------------------------
@@ -448,8 +465,8 @@ ON_ROWS: dict[str, Callable[..., Value | Array]] = {
     "Less": lambda node, x, y: _pointwise(node, np.less, x, y),
     "LessOrEqual": lambda node, x, y: _pointwise(node, np.less_equal, x, y),
     "Log": lambda node, x: _pointwise(node, np.log, x),
-    "Max": lambda node, x, y: _pointwise(node, np.maximum, x, y),
-    "Min": lambda node, x, y: _pointwise(node, np.minimum, x, y),
+    "Max": lambda node, *x: _pointwise(node, lambda *values: reduce(np.maximum, values), *x),
+    "Min": lambda node, *x: _pointwise(node, lambda *values: reduce(np.minimum, values), *x),
     "Pow": lambda node, x, y: _pointwise(node, np.power, x, y),
     "Reciprocal": lambda node, x: _pointwise(node, np.reciprocal, x),
     "Sqrt": lambda node, x: _pointwise(node, np.sqrt, x),
@@ -475,7 +492,7 @@ class Node:
     reader      of the graph
     """
 
-    def __init__(self, reader: Reader, proto: Any, index: int) -> None:
+    def __init__(self, reader: _Reader, proto: Any, index: int) -> None:
         self.reader, self.operator = reader, proto.op_type
         self.label = f"node {repr(proto.name) if proto.name else index} ({proto.op_type})"
         self.attributes = {a.name: reader.onnx.helper.get_attribute_value(a) for a in proto.attribute}
@@ -521,7 +538,7 @@ class Node:
         return plain(after(point, step, (batch, w.shape[1])))
 
 
-class Reader:
+class _Reader:
     """A graph, from its input to the output that is asked for.
 
     onnx    the package
@@ -629,10 +646,15 @@ def _apply(node: Node, proto: Any, inputs: list[Any]) -> Any:
         raise Refused(f"expected a node of a fully-connected network, got the operator {operator}")
     while inputs and inputs[-1] is None:
         inputs.pop()
-    if table is ON_ROWS:
-        return table[proto.op_type](node, *inputs)
+    function = table[proto.op_type]
     try:
-        return np.asarray(table[proto.op_type](node, *inputs))
+        signature(function).bind(node, *inputs)
+    except TypeError:
+        raise Refused(f"expected another number of inputs, got {len(inputs)}") from None
+    if table is ON_ROWS:
+        return function(node, *inputs)
+    try:
+        return np.asarray(function(node, *inputs))
     except (ValueError, TypeError, IndexError) as error:
         raise Refused(f"expected constants that fit it, got {error}") from None
 
