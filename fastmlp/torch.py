@@ -25,7 +25,7 @@ __all__ = ["from_torch", "load_state_dict", "state_dict"]
 
 def from_torch(
     module: torch.nn.Module | Mapping[str, ArrayLike | torch.Tensor],
-    loss: LossLike | None = None,
+    loss: LossLike | torch.nn.Module | None = None,
     *,
     activation: ActivationLike | Sequence[ActivationLike] | None = None,
     dropout: float | Sequence[float] = 0.0,
@@ -40,9 +40,11 @@ def from_torch(
         Sequential of Linear, BatchNorm1d, Dropout, Flatten, Identity, Softmax or LogSoftmax at the end, the
         activations ReLU, LeakyReLU, Sigmoid, Tanh, ELU, SELU, Softplus, GELU and SiLU, and Sequentials of
         these. Or a state_dict, of tensors or NumPy arrays, of Linear and BatchNorm1d modules in their order.
-    loss : str, Loss, class or callable, optional
-        Loss, as for `MLP`. If not given, that which belongs to the last module: "cross_entropy" for Softmax
-        and LogSoftmax, "binary_cross_entropy" for Sigmoid, else "mean_squared_error".
+    loss : str, Loss, class, callable or torch.nn.Module, optional
+        Loss, as for `MLP`; or one of torch.nn: CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, BCELoss,
+        MSELoss, L1Loss, HuberLoss, with the mean as reduction. If not given, that which belongs to the last
+        module: "cross_entropy" for Softmax and LogSoftmax, "binary_cross_entropy" for Sigmoid, else
+        "mean_squared_error".
     activation : str, Activation, class or list of them, optional
         Activation of the hidden layers, as for `MLP`; for a state_dict, which has none.
     dropout : float or list of float, default 0.0
@@ -105,6 +107,9 @@ def from_torch(
     >>> from_torch({"0.weight": np.eye(3), "2.weight": np.ones((2, 3))}, activation="relu")
     MLP([3, 3, 2], activation=['relu'], loss='mean_squared_error', dtype='float64')
     """
+    from fastmlp._exchange.torch_losses import translated  # here, for most programs convert none
+
+    loss = translated(loss)
     if isinstance(module, Mapping):
         from fastmlp._exchange.torch_state import build, linear_layers
 

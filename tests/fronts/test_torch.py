@@ -156,6 +156,40 @@ def test_the_loss_is_told(X):
         from_torch(module, "crossentropy")
 
 
+@pytest.mark.parametrize("theirs, ours", [
+    (nn.CrossEntropyLoss(), losses.CrossEntropy()),
+    (nn.CrossEntropyLoss(label_smoothing=0.1, ignore_index=2), losses.CrossEntropy(0.1, ignore_index=2)),
+    (nn.BCEWithLogitsLoss(pos_weight=torch.tensor([1.0, 2.0, 3.0])),
+     losses.BinaryCrossEntropy([1.0, 2.0, 3.0])),
+    (nn.MSELoss(), losses.MeanSquaredError()), (nn.L1Loss(), losses.MeanAbsoluteError()),
+    (nn.HuberLoss(delta=0.5), losses.Huber(0.5))], ids=lambda x: type(x).__name__)
+def test_losses_of_pytorch(theirs, ours, X, rng):
+    """They have the same value."""
+    module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    model = quietly(module, theirs)
+    assert model.loss == ours
+    y = rng.integers(0, 3, 30) if ours.targets == "classes" else rng.integers(0, 2,
+                                                                              (30, 3)).astype(np.float32)
+    desired = theirs(torch.from_numpy(run(module, X)), torch.from_numpy(y)).item()
+    np.testing.assert_allclose(model.loss_and_gradients(X, y)[0], desired, rtol=1e-5)
+    state = {key: tensor for key, tensor in module.state_dict().items()}
+    assert from_torch(state, theirs, activation="tanh").loss == ours
+
+
+def test_losses_after_their_function(X):
+    module = nn.Sequential(nn.Linear(6, 3))
+    assert quietly(nn.Sequential(module, nn.LogSoftmax(1)), nn.NLLLoss()).loss == losses.CrossEntropy()
+    assert quietly(nn.Sequential(module, nn.Sigmoid()), nn.BCELoss()).loss == losses.BinaryCrossEntropy()
+    for loss, error, text in [
+            (nn.CTCLoss(), TypeError, "loss: expected one of .*, got CTCLoss"),
+            (nn.MSELoss(reduction="sum"), ValueError,
+             "loss: expected MSELoss with reduction=\"mean\", got 'sum'"),
+            (nn.CrossEntropyLoss(weight=torch.ones(3)), ValueError,
+             "loss: .*without weight, which fit takes")]:
+        with pytest.raises(error, match=text):
+            from_torch(module, loss)
+
+
 # What is folded ----------------------------------------------------------------------------------------
 
 def linear(n=6, m=6):
