@@ -12,7 +12,9 @@ from .lbfgs import LBFGS
 from .loading import load
 from .model import MLP
 from .normalization import BatchNorm
+from .onnx import from_onnx
 from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
+from .torch import from_torch
 from .version import __version__ as __version__
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "callbacks",
     "EarlyStopping",
     "ELU",
+    "from_onnx",
+    "from_torch",
     "functional",
     "GELU",
     "GELUTanh",

@@ -619,6 +619,8 @@ class BinaryCrossEntropy(Loss):
         weight: Any = self.pos_weight
         if weight is None:
             return
+        if hasattr(weight, "__array__") or hasattr(weight, "__dlpack__"):
+            weight = checks.as_array("pos_weight", weight)
         if isinstance(weight, (list, tuple, np.ndarray)) and np.ndim(weight) == 1:
             weight = tuple(checks.number(f"pos_weight[{i}]", w, low=0.0) for i, w in enumerate(weight))
         else:

@@ -23,6 +23,7 @@ from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.training import History, Training, train
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastmlp._core.types import (
@@ -999,6 +1000,95 @@ class MLP(Guarded):
         from fastmlp.export_c import export_c  # here, for most programs export no models
 
         export_c(self, path, output, function)
+
+    def to_onnx(self, path: Path, output: str = "logits", opset: int = 17) -> None:
+        """Write the model as an ONNX file, for inference elsewhere.
+
+        Parameters
+        ----------
+        path : str, bytes or os.PathLike
+            Path of the file. What is there is replaced, as by `save`.
+        output : {"logits", "probabilities"}, default "logits"
+            What the network returns: what `forward` does, or, with a Softmax or Sigmoid at the end,
+            probabilities.
+        opset : int, default 17
+            Version of ONNX's operators, from 17 up.
+
+        Raises
+        ------
+        ImportError
+            Where the package onnx is missing.
+        TypeError
+            For a path or an opset of the wrong type.
+        ValueError
+            For another ``output``, for probabilities of a loss that has none, and for an opset that the
+            package does not have.
+        OSError
+            Where the file cannot be written.
+
+        See Also
+        --------
+        fastmlp.from_onnx : Read such files, and those of others.
+
+        Notes
+        -----
+        The input "X" (batch, inputs) and the output "output" (batch, outputs) have the dtype of the model and
+        any number of rows. Dropout is left out. Arrays of 2 GiB and more are in a second file, with ".data"
+        after its name. In float64, GELU has its erf in float32, for ONNX Runtime has no other.
+
+        References
+        ----------
+        The operators: https://onnx.ai/onnx/operators/
+
+        Examples
+        --------
+        >>> MLP([4, 3]).to_onnx("net.onnx")  # doctest: +SKIP
+        """
+        from fastmlp._exchange.to_onnx import to_onnx
+
+        to_onnx(self, path, output, opset)
+
+    def to_torch(self, output: str = "logits") -> torch.nn.Sequential:
+        """Return the model as a ``torch.nn.Sequential``, in eval mode.
+
+        Parameters
+        ----------
+        output : {"logits", "probabilities"}, default "logits"
+            What the module returns: what `forward` does, or, with a Softmax or Sigmoid at the end,
+            probabilities.
+
+        Returns
+        -------
+        torch.nn.Sequential
+            Linear, BatchNorm1d, activations and Dropout, with copies of the arrays, of the dtype of the
+            model. A Linear in front of BatchNorm1d has no bias.
+
+        Raises
+        ------
+        ImportError
+            Where PyTorch is missing.
+        ValueError
+            For another ``output``, and for probabilities of a loss that has none.
+
+        See Also
+        --------
+        fastmlp.from_torch : The opposite direction.
+        fastmlp.torch.state_dict : The arrays by PyTorch's names, without PyTorch.
+
+        Examples
+        --------
+        >>> import pytest
+        >>> _ = pytest.importorskip("torch")
+        >>> MLP([4, 8, 3], activation="tanh").to_torch()
+        Sequential(
+          (0): Linear(in_features=4, out_features=8, bias=True)
+          (1): Tanh()
+          (2): Linear(in_features=8, out_features=3, bias=True)
+        )
+        """
+        from fastmlp._exchange.to_torch import to_torch
+
+        return to_torch(self, output)
 
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None,
                          X: RowsLike | None = None) -> int:

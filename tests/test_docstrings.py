@@ -12,7 +12,7 @@ import fastmlp
 MODULES = (
     "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "functional",
     "gradient_check", "inference", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics",
-    "model", "normalization", "optimizers", "schedules",
+    "model", "normalization", "onnx", "optimizers", "schedules", "torch",
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
 # Users read these and never make one.

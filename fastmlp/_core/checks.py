@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import frames
+from fastmlp._core import foreign, frames
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -383,7 +383,8 @@ def below_one(name: str, value: Any) -> float:
 
 
 def as_array(name: str, value: Any, of_numbers: bool = True) -> Array:
-    """np.asarray, but never by dropping a mask; `frames` and their columns as numbers, if they are to be."""
+    """np.asarray, but never by dropping a mask; `frames` and their columns as numbers, if they are to be;
+    `foreign` arrays."""
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ma.MaskedArray):
@@ -393,7 +394,7 @@ def as_array(name: str, value: Any, of_numbers: bool = True) -> Array:
     if of_numbers and frames.is_column(value):
         return frames.column(name, value)
     try:
-        return np.asarray(value)
+        return foreign.to_numpy(name, value)
     except ValueError as error:     # a ragged list
         got = type(value).__name__
         raise ValueError(f"{name}: expected an array of numbers, got {got}: {error}") from None
