@@ -1,0 +1,99 @@
+"""Where the kernels compute what a NumPy expression says, and where NumPy has to do it itself.
+
+A NumPy expression takes any dtypes, shapes that broadcast, lists and numbers. The kernels take plain arrays
+of one dtype, float32 or float64. So every function here tests its arguments, and what does not fit is left to
+the expression, with its results and its errors.
+"""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import fastmlp.functional as F
+
+Array = np.ndarray[Any, Any]
+
+
+def is_floating(x: Any) -> bool:
+    """A plain array of float32 or float64."""
+    return type(x) is np.ndarray and x.dtype.char in "fd"
+
+
+def is_like(x: Any, y: Any) -> bool:
+    """Two plain arrays of one dtype, float32 or float64, and one shape."""
+    return is_floating(x) and type(y) is np.ndarray and x.dtype == y.dtype and x.shape == y.shape
+
+
+def is_rate(value: Any) -> bool:
+    """A rate that the update functions take: a finite number from 0 up."""
+    return isinstance(value, (float, int)) and 0 <= value < math.inf
+
+
+def is_share(value: Any) -> bool:
+    """A share of an average that the update functions take: from 0 to below 1."""
+    return isinstance(value, (float, int)) and 0 <= value < 1
+
+
+def can_update(param: Any, grad: Any) -> bool:
+    """Whether an update function may change `param`, by a `grad` that does not lie in its memory."""
+    return is_like(param, grad) and not np.may_share_memory(param, grad)
+
+
+def dense_forward(x: Array, w: Array, b: Array) -> Array:
+    """x w + b, in the dtype that NumPy computes in; x (n, k)."""
+    if type(x) is type(w) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and x.shape[1] == w.shape[0]:
+        dtype = x.dtype
+        if not dtype == w.dtype == b.dtype:
+            dtype = np.result_type(x, w, b)
+        if dtype.char in "fd" and b.shape in (w.shape[1:], (1, w.shape[1])):
+            return F.dense_forward(_as(x, dtype), _as(w, dtype), _as(b, dtype))
+    return np.dot(x, w) + b
+
+
+def dense_backward(
+    dout: Array, x: Array, w: Array, need_dx: bool = True
+) -> tuple[Array | None, Array, Array]:
+    """dx = dout w^T, dw = x^T dout, db = the sum of dout over the rows; x (n, k).
+
+    NumPy gives each the dtype of its operands: the kernels do it where all three are that of `dout`."""
+    if (type(dout) is type(x) is type(w) is np.ndarray and dout.dtype.char in "fd"
+            and dout.ndim == x.ndim == w.ndim == 2 and dout.shape == (x.shape[0], w.shape[1])
+            and x.shape[1] == w.shape[0]):
+        dtype = dout.dtype
+        if x.dtype == dtype == w.dtype or np.result_type(dout, x, w) == dtype:
+            return F.dense_backward(dout, _as(x, dtype), _as(w, dtype), need_dx=need_dx)
+    dx = np.dot(dout, w.T) if need_dx else None
+    return dx, np.dot(x.T, dout), np.sum(dout, axis=0)
+
+
+def _as(x: Array, dtype: np.dtype[Any]) -> Array:
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def rectify(x: Any) -> Any:
+    """max(x, 0)"""
+    return F.relu(x) if is_floating(x) else np.maximum(0, x)
+
+
+def block(dout: Array, mask: Any) -> Array:
+    """0 where `mask` is true, in place."""
+    if is_floating(dout) and type(mask) is np.ndarray and mask.dtype.char == "?" and mask.shape == dout.shape:
+        F.relu_backward(dout, np.logical_not(mask).astype(dout.dtype), out=dout)
+    else:
+        dout[mask] = 0
+    return dout
+
+
+def squared_norm(w: Array) -> Any:
+    """The sum of all w^2."""
+    flat = w.reshape(-1)
+    return np.dot(flat, flat)
+
+
+def l2_gradient(dw: Array, w: Array, factor: float) -> Array:
+    """dw + factor w, as a new array."""
+    if factor == 0 and dw.dtype == w.dtype:
+        return dw.copy()
+    return dw + factor * w
