@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastmlp.functional as F
+from fastmlp.optimizers import SMALLEST
 
 Array = np.ndarray[Any, Any]
 
@@ -34,6 +35,11 @@ def is_rate(value: Any) -> bool:
 def is_share(value: Any) -> bool:
     """A share of an average that the update functions take: from 0 to below 1."""
     return isinstance(value, (float, int)) and 0 <= value < 1
+
+
+def is_divisor(value: Any) -> bool:
+    """A number that the update functions add to what they divide by."""
+    return is_rate(value) and value >= SMALLEST
 
 
 def can_update(param: Any, grad: Any) -> bool:
