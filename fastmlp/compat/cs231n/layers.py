@@ -50,7 +50,8 @@ def relu_backward(dout: Any, cache: Any) -> Any:
 def softmax_loss(x: Any, y: Any) -> tuple[Any, Any]:
     """The mean cross entropy of softmax(x) for class indices y (n,), and its gradient."""
     if _arrays.is_floating(x):
-        return F.softmax_cross_entropy(x, y)
+        loss, dx = F.softmax_cross_entropy(x, y)
+        return x.dtype.type(loss), dx
     shifted = x - np.max(x, axis=1, keepdims=True)
     log_p = shifted - np.log(np.sum(np.exp(shifted), axis=1, keepdims=True))
     n, rows = x.shape[0], np.arange(x.shape[0])
