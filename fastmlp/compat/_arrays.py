@@ -10,8 +10,10 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 import fastmlp.functional as F
+from fastmlp.compat._spare import LEAST_NBYTES, Spare
 from fastmlp.optimizers import SMALLEST
 
 Array = np.ndarray[Any, Any]
@@ -19,12 +21,13 @@ Array = np.ndarray[Any, Any]
 
 def is_floating(x: Any) -> bool:
     """A plain array of float32 or float64."""
-    return type(x) is np.ndarray and x.dtype.char in "fd"
+    return type(x) is ndarray and x.dtype.char in "fd"
 
 
 def is_like(x: Any, y: Any) -> bool:
     """Two plain arrays of one dtype, float32 or float64, and one shape."""
-    return is_floating(x) and type(y) is np.ndarray and x.dtype == y.dtype and x.shape == y.shape
+    return (type(x) is ndarray and type(y) is ndarray and x.dtype is y.dtype and x.dtype.char in "fd"
+            and x.shape == y.shape)
 
 
 def is_rate(value: Any) -> bool:
@@ -44,38 +47,49 @@ def is_divisor(value: Any) -> bool:
 
 def can_update(param: Any, grad: Any) -> bool:
     """Whether an update function may change `param`, by a `grad` that does not lie in its memory."""
-    return is_like(param, grad) and not np.may_share_memory(param, grad)
+    if not is_like(param, grad) or param is grad:
+        return False
+    if grad.base is None and param.base is not grad:        # it owns its memory, as a new gradient does
+        return True
+    return not np.may_share_memory(param, grad)
 
 
 def dense_forward(x: Array, w: Array, b: Array) -> Array:
     """x w + b, in the dtype that NumPy computes in; x (n, k)."""
-    if type(x) is type(w) is type(b) is np.ndarray and x.ndim == w.ndim == 2 and x.shape[1] == w.shape[0]:
-        dtype = x.dtype
-        if not dtype == w.dtype == b.dtype:
+    if (type(x) is ndarray and type(w) is ndarray and type(b) is ndarray and w.ndim == 2 and x.ndim == 2
+            and x.shape[1] == w.shape[0] and b.shape == w.shape[1:]):
+        dtype = w.dtype
+        if not (x.dtype is dtype and b.dtype is dtype):
             dtype = np.result_type(x, w, b)
-        if dtype.char in "fd" and b.shape in (w.shape[1:], (1, w.shape[1])):
-            return F.dense_forward(_as(x, dtype), _as(w, dtype), _as(b, dtype))
+            x, w, b = _as(x, dtype), _as(w, dtype), _as(b, dtype)
+        if dtype.char in "fd":
+            return F.dense_forward(x, w, b)
     return np.dot(x, w) + b
 
 
 def dense_backward(
-    dout: Array, x: Array, w: Array, need_dx: bool = True
+    dout: Array, x: Array, w: Array, need_dx: bool = True, spare: Spare | None = None
 ) -> tuple[Array | None, Array, Array]:
     """dx = dout w^T, dw = x^T dout, db = the sum of dout over the rows; x (n, k).
 
-    NumPy gives each the dtype of its operands: the kernels do it where all three are that of `dout`."""
-    if (type(dout) is type(x) is type(w) is np.ndarray and dout.dtype.char in "fd"
-            and dout.ndim == x.ndim == w.ndim == 2 and dout.shape == (x.shape[0], w.shape[1])
-            and x.shape[1] == w.shape[0]):
+    NumPy gives each the dtype of its operands: the kernels do it where all three are that of `dout`.
+    dw may come from `spare`."""
+    if (type(dout) is ndarray and type(x) is ndarray and type(w) is ndarray and dout.dtype.char in "fd"
+            and dout.ndim == 2 and x.ndim == 2 and w.ndim == 2 and x.shape[1] == w.shape[0]
+            and dout.shape == (x.shape[0], w.shape[1])):
         dtype = dout.dtype
-        if x.dtype == dtype == w.dtype or np.result_type(dout, x, w) == dtype:
-            return F.dense_backward(dout, _as(x, dtype), _as(w, dtype), need_dx=need_dx)
+        if (x.dtype is dtype and w.dtype is dtype) or np.result_type(dout, x, w) == dtype:
+            x, w, out = _as(x, dtype), _as(w, dtype), None
+            if spare is not None and w.nbytes >= LEAST_NBYTES:
+                dw = spare.take(w.shape, dtype)
+                out = np.empty(x.shape, dtype) if need_dx else None, dw, np.empty(w.shape[1], dtype)
+            return F.dense_backward(dout, x, w, out=out, need_dx=need_dx)
     dx = np.dot(dout, w.T) if need_dx else None
     return dx, np.dot(x.T, dout), np.sum(dout, axis=0)
 
 
 def _as(x: Array, dtype: np.dtype[Any]) -> Array:
-    return x if x.dtype == dtype else x.astype(dtype)
+    return x if x.dtype is dtype else x.astype(dtype, copy=False)
 
 
 def rectify(x: Any) -> Any:
@@ -85,7 +99,7 @@ def rectify(x: Any) -> Any:
 
 def block(dout: Array, mask: Any) -> Array:
     """0 where `mask` is true, in place."""
-    if is_floating(dout) and type(mask) is np.ndarray and mask.dtype.char == "?" and mask.shape == dout.shape:
+    if is_floating(dout) and type(mask) is ndarray and mask.dtype.char == "?" and mask.shape == dout.shape:
         F.relu_backward(dout, np.logical_not(mask).astype(dout.dtype), out=dout)
     else:
         dout[mask] = 0
@@ -98,8 +112,11 @@ def squared_norm(w: Array) -> Any:
     return np.dot(flat, flat)
 
 
-def l2_gradient(dw: Array, w: Array, factor: float) -> Array:
-    """dw + factor w, as a new array."""
-    if factor == 0 and dw.dtype == w.dtype:
-        return dw.copy()
+def l2_gradient(dw: Array, w: Array, factor: float, spare: Spare) -> Array:
+    """dw + factor w, as an array that nobody holds."""
+    if is_rate(factor) and is_like(dw, w):
+        gradient = spare.copy_of(dw)
+        if factor:
+            gradient += factor * w
+        return gradient
     return dw + factor * w

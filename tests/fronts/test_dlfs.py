@@ -2,6 +2,7 @@
 
 FASTMLP_DLFS may name a clone of oreilly-japan/deep-learning-from-scratch."""
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def test_affine(rng, shape, x_dtype, w_dtype):
     np.testing.assert_array_equal(dout, kept)
     first = layer.dW
     layer.backward(dout)
-    assert layer.dW is not first
+    assert layer.dW is not first        # which is held
     layer.backward_parameters(dout)
     np.testing.assert_allclose(layer.dW, first, atol=1e-2)
 
@@ -78,6 +79,32 @@ def test_affine_reads_the_arrays_of_the_moment(rng):
     x[0] = 7        # before backward, which looks at x again
     layer.backward(np.ones((4, 2)))
     near(layer.dW, x.T @ np.ones((4, 2)), "float64")
+
+
+def test_gradients_that_somebody_holds_are_not_written(rng, dtype):
+    """Large ones come from memory that is used again, but not while they, or views of them, are held."""
+    np.random.seed(0)
+    net = MultiLayerNet(600, [500], 4)
+    for name in ("W1", "W2", "b1", "b2"):
+        net.params[name] = param = net.params[name].astype(dtype)
+        setattr(net.layers[f"Affine{name[1]}"], name[0], param)
+    x, t = numbers(rng, 8, 600, dtype=dtype), rng.integers(0, 4, 8)
+    held, addresses = [], set()
+    for i in range(12):
+        x[0] += 1
+        grads = net.gradient(x, t)
+        addresses.add(grads["W1"].ctypes.data)
+        if i % 3 == 0:
+            layer = net.layers["Affine1"]
+            views = [grads["W1"][5:], layer.dW, layer.dW.T] if i % 2 else [grads["W1"], memoryview(layer.dW)]
+            held.append([(view, np.array(view)) for view in views])
+    for pairs in held:
+        for view, copy in pairs:
+            np.testing.assert_array_equal(np.asarray(view), copy)
+    assert len(addresses) < 12
+    assert not np.shares_memory(grads["W1"], net.layers["Affine1"].dW)
+    copied = pickle.loads(pickle.dumps(net))
+    np.testing.assert_array_equal(copied.gradient(x, t)["W1"], grads["W1"])
 
 
 def test_affine_keeps_numpys_error(rng):

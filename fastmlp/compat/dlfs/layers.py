@@ -7,6 +7,7 @@ import numpy as np
 
 import fastmlp.functional as F
 from fastmlp.compat import _arrays, _batch_norm
+from fastmlp.compat._spare import Spare
 
 from . import functions
 from .functions import *  # noqa: F403  (as the book's module does)
@@ -55,7 +56,7 @@ class Affine:
     """x W + b, of W (inputs, outputs) and b (outputs,), which stay the caller's arrays.
 
     x has any number of dimensions, the first of which is the batch. After `backward`, whose result has the
-    shape of x, ``dW`` and ``db`` hold the gradients, in new arrays."""
+    shape of x, ``dW`` and ``db`` hold the gradients, in arrays that nobody else holds."""
 
     def __init__(self, W: Any, b: Any) -> None:
         self.W = W
@@ -64,6 +65,7 @@ class Affine:
         self.original_x_shape: Any = None
         self.dW: Any = None
         self.db: Any = None
+        self._spare = Spare()
 
     def forward(self, x: Any) -> Any:
         self.original_x_shape = x.shape
@@ -71,12 +73,14 @@ class Affine:
         return _arrays.dense_forward(self.x, self.W, self.b)
 
     def backward(self, dout: Any) -> Any:
-        dx, self.dW, self.db = _arrays.dense_backward(dout, self.x, self.W)
+        self.dW = None      # its memory may be taken for the new one
+        dx, self.dW, self.db = _arrays.dense_backward(dout, self.x, self.W, spare=self._spare)
         return dx.reshape(*self.original_x_shape)      # type: ignore[union-attr]
 
     def backward_parameters(self, dout: Any) -> None:
         """``dW`` and ``db`` without the gradient of x: half the work, and all that a first layer needs."""
-        _, self.dW, self.db = _arrays.dense_backward(dout, self.x, self.W, need_dx=False)
+        self.dW = None
+        _, self.dW, self.db = _arrays.dense_backward(dout, self.x, self.W, False, self._spare)
 
 
 class SoftmaxWithLoss:

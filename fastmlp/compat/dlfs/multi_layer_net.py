@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 
 from fastmlp.compat import _arrays
+from fastmlp.compat._spare import Spare
 
 from . import _network, layers
 from .gradient import numerical_gradient
@@ -39,6 +40,7 @@ class MultiLayerNet:
             if i <= self.hidden_layer_num:
                 self.layers[f"Activation_function{i}"] = activations[activation]()
         self.last_layer = SoftmaxWithLoss()
+        self._spares = {name: Spare() for name in self.params if name[0] == "W"}
 
     def predict(self, x: Any) -> Any:
         """The scores of every row, before softmax."""
@@ -65,6 +67,7 @@ class MultiLayerNet:
         grads: dict[str, Any] = {}
         for i in range(1, self.hidden_layer_num + 2):
             layer = self.layers[f"Affine{i}"]
-            grads[f"W{i}"] = _arrays.l2_gradient(layer.dW, layer.W, self.weight_decay_lambda)
+            grads[f"W{i}"] = _arrays.l2_gradient(layer.dW, layer.W, self.weight_decay_lambda,
+                                                 self._spares[f"W{i}"])
             grads[f"b{i}"] = layer.db
         return grads

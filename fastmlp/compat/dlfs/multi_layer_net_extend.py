@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.compat import _arrays
+from fastmlp.compat._spare import Spare
 
 from . import _network, layers
 from .gradient import numerical_gradient
@@ -50,6 +51,7 @@ class MultiLayerNetExtend:
             if use_dropout:
                 self.layers[f"Dropout{i}"] = Dropout(dropout_ration)
         self.last_layer = SoftmaxWithLoss()
+        self._spares = {name: Spare() for name in self.params if name[0] == "W"}
 
     def predict(self, x: Any, train_flg: bool = False) -> Any:
         """The scores of every row, before softmax."""
@@ -81,7 +83,8 @@ class MultiLayerNetExtend:
         grads: dict[str, Any] = {}
         for i in range(1, self.hidden_layer_num + 2):
             affine, params = self.layers[f"Affine{i}"], self.params
-            grads[f"W{i}"] = _arrays.l2_gradient(affine.dW, params[f"W{i}"], self.weight_decay_lambda)
+            grads[f"W{i}"] = _arrays.l2_gradient(affine.dW, params[f"W{i}"], self.weight_decay_lambda,
+                                                 self._spares[f"W{i}"])
             grads[f"b{i}"] = affine.db
             if self.use_batchnorm and i <= self.hidden_layer_num:
                 grads[f"gamma{i}"] = self.layers[f"BatchNorm{i}"].dgamma

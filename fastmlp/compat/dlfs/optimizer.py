@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import fastmlp.functional as F
-from fastmlp.compat._arrays import can_update, is_rate, is_share
+from fastmlp.compat._arrays import can_update, is_like, is_rate, is_share
 
 __all__ = ["AdaGrad", "Adam", "Momentum", "Nesterov", "np", "RMSprop", "SGD"]
 
@@ -26,10 +26,11 @@ class SGD:
     def update(self, params: Any, grads: Any) -> None:
         fits = is_rate(self.lr)
         for key in params:
-            if fits and can_update(params[key], grads[key]):
-                F.sgd_update(params[key], grads[key], self.lr)
+            param, grad = params[key], grads[key]
+            if fits and can_update(param, grad):
+                F.sgd_update(param, grad, self.lr)
             else:
-                params[key] -= self.lr * grads[key]
+                params[key] -= self.lr * grad
 
 
 class Momentum:
@@ -43,9 +44,16 @@ class Momentum:
     def update(self, params: Any, grads: Any) -> None:
         if self.v is None:
             self.v = _zeros(params)
+        fits = is_rate(self.lr)
         for key in params:
-            self.v[key] = _accelerate(self.v[key], grads[key], self.momentum, self.lr)
-            params[key] += self.v[key]
+            param, grad, v = params[key], grads[key], self.v[key]
+            if fits and can_update(param, grad) and is_like(v, grad):
+                v *= self.momentum
+                F.sgd_update(v, grad, self.lr)
+                param += v
+            else:
+                self.v[key] = self.momentum * v - self.lr * grad
+                params[key] += self.v[key]
 
 
 class Nesterov:
@@ -60,22 +68,18 @@ class Nesterov:
         if self.v is None:
             self.v = _zeros(params)
         rate = (1 + self.momentum) * self.lr
+        fits = is_rate(self.lr) and is_rate(rate)
         for key in params:
-            params[key] += self.momentum * self.momentum * self.v[key]
-            if is_rate(rate) and can_update(params[key], grads[key]):
-                F.sgd_update(params[key], grads[key], rate)
+            param, grad, v = params[key], grads[key], self.v[key]
+            if fits and can_update(param, grad) and is_like(v, grad):
+                param += self.momentum * self.momentum * v
+                F.sgd_update(param, grad, rate)
+                v *= self.momentum
+                F.sgd_update(v, grad, self.lr)
             else:
-                params[key] -= rate * grads[key]
-            self.v[key] = _accelerate(self.v[key], grads[key], self.momentum, self.lr)
-
-
-def _accelerate(v: Any, grad: Any, momentum: Any, lr: Any) -> Any:
-    """momentum v - lr g, in the memory of v where that can be"""
-    if is_rate(lr) and can_update(v, grad):
-        v *= momentum
-        F.sgd_update(v, grad, lr)
-        return v
-    return momentum * v - lr * grad
+                params[key] += self.momentum * self.momentum * v
+                params[key] -= rate * grad
+                self.v[key] = self.momentum * v - self.lr * grads[key]
 
 
 class AdaGrad:
