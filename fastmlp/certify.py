@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._core import checks
 
@@ -138,7 +138,9 @@ class Certificate:
         return "\n".join(lines)
 
 
-def certify(theirs: Any, ours: Any, *inputs: Any, dout: Any = None, seconds: float = 1.0) -> Certificate:
+def certify(
+    theirs: object, ours: object, *inputs: object, dout: ArrayLike | None = None, seconds: float = 1.0
+) -> Certificate:
     """Run two pieces of code on the same arrays; report differences, side effects and speed.
 
     Functions are called with the inputs. Layers, objects with ``forward`` and ``backward``, are run in both
@@ -203,7 +205,7 @@ def certify(theirs: Any, ours: Any, *inputs: Any, dout: Any = None, seconds: flo
         if layers[0] and dout is None:
             dout = _gradient(_forward("theirs", theirs, inputs))
         arguments = inputs if dout is None else (*inputs, dout)
-        names = {f"inputs[{i}]": value for i, value in enumerate(inputs)}
+        names: dict[str, Any] = {f"inputs[{i}]": value for i, value in enumerate(inputs)}
         if dout is not None:
             names["dout"] = dout
         runs = []
@@ -217,7 +219,7 @@ def certify(theirs: Any, ours: Any, *inputs: Any, dout: Any = None, seconds: flo
             if any(who):
                 changed[name] = who[0], who[1]
         outputs = [_compare(name, runs) for name in dict.fromkeys([*runs[0].outputs, *runs[1].outputs])]
-        outputs += [_difference(name, *(run.inputs[name] for run in runs), ((), ())) for name in changed]
+        outputs += [_difference(name, runs[0].inputs[name], runs[1].inputs[name]) for name in changed]
         times = _time([theirs, ours], arguments, layers[0], len(inputs), seconds, state)
     finally:
         np.random.set_state(state)
@@ -270,7 +272,8 @@ def _gradient(output: Any) -> Array | None:
     if not isinstance(output, np.ndarray) or output.ndim == 0:
         return None
     dtype = output.dtype if output.dtype.kind == "f" else np.dtype(np.float64)
-    return np.random.default_rng(0).standard_normal(output.shape).astype(dtype)
+    gradient: Array = np.asarray(np.random.default_rng(0).standard_normal(output.shape), dtype)
+    return gradient
 
 
 def _is_layer(name: str, thing: Any) -> bool:
@@ -312,9 +315,13 @@ def _compare(name: str, runs: list[_Run]) -> Comparison:
     return _difference(name, theirs, ours, shares)
 
 
+def _kind(array: Array | None) -> str:
+    return "missing" if array is None else f"{array.dtype} {array.shape}"
+
+
 def _difference(name: str, theirs: Array | None, ours: Array | None,
-                shares: tuple[tuple[str, ...], tuple[str, ...]]) -> Comparison:
-    kinds = ["missing" if array is None else f"{array.dtype} {array.shape}" for array in (theirs, ours)]
+                shares: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())) -> Comparison:
+    kinds = _kind(theirs), _kind(ours)
     if theirs is None or ours is None or theirs.shape != ours.shape:
         return Comparison(name, *kinds, math.nan, math.nan, math.nan, shares)
     if theirs.size == 0:

@@ -10,12 +10,14 @@ import pytest
 import fastmlp
 
 MODULES = (
-    "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "functional",
+    "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "certify",
+    "compat.dlfs", "functional",
     "gradient_check", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics", "model",
     "normalization", "optimizers", "schedules",
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
-RESULTS = {"Gradients", "GradientCheck", "LayerCheck", "Minimum"}      # users read these and never make one
+# users read these and never make one
+RESULTS = {"Certificate", "Comparison", "Gradients", "GradientCheck", "LayerCheck", "Minimum"}
 NOT_ASKED = {
     "ES01": "an extended summary: where one line says it all, a second one is noise",
     "SA01": "See Also: the reference lists what belongs together",

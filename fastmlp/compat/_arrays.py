@@ -64,7 +64,7 @@ def dense_forward(x: Array, w: Array, b: Array) -> Array:
             x, w, b = _as(x, dtype), _as(w, dtype), _as(b, dtype)
         if dtype.char in "fd":
             return F.dense_forward(x, w, b)
-    return np.dot(x, w) + b
+    return np.asarray(np.dot(x, w) + b)
 
 
 def dense_backward(

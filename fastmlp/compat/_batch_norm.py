@@ -32,8 +32,10 @@ def normalize(x: Array, eps: float) -> Normalized:
 
 def scale_and_shift(x_hat: Array, gamma: Array, beta: Array) -> Array:
     """gamma x_hat + beta"""
-    out = gamma * x_hat
-    return np.add(out, beta, out=out if out.dtype == np.result_type(out, beta) else None)
+    out: Array = gamma * x_hat
+    if out.dtype == np.result_type(out, beta):
+        return np.add(out, beta, out=out)
+    return np.add(out, beta)
 
 
 def backward(dout: Array, x_hat: Array, std: Array, gamma: Array) -> tuple[Array, Array, Array]:

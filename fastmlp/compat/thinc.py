@@ -1,7 +1,7 @@
 """An ``Ops`` of thinc on the kernels: ``use_ops("fastmlp")``, after ``pip install "fastmlp[thinc]"``.
 
-What is not here is NumpyOps', of which it is a subclass: so are products with a transposed second operand, which
-go to BLIS. Optimizers of thinc ask for NumpyOps by name, and get it.
+What is not here is NumpyOps', of which it is a subclass: so are products with a transposed second operand,
+which go to BLIS. Optimizers of thinc ask for NumpyOps by name, and get it.
 
 Annotations are objects, and those of thinc's Ops: its tests compare them."""
 from typing import Any, Optional

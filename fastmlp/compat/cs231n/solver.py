@@ -112,9 +112,10 @@ class Solver:
             return
         filename = f"{self.checkpoint_name}_epoch_{self.epoch}.npz"
         self._say(f'Saving checkpoint to "{filename}"')
-        histories = {name: np.asarray(getattr(self, name))
-                     for name in ("loss_history", "train_acc_history", "val_acc_history")}
-        np.savez(filename, **{f"params/{name}": w for name, w in self.model.params.items()}, **histories)
+        arrays: dict[str, Any] = {f"params/{name}": w for name, w in self.model.params.items()}
+        for name in ("loss_history", "train_acc_history", "val_acc_history"):
+            arrays[name] = np.asarray(getattr(self, name))
+        np.savez(filename, **arrays)
 
     def _say(self, line: str) -> None:
         if self.verbose:

@@ -10,8 +10,9 @@ import numpy as np
 
 from fastmlp.compat import _arrays
 from fastmlp.compat._spare import Spare
+from fastmlp.compat.dlfs import _network
 
-from . import _network, layers
+from . import layers
 from .gradient import numerical_gradient
 from .layers import *  # noqa: F403
 from .layers import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
