@@ -22,7 +22,7 @@ INTEGERS = {2: np.int16, 4: np.int32, 8: np.int64}      # by bytes of a float
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `certify` found about one array.
+    """What `fastmlp.certify` found about one array.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Result of `certify`; str() of it is a table.
+    """Result of `fastmlp.certify`; str() of it is a table.
 
     Attributes
     ----------
