@@ -30,6 +30,11 @@ def is_like(x: Any, y: Any) -> bool:
             and x.shape == y.shape)
 
 
+def is_large(x: Any) -> bool:
+    """An array that is worth a second look, where an expression has several passes in either case."""
+    return type(x) is ndarray and x.size > 64
+
+
 def is_rate(value: Any) -> bool:
     """A rate that the update functions take: a finite number from 0 up."""
     return isinstance(value, (float, int)) and 0 <= value < math.inf

@@ -10,6 +10,7 @@ import numpy as np
 
 import fastmlp.functional as F
 from fastmlp.compat._arrays import can_update, is_divisor, is_floating, is_like, is_rate, is_share
+from fastmlp.compat._spare import Spare
 
 try:
     from thinc.api import NumpyOps, registry
@@ -22,6 +23,7 @@ __all__ = ["FastMLPOps"]
 
 LEAST_TRANSPOSED = 2**16    # elements of x^T y from which on the kernels are ahead of BLIS
 NO_CORRECTION = 2**53       # a step so late that Adam's bias correction is 1
+_UNREAD = Spare()
 
 
 @registry.ops("FastMLPOps")
@@ -66,7 +68,7 @@ class FastMLPOps(NumpyOps):  # type: ignore[misc]
             shape = x.shape[1], y.shape[1]
             result = np.empty(shape, x.dtype) if out is None else out
             if result.shape == shape and _apart(result, x, y):
-                like_w = np.empty(shape, x.dtype)       # for its shape: what it holds goes into dx alone
+                like_w = _UNREAD.take(shape, x.dtype)   # for its shape: what it holds would go into dx alone
                 sums = np.empty(shape[1], x.dtype)
                 return F.dense_backward(y, x, like_w, out=(None, result, sums), need_dx=False)[1]
         return super().gemm(x, y, out=out, trans1=trans1, trans2=trans2)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import fastmlp.functional as F
-from fastmlp.compat._arrays import can_update, is_like, is_rate, is_share
+from fastmlp.compat._arrays import can_update, is_large, is_like, is_rate, is_share
 
 __all__ = ["AdaGrad", "Adam", "Momentum", "Nesterov", "np", "RMSprop", "SGD"]
 
@@ -47,7 +47,7 @@ class Momentum:
         fits = is_rate(self.lr)
         for key in params:
             param, grad, v = params[key], grads[key], self.v[key]
-            if fits and can_update(param, grad) and is_like(v, grad):
+            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
                 v *= self.momentum
                 F.sgd_update(v, grad, self.lr)
                 param += v
@@ -71,7 +71,7 @@ class Nesterov:
         fits = is_rate(self.lr) and is_rate(rate)
         for key in params:
             param, grad, v = params[key], grads[key], self.v[key]
-            if fits and can_update(param, grad) and is_like(v, grad):
+            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
                 param += self.momentum * self.momentum * v
                 F.sgd_update(param, grad, rate)
                 v *= self.momentum
