@@ -122,9 +122,12 @@ def layernorm_forward(x: Any, gamma: Any, beta: Any, ln_param: Any) -> tuple[Any
 def layernorm_backward(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
     """dx, dgamma, dbeta."""
     x_hat, std, gamma = cache
+    d = dout.shape[1]
     dx = dout * gamma
-    shared = x_hat * np.mean(dx * x_hat, axis=1, keepdims=True)
-    dx = (dx - np.mean(dx, axis=1, keepdims=True) - shared) / std
+    shared = x_hat * (np.add.reduce(dx * x_hat, axis=1, keepdims=True) / d)
+    shared += np.add.reduce(dx, axis=1, keepdims=True) / d
+    dx = dx - shared
+    dx /= std
     return dx, np.add.reduce(dout * x_hat, axis=0), np.add.reduce(dout, axis=0)
 
 

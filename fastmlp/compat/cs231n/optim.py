@@ -15,8 +15,8 @@ __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
 
 def sgd(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
     """w -= lr dw, in place; config: "learning_rate" (1e-2)."""
-    config = _with_defaults(config, learning_rate=1e-2)
-    lr = config["learning_rate"]
+    config = {} if config is None else config
+    lr = config.setdefault("learning_rate", 1e-2)
     if is_rate(lr) and can_update(w, dw):
         F.sgd_update(w, dw, lr)
     else:
