@@ -29,12 +29,6 @@ def affine_backward(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
     return dx.reshape(x.shape), dw, db      # type: ignore[union-attr]
 
 
-def affine_backward_parameters(dout: Any, cache: Any) -> tuple[Any, Any]:
-    """dw, db without dx: half the work, and all that a first layer needs."""
-    x, w, _ = cache
-    return _arrays.dense_backward(dout, x.reshape(x.shape[0], -1), w, need_dx=False)[1:]
-
-
 def relu_forward(x: Any) -> tuple[Any, Any]:
     """max(x, 0); cache x."""
     return _arrays.rectify(x), x

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.compat import _arrays
+from fastmlp.compat._spare import Spare
 from fastmlp.compat.cs231n import layers
 
 __all__ = ["FullyConnectedNet"]
@@ -30,6 +31,7 @@ class FullyConnectedNet:
         self.num_layers = 1 + len(hidden_dims)
         self.dtype = dtype
         self.params: dict[str, Any] = {}
+        self._spares = [Spare() for _ in range(self.num_layers)]
         sizes = [input_dim, *hidden_dims, num_classes]
         for i in range(1, self.num_layers + 1):
             self.params[f"W{i}"] = (np.random.randn(*sizes[i - 1:i + 1]) * weight_scale).astype(dtype)
@@ -96,9 +98,8 @@ class FullyConnectedNet:
                 backward = (layers.batchnorm_backward if self.normalization == "batchnorm"
                             else layers.layernorm_backward)
                 dout, grads[f"gamma{i}"], grads[f"beta{i}"] = backward(dout, norm)
-            if i > 1:
-                dout, dw, grads[f"b{i}"] = layers.affine_backward(dout, affine)
-            else:       # nobody reads the gradient of the input
-                dw, grads[f"b{i}"] = layers.affine_backward_parameters(dout, affine)
+            x, w, _ = affine        # nobody reads the gradient of the first x
+            dout, dw, grads[f"b{i}"] = _arrays.dense_backward(
+                dout, x.reshape(x.shape[0], -1), w, need_dx=i > 1, spare=self._spares[i - 1])
             grads[f"W{i}"] = dw + self.reg * self.params[f"W{i}"] if self.reg else dw
         return grads
