@@ -6,6 +6,7 @@ from ._tools.config import show_config
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
+from .certify import Certificate, certify
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .lbfgs import LBFGS
@@ -25,6 +26,8 @@ __all__ = [
     "available_isas",
     "BatchNorm",
     "callbacks",
+    "Certificate",
+    "certify",
     "EarlyStopping",
     "ELU",
     "from_onnx",

@@ -19,6 +19,7 @@ ANYTHING = {
 }
 NOT_ASKED = {
     "backends.cython": "compiled functions are given unchecked arguments, and return NotImplemented",
+    "compat": "the interfaces of others, who take what NumPy takes: arrays, lists and numbers of any dtype",
 }
 
 

@@ -1,0 +1,4 @@
+"""Networks of the course."""
+from .fc_net import FullyConnectedNet
+
+__all__ = ["FullyConnectedNet"]

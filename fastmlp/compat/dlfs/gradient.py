@@ -1,0 +1,50 @@
+"""Gradients by central differences, as in the book's ``common/gradient.py``."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["np", "numerical_gradient", "numerical_gradient_2d"]
+
+_H = 1e-4
+
+
+def numerical_gradient(f: Callable[[Any], Any], x: Any) -> Any:
+    """(f(x + h) - f(x - h)) / 2h for every element of x, with h = 1e-4.
+
+    f is called with x itself, in which one element is changed at a time and put back: f may as well look at
+    something that holds x, and need not look at its argument."""
+    gradient = np.zeros_like(x)
+    elements = np.nditer(x, flags=["multi_index"], op_flags=[["readwrite"]])
+    for _ in elements:
+        _differentiate(f, x, elements.multi_index, gradient)
+    return gradient
+
+
+def numerical_gradient_2d(f: Callable[[Any], Any], X: Any) -> Any:
+    """The `numerical_gradient` of f at every row of X; f is called with a row."""
+    if X.ndim == 1:
+        return _numerical_gradient_1d(f, X)
+    gradient = np.zeros_like(X)
+    for i, row in enumerate(X):
+        gradient[i] = _numerical_gradient_1d(f, row)
+    return gradient
+
+
+def _numerical_gradient_1d(f: Callable[[Any], Any], x: Any) -> Any:
+    gradient = np.zeros_like(x)
+    for i in range(x.size):
+        _differentiate(f, x, i, gradient)
+    return gradient
+
+
+def _differentiate(f: Callable[[Any], Any], x: Any, index: Any, gradient: Any) -> None:
+    before = x[index]
+    x[index] = before + _H
+    above = f(x)
+    x[index] = before - _H
+    below = f(x)
+    x[index] = before
+    gradient[index] = (above - below) / (2 * _H)

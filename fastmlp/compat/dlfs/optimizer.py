@@ -1,0 +1,153 @@
+"""Optimizers of the book's ``common/optimizer.py``: `update` changes a dict of parameters in place."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import fastmlp.functional as F
+from fastmlp.compat._arrays import can_update, is_large, is_like, is_rate, is_share
+
+__all__ = ["AdaGrad", "Adam", "Momentum", "Nesterov", "np", "RMSprop", "SGD"]
+
+_EPS = 1e-7
+
+
+def _zeros(params: Any) -> dict[Any, Any]:
+    return {key: np.zeros_like(param) for key, param in params.items()}
+
+
+class SGD:
+    """p -= lr g"""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        self.lr = lr
+
+    def update(self, params: Any, grads: Any) -> None:
+        fits = is_rate(self.lr)
+        for key in params:
+            param, grad = params[key], grads[key]
+            if fits and can_update(param, grad):
+                F.sgd_update(param, grad, self.lr)
+            else:
+                params[key] -= self.lr * grad
+
+
+class Momentum:
+    """v = momentum v - lr g, p += v"""
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        self.lr = lr
+        self.momentum = momentum
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        if self.v is None:
+            self.v = _zeros(params)
+        fits = is_rate(self.lr)
+        for key in params:
+            param, grad, v = params[key], grads[key], self.v[key]
+            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
+                v *= self.momentum
+                F.sgd_update(v, grad, self.lr)
+                param += v
+            else:
+                self.v[key] = self.momentum * v - self.lr * grad
+                params[key] += self.v[key]
+
+
+class Nesterov:
+    """p += momentum^2 v - (1 + momentum) lr g, v = momentum v - lr g"""
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        self.lr = lr
+        self.momentum = momentum
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        if self.v is None:
+            self.v = _zeros(params)
+        rate = (1 + self.momentum) * self.lr
+        fits = is_rate(self.lr) and is_rate(rate)
+        for key in params:
+            param, grad, v = params[key], grads[key], self.v[key]
+            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
+                param += self.momentum * self.momentum * v
+                F.sgd_update(param, grad, rate)
+                v *= self.momentum
+                F.sgd_update(v, grad, self.lr)
+            else:
+                params[key] += self.momentum * self.momentum * v
+                params[key] -= rate * grad
+                self.v[key] = self.momentum * v - self.lr * grads[key]
+
+
+class AdaGrad:
+    """h += g^2, p -= lr g / (sqrt(h) + 1e-7)"""
+
+    def __init__(self, lr: float = 0.01) -> None:
+        self.lr = lr
+        self.h: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        if self.h is None:
+            self.h = _zeros(params)
+        fits = is_rate(self.lr)
+        for key in params:
+            if fits and can_update(params[key], grads[key]):
+                F.adagrad_update(params[key], grads[key], self.lr, self.h[key], _EPS)
+            else:
+                self.h[key] += grads[key] * grads[key]
+                params[key] -= self.lr * grads[key] / (np.sqrt(self.h[key]) + _EPS)
+
+
+class RMSprop:
+    """h = decay_rate h + (1 - decay_rate) g^2, p -= lr g / (sqrt(h) + 1e-7)"""
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
+        self.lr = lr
+        self.decay_rate = decay_rate
+        self.h: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        if self.h is None:
+            self.h = _zeros(params)
+        fits = is_rate(self.lr) and is_share(self.decay_rate)
+        for key in params:
+            if fits and can_update(params[key], grads[key]):
+                F.rmsprop_update(params[key], grads[key], self.lr, self.h[key], self.decay_rate, _EPS)
+            else:
+                self.h[key] *= self.decay_rate
+                self.h[key] += (1 - self.decay_rate) * grads[key] * grads[key]
+                params[key] -= self.lr * grads[key] / (np.sqrt(self.h[key]) + _EPS)
+
+
+class Adam:
+    """m += (1 - beta1) (g - m), v += (1 - beta2) (g^2 - v), p -= rate m / (sqrt(v) + 1e-7)
+
+    with rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) in update t."""
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.lr = lr
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.iter = 0
+        self.m: Any = None
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        if self.m is None:
+            self.m, self.v = _zeros(params), _zeros(params)
+        self.iter += 1
+        fits = is_rate(self.lr) and is_share(self.beta1) and is_share(self.beta2)
+        unbiased = np.sqrt(1.0 - self.beta2**self.iter)
+        for key in params:
+            m, v, grad = self.m[key], self.v[key], grads[key]
+            if fits and can_update(params[key], grad):     # where 1e-7 is added after bias correction
+                F.adam_update(params[key], grad, self.lr, m, v, self.iter, self.beta1, self.beta2,
+                              float(_EPS / unbiased))
+                continue
+            self.m[key] += (1 - self.beta1) * (grad - m)
+            self.v[key] += (1 - self.beta2) * (grad**2 - v)
+            rate = self.lr * unbiased / (1.0 - self.beta1**self.iter)
+            params[key] -= rate * self.m[key] / (np.sqrt(self.v[key]) + _EPS)

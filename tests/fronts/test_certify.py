@@ -1,0 +1,184 @@
+"""certify: differences, side effects and speed-up of code whose differences are known."""
+import math
+import time
+
+import numpy as np
+import pytest
+
+from fastmlp import certify
+
+X = np.array([1.0, -2.0, 4.0])
+
+
+def of(report, name):
+    return next(output for output in report.outputs if output.name == name)
+
+
+def test_equal_functions():
+    report = certify(np.exp, np.exp, X, seconds=0)
+    assert report.matches and report.largest_absolute == report.largest_relative == report.largest_ulp == 0
+    assert math.isnan(report.speed_up)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_ulps_are_counted(dtype, steps):
+    x = X.astype(dtype)
+
+    def near(x):
+        for _ in range(steps):
+            x = np.nextafter(x, np.array(np.inf, x.dtype))
+        return x
+    report = certify(lambda x: x.copy(), near, x, seconds=0)
+    assert report.largest_ulp == steps
+    assert report.largest_absolute == steps * np.spacing(x[2])
+    assert 0 < report.largest_relative <= steps * np.finfo(dtype).eps
+
+
+def test_ulps_across_zero():
+    smallest = np.float64(5e-324)
+    report = certify(lambda x: -x, lambda x: x, np.array([smallest, 0.0]), seconds=0)
+    assert report.largest_ulp == 2
+    assert report.largest_relative == 2
+
+
+def test_nan_and_infinity():
+    assert certify(lambda x: x * np.nan, lambda x: x * np.nan, X, seconds=0).largest_absolute == 0
+    report = certify(lambda x: x + 0, lambda x: x * np.nan, X, seconds=0)
+    assert report.largest_absolute == report.largest_relative == report.largest_ulp == math.inf
+    far = certify(lambda x: x * np.inf, lambda x: -x * np.inf, X, seconds=0)
+    assert far.largest_absolute == math.inf and far.largest_ulp > 2**62
+
+
+def test_dtype_and_shape_changes_are_told():
+    report = certify(lambda x: x + 0, lambda x: x.astype(np.float32), X, seconds=0)
+    assert not report.matches and report.largest_ulp == 0
+    assert "float32 (3,)" in str(report)
+    report = certify(lambda x: x + 0, lambda x: x[:, None] + 0, X, seconds=0)
+    assert not report.matches and math.isnan(report.largest_absolute)
+    assert of(report, "result").ours == "float64 (3, 1)"
+
+
+def test_results_in_tuples_and_dicts():
+    report = certify(lambda x: (x + 0, {"a": 2}), lambda x: (x + 0, {"a": 3}), X, seconds=0)
+    assert [output.name for output in report.outputs] == ["result[0]", "result[1]['a']"]
+    assert of(report, "result[1]['a']").absolute == 1
+    report = certify(lambda x: (x + 0, 1), lambda x: (x + 0,), X, seconds=0)
+    assert of(report, "result[1]").ours == "missing" and not report.matches
+
+
+def test_changes_in_place():
+    def in_place(x, y):
+        x *= 2
+        return y + 0
+
+    def apart(x, y):
+        return y + 0
+    x, y = X.copy(), X.copy()
+    report = certify(in_place, apart, x, y, seconds=0.01)
+    assert report.changed == {"inputs[0]": (True, False)} and not report.matches
+    assert of(report, "inputs[0]").absolute == 4
+    assert "inputs[0] is changed in place by theirs" in str(report)
+    assert "by both" in str(certify(in_place, in_place, x, y, seconds=0))
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, X)
+
+
+def test_shared_memory():
+    report = certify(lambda x: x[:2], lambda x: x[:2].copy(), X, seconds=0)
+    assert of(report, "result").shares == (("inputs[0]",), ()) and not report.matches
+    assert "shares memory" in str(report)
+
+
+class Scale:
+    """y = w x; `wrong` is added to dw."""
+
+    def __init__(self, w, wrong=0.0):
+        self.w, self.wrong_by, self.dw = w, wrong, None
+
+    def forward(self, x):
+        self.x = x
+        return self.w * x
+
+    def backward(self, dout):
+        self.dw = (dout * self.x).sum() + self.wrong_by
+        dout *= self.w
+        return dout
+
+
+def test_layers():
+    w = np.array([3.0])
+    mine = Scale(w)
+    report = certify(mine, Scale(w, 0.5), X, dout=np.ones(3), seconds=0.01)
+    assert of(report, "forward").absolute == of(report, "backward").absolute == 0
+    assert of(report, "dw").absolute == 0.5
+    assert report.changed == {"dout": (True, True)}
+    assert report.their_seconds > 0 and report.our_seconds > 0 and "x" in str(report).splitlines()[-1]
+    assert mine.dw is None      # a copy was run
+
+
+def test_layer_gets_a_gradient_of_its_output():
+    report = certify(Scale(2.0), Scale(2.0), X.astype(np.float32), seconds=0)
+    assert of(report, "backward").theirs == "float32 (3,)"
+    assert "dout" in report.changed
+
+
+def test_loss_layers_get_no_gradient():
+    class Loss:
+        def forward(self, x, t):
+            self.difference = x - t
+            return (self.difference**2).mean()
+
+        def backward(self, dout=1):
+            return dout * self.difference
+    assert certify(Loss(), Loss(), X, X + 1, seconds=0).matches
+
+
+def test_random_functions_see_the_same_state():
+    np.random.seed(5)
+    before = np.random.get_state()[1].copy()
+    assert certify(lambda x: x * np.random.rand(3), lambda x: x * np.random.rand(3), X).largest_absolute == 0
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_speed_up():
+    report = certify(lambda x: time.sleep(0.004), lambda x: time.sleep(0.001), X, seconds=0.05)
+    assert report.speed_up > 1.5
+    assert f"{report.speed_up:.2f}x" in str(report)
+
+
+def test_methods_are_run_on_copies():
+    w = np.ones(3)
+
+    class Rule:
+        calls = 0
+
+        def update(self, params, grads):
+            self.calls += 1
+            params["w"] -= grads["w"]
+    mine, other = Rule(), Rule()
+    report = certify(mine.update, other.update, {"w": w}, {"w": X}, seconds=0.01)
+    assert report.changed == {"inputs[0]['w']": (True, True)}
+    assert mine.calls == other.calls == 0 and (w == 1).all()
+
+
+def raising(x):
+    raise KeyError("W9")
+
+
+@pytest.mark.parametrize("arguments, keywords, error, message", [
+    ((np.exp, Scale(1.0), X), {}, TypeError, "ours: expected a function, as theirs is, got a layer"),
+    ((3, np.exp, X), {}, TypeError,
+     "theirs: expected a function, or an object with forward and backward, got 3"),
+    ((np.exp, Scale, X), {}, TypeError, "ours: expected a function"),
+    ((np.exp, np.exp), {}, ValueError, "inputs: expected at least one argument"),
+    ((np.exp, np.exp, X), {"dout": X}, ValueError, "dout: expected None for functions"),
+    ((np.exp, np.exp, X), {"seconds": -1}, ValueError, "seconds: expected a finite number from 0 up"),
+    ((np.exp, raising, X), {}, RuntimeError, "ours: raised KeyError: 'W9'"),
+    ((raising, np.exp, X), {}, RuntimeError, "theirs: raised KeyError: 'W9'"),
+    ((np.exp, np.exp, (i for i in range(3))), {}, TypeError, "inputs: expected what can be copied"),
+])
+def test_bad_input(arguments, keywords, error, message):
+    with pytest.raises(error, match=message.replace("(", r"\(")):
+        certify(*arguments, **keywords)
+    np.testing.assert_array_equal(X, [1.0, -2.0, 4.0])
