@@ -1,7 +1,7 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import callbacks, functional, initializers, losses, metrics, schedules
-from ._core.threads import get_num_threads, set_num_threads
+from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from ._tools.config import show_config
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
@@ -36,6 +36,7 @@ __all__ = [
     "initializers",
     "LBFGS",
     "LeakyReLU",
+    "limit_num_threads",
     "load",
     "losses",
     "metrics",

@@ -38,7 +38,7 @@ BiasInitializer = Callable[[np.random.Generator, int], ArrayLike]
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
 Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
 # (model, epoch, logs) -> True to stop
-Callback = Callable[[MLP, int, dict[str, float]], object]
+Callback = Callable[[MLP, int, dict[str, Any]], object]
 # (X, y) or (X, y, sample_weight)
 ValidationData = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 

@@ -26,13 +26,16 @@ Totals = tuple[float, float]        # losses, each times its weight, and the wei
 class Run(Protocol):
     """Training steps over some samples, in the order of their places."""
 
-    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
+    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True,
+              record: Array | None = None) -> Totals:
         """Steps first..last - 1; `totals` plus those of the samples seen, added one by one.
 
         A step computes the gradient of a batch, limits its norm, and applies the update rule: settings and
         rates of the optimizer are those of now, and its state counts the steps, also where one raises.
         Without `store` parameters and state may stay in the engine's workspace, until the next steps that
-        store them or `write_back`."""
+        store them or `write_back`.
+        Row i of `record` (steps of the samples, 3), float64, receives of step i the mean loss of its batch,
+        what the samples weigh, and the penalty that the rule's decay stands for, all before the update."""
 
     def write_back(self) -> None:
         """To the caller's arrays what is still in the workspace."""

@@ -51,6 +51,7 @@ class KernelModule(Protocol):
         loss: int,
         parameter: float,
         pos_weight: Reals | None,
+        limit: float = ...,
     ) -> float | None: ...
     @staticmethod
     def update_arrays(

@@ -38,7 +38,7 @@ class Engine:
         self._engine = self._kernels.Engine(
             parameters.sizes, specifications, parameters.buffer, parameters.offsets, statistics.buffer,
             statistics.places,
-            (loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)))
+            (loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype), loss.limit))
         self.takes = self._engine.takes if loss.takes_all_labels else _never
         self.workspace_nbytes = self._engine.workspace_nbytes
         self.forward = self._engine.forward
@@ -80,7 +80,8 @@ class Engine:
         return rule, rates, state
 
     def run(self, samples: Samples, rule: Any, rates: Any, state: State | None, first: int, last: int,
-            totals: Totals, threads: int, store: bool, gradients: Any = None) -> Totals:
+            totals: Totals, threads: int, store: bool, gradients: Any = None, record: Array | None = None
+            ) -> Totals:
         """Steps of the kernels; of a rule with a limit on the norm, gradients are stored on the way."""
         own = None
         if isinstance(self._loss, CallableLoss):
@@ -90,7 +91,7 @@ class Engine:
                 self._gradients = self._parameters.like()
             gradients = self._gradients.buffer
         result: Totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals,
-                                            threads, store, own, gradients)
+                                            threads, store, own, gradients, record)
         if own is not None and own.error is not None:
             raise own.error
         return result
@@ -106,14 +107,16 @@ class Run:
         self._samples = samples
         self._optimizer = optimizer
 
-    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
+    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True,
+              record: Array | None = None) -> Totals:
         engine, samples, optimizer = self._engine, self._samples, self._optimizer
         if not optimizer.rates_are_of_a_function:
             rule, rates, state = engine.rule_and_rates(optimizer, last - first)
-            return engine.run(samples, rule, rates, state, first, last, totals, threads, store)
+            return engine.run(samples, rule, rates, state, first, last, totals, threads, store, None, record)
         for step in range(first, last):         # at each it may read and write the model
             rule, rates, state = engine.rule_and_rates(optimizer, 1)
-            totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True)
+            totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True, None,
+                                record)
         return totals
 
     def write_back(self) -> None:

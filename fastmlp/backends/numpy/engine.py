@@ -17,7 +17,7 @@ from .activations import activate, derivative, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
-from .updates import apply, norm_scale
+from .updates import apply, norm_scale, penalty, penalty_share
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -77,7 +77,8 @@ class Engine:
         """Training over these samples."""
         return Run(self, samples, optimizer)
 
-    def step(self, samples: Samples, step: int, optimizer: Optimizer) -> tuple[float, float]:
+    def step(self, samples: Samples, step: int, optimizer: Optimizer, record: Array | None = None
+             ) -> tuple[float, float]:
         """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
         if self._gradients is None:
@@ -87,12 +88,17 @@ class Engine:
         rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
         state = optimizer.state_of(parameters)
         scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
+        if record is not None:
+            settings = optimizer.rule()
+            penalties = (*(penalty(settings, w) for w in parameters.weights),
+                         *(penalty(settings, b, is_bias=True) for b in parameters.vectors()))
+            record[step] = loss, weight, penalty_share(settings, weight) * sum(penalties)
         for kind in ("weights", "biases", "scales"):
             for i, p in enumerate(getattr(parameters, kind)):
                 if p is not None:
                     slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
                     gradient = getattr(gradients, kind)[i]
-                    apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
+                    apply(optimizer, p, gradient, slots, rates, kind != "weights", scale, weight)
         state.step += 1
         self.global_step += 1
         return loss, weight
@@ -168,11 +174,12 @@ class Run:
         self._samples = samples
         self._optimizer = optimizer
 
-    def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True) -> Totals:
+    def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True,
+              record: Array | None = None) -> Totals:
         """Steps first..last - 1; `totals` plus the losses, each times its weight, and the weights of all
         samples seen."""
         for step in range(first, last):
-            loss, weight = self._engine.step(self._samples, step, self._optimizer)
+            loss, weight = self._engine.step(self._samples, step, self._optimizer, record)
             totals = totals[0] + loss * weight, totals[1] + weight
         return totals
 
