@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
@@ -13,6 +14,7 @@ MODULES = (
     "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "functional",
     "gradient_check", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics", "model",
     "normalization", "optimizers", "schedules",
+    *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
 RESULTS = {"Gradients", "GradientCheck", "LayerCheck", "Minimum"}      # users read these and never make one
