@@ -316,7 +316,7 @@ class BaseMLP(BaseEstimator):       # type: ignore[misc]
                 and X.shape[1] == self.n_features_in_ and "feature_names_in_" not in self.__dict__
                 and math.isfinite(np.vdot(X, X))):
             return X                    # a row alone would wait ten times as long for what is below
-        return validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
+        return validate_data(self, X, accept_sparse="csr", reset=False)
 
     def _forward(self, X: Any) -> Array:
         """The outputs before their function."""
@@ -453,6 +453,7 @@ def _weights(sample_weight: Any, rows: int) -> Any:
 
 
 def _dense(X: Any) -> Any:
+    """What the engine reads: CSR, too, once it has a sparse first layer; this function goes then."""
     return X.toarray() if issparse(X) else X
 
 

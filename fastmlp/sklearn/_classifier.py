@@ -239,7 +239,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     # Training ----------------------------------------------------------------------------------------
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True,
                              dtype=(np.float64, np.float32), reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
@@ -264,7 +264,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
             self._label_binarizer.y_type_ == "multiclass") else "binary"
         if kind == "classes":
             return np.searchsorted(self.classes_, column_or_1d(y))
-        columns = self._label_binarizer.transform(y)
+        if self._label_binarizer.y_type_ == "binary" and len(self.classes_) == 2:
+            columns = (column_or_1d(y) == self.classes_[1])[:, None].astype(np.int8)
+        else:
+            columns = self._label_binarizer.transform(y)
         if kind == "distributions" and columns.shape[1] == 1:
             columns = np.hstack([1 - columns, columns])
         return (2 * columns - 1 if kind == "signs" else columns).astype(dtype)

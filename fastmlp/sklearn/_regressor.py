@@ -230,7 +230,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
     # Training ----------------------------------------------------------------------------------------
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
+        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True,
                              dtype=(np.float64, np.float32), reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
