@@ -145,7 +145,8 @@ class BaseMLP(BaseEstimator):       # type: ignore[misc]
             self._no_improvement_count = 0
             self._best: dict[str, list[Any]] | None = None
             self.validation_scores_: list[float] | None = None
-            self.best_validation_score_ = self.best_loss_ = None
+            self.best_validation_score_: float | None = None
+            self.best_loss_: float | None = None
 
     def _full_batch(self) -> bool:
         if self.optimizer is not None:
