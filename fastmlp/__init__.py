@@ -1,6 +1,7 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import callbacks, functional, initializers, losses, metrics, schedules
+from ._core.fronts import from_sklearn
 from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from ._tools.config import show_config
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
@@ -25,6 +26,7 @@ __all__ = [
     "callbacks",
     "EarlyStopping",
     "ELU",
+    "from_sklearn",
     "functional",
     "GELU",
     "GELUTanh",

@@ -11,9 +11,9 @@ import pytest
 import fastmlp
 
 MODULES = (
-    "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "functional",
-    "gradient_check", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics", "model",
-    "normalization", "optimizers", "schedules",
+    "_core.fronts", "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks",
+    "functional", "gradient_check", "initializers", "kernels", "lbfgs", "loading", "losses", "metrics",
+    "model", "normalization", "optimizers", "schedules",
     *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not

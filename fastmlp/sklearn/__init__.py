@@ -2,7 +2,8 @@
 
 ``from fastmlp.sklearn import MLPClassifier`` takes the place of ``from sklearn.neural_network import
 MLPClassifier``. With the same parameters and the same `random_state`, training takes the same steps; what
-these estimators do beyond scikit-learn's are further keywords, whose defaults change nothing.
+these estimators do beyond scikit-learn's are further keywords, whose defaults change nothing. For code that
+stays as it is there are `patch`, and ``python -m fastmlp.sklearn script.py``.
 """
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ except ImportError as error:
                       ) from None
 
 from fastmlp.sklearn._classifier import MLPClassifier
+from fastmlp.sklearn._conversion import from_sklearn
+from fastmlp.sklearn._patch import patch, unpatch
 from fastmlp.sklearn._regressor import MLPRegressor
 
 del _needs_1_6
 
-__all__ = ["MLPClassifier", "MLPRegressor"]
+__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "patch", "unpatch"]

@@ -20,8 +20,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastmlp import MLP, limit_num_threads
 from fastmlp.losses import Loss
-from fastmlp.sklearn import _lbfgs, _parameters
+from fastmlp.sklearn import _lbfgs, _parameters, _their_state
 from fastmlp.sklearn._arrays import LayerArrays, best_of, restore, sizes_of
+from fastmlp.sklearn._fallback import SwapType, own_class_for
 from fastmlp.sklearn._solvers import OwnOptimizer, Solver, solver_for
 
 __all__ = ["BaseMLP", "can_step", "is_stochastic", "outputs_of", "train"]
@@ -40,7 +41,7 @@ def is_stochastic(estimator: Any) -> bool:
     return True
 
 
-class BaseMLP(BaseEstimator):       # type: ignore[misc]
+class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     """Base class of `MLPClassifier` and `MLPRegressor`.
 
     The network is `model_`, a `fastmlp.MLP`. Until there is one, coefs_ and intercepts_ are what was
@@ -48,10 +49,31 @@ class BaseMLP(BaseEstimator):       # type: ignore[misc]
     """
 
     _constraints: dict[str, list[Any]] = _parameters.COMMON
+    _optimizer: Solver
 
     def __init__(self, **parameters: Any) -> None:
         for name, value in parameters.items():
             setattr(self, name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a pickle of ours, or of scikit-learn's."""
+        if not _their_state.is_theirs(state):
+            super().__setstate__(state)
+            return
+        theirs = own_class_for(type(self), state)
+        if theirs is not None:
+            self.__class__ = theirs
+            self.__setstate__(state)
+            return
+        self.__dict__.update(_their_state.attributes_from(state, type(self)))
+        if "coefs_" not in state:
+            return
+        network = self._network()
+        if "_best_coefs" in state:
+            self._best |= {"weights": state["_best_coefs"], "biases": state["_best_intercepts"]}
+        if "_optimizer" in state:
+            factor = self._loss_factors()[1]
+            self._optimizer = _their_state.solver_from(state["_optimizer"], self, network, factor)
 
     # The network -------------------------------------------------------------------------------------
 
@@ -243,7 +265,7 @@ class BaseMLP(BaseEstimator):       # type: ignore[misc]
         loss_factor, gradient_factor = self._loss_factors()
         if not incremental or not hasattr(self, "_optimizer"):
             if self.optimizer is not None:
-                self._optimizer: Solver = OwnOptimizer(copy.deepcopy(self.optimizer))
+                self._optimizer = OwnOptimizer(copy.deepcopy(self.optimizer))
             else:
                 self._optimizer = solver_for(self, gradient_factor)
         if self.early_stopping and incremental:
