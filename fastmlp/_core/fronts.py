@@ -35,8 +35,8 @@ def from_sklearn(estimator: Any) -> Any:
     --------
     >>> import pytest
     >>> network = pytest.importorskip("sklearn.neural_network")
-    >>> theirs = network.MLPRegressor(8, solver="lbfgs", random_state=0).fit([[0.0], [1.0]], [0, 1])
+    >>> theirs = network.MLPRegressor(solver="lbfgs", random_state=0).fit([[0.0], [1.0]], [0, 1])
     >>> from_sklearn(theirs).coefs_[0].shape
-    (1, 8)
+    (1, 100)
     """
     return import_module("fastmlp.sklearn").from_sklearn(estimator)

@@ -45,7 +45,7 @@ def from_sklearn(estimator: Any) -> Any:
     >>> import numpy as np
     >>> from sklearn.neural_network import MLPRegressor
     >>> X = np.linspace(-1, 1, 40)[:, None]
-    >>> theirs = MLPRegressor(8, solver="lbfgs", random_state=0).fit(X, X[:, 0])
+    >>> theirs = MLPRegressor(solver="lbfgs", random_state=0).fit(X, X[:, 0])
     >>> ours = from_sklearn(theirs)
     >>> type(ours).__module__, bool(np.allclose(ours.predict(X), theirs.predict(X)))
     ('fastmlp.sklearn._regressor', True)

@@ -14,6 +14,9 @@ from sklearn.utils._param_validation import InvalidParameterError, validate_para
 
 __all__ = ["ORIGINALS", "SwapType", "log", "own_class_for", "private_names", "reassigned", "why_not"]
 
+# Where a class says what its parameters may be.
+OF_OURS, OF_THEIRS = "_constraints", "_parameter_constraints"
+
 log = logging.getLogger("fastmlp.sklearn")
 
 ORIGINALS: dict[type, type] = {}        # scikit-learn's class for each of ours, while these are swapped in
@@ -101,7 +104,7 @@ def why_not(ours: Any, theirs: Any, args: tuple[Any, ...], kwargs: dict[str, Any
             return None
         return str(error)
     for name, value in given.items():
-        if not _fits(ours._constraints, name, value) and _fits(theirs._parameter_constraints, name, value):
+        if not _fits(getattr(ours, OF_OURS), name, value) and _fits(getattr(theirs, OF_THEIRS), name, value):
             return f"{name}={value!r} is scikit-learn's alone"
     return None
 
@@ -111,8 +114,9 @@ def own_class_for(ours: Any, state: dict[str, Any]) -> type | None:
 
     ValueError where it is not at hand, since nothing is swapped.
     """
+    constraints = getattr(ours, OF_OURS)
     for name, value in state.items():
-        if name in ours._constraints and not _fits(ours._constraints, name, value):
+        if name in constraints and not _fits(constraints, name, value):
             reason = f"{name}={value!r} is scikit-learn's alone"
             if ours not in ORIGINALS:
                 raise ValueError(f"{ours.__name__}: {reason}")

@@ -2,18 +2,17 @@
 from __future__ import annotations
 
 import copyreg
-from types import TracebackType
+import sys
+from types import ModuleType, TracebackType
 from typing import Any
 
 import sklearn.neural_network
-from sklearn.neural_network import _multilayer_perceptron
 
 from fastmlp.sklearn._conversion import PAIRS, make_original
 from fastmlp.sklearn._fallback import ORIGINALS, private_names, reassigned
 
 __all__ = ["Patched", "patch", "unpatch"]
 
-MODULES = (sklearn.neural_network, _multilayer_perceptron)
 _borrowed: list[tuple[type, str]] = []      # what our classes have of theirs
 
 
@@ -76,7 +75,7 @@ def patch() -> Patched:
     for theirs, ours in PAIRS.items():
         ORIGINALS[ours] = theirs
         copyreg.pickle(theirs, _reduce)     # by its name pickle would find ours  # type: ignore[arg-type]
-        for module in MODULES:
+        for module in _modules_of(theirs):
             setattr(module, theirs.__name__, ours)
     return Patched(began=True)
 
@@ -97,12 +96,17 @@ def unpatch() -> None:
     """
     for theirs in ORIGINALS.values():
         copyreg.dispatch_table.pop(theirs, None)
-        for module in MODULES:
+        for module in _modules_of(theirs):
             setattr(module, theirs.__name__, theirs)
     ORIGINALS.clear()
     reassigned.clear()
     while _borrowed:
         delattr(*_borrowed.pop())
+
+
+def _modules_of(theirs: type) -> tuple[ModuleType, ModuleType]:
+    """Where programs import it from, and where pickle looks for it."""
+    return sklearn.neural_network, sys.modules[theirs.__module__]
 
 
 def _reduce(estimator: Any) -> tuple[Any, ...]:
