@@ -70,7 +70,8 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             return
         network = self._network()
         if "_best_coefs" in state:
-            self._best |= {"weights": state["_best_coefs"], "biases": state["_best_intercepts"]}
+            self._best = best_of(network) | {"weights": state["_best_coefs"],
+                                             "biases": state["_best_intercepts"]}
         if "_optimizer" in state:
             factor = self._loss_factors()[1]
             self._optimizer = _their_state.solver_from(state["_optimizer"], self, network, factor)
