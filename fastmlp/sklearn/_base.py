@@ -50,6 +50,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
     _constraints: dict[str, list[Any]] = _parameters.COMMON
     _optimizer: Solver
+    _best: dict[str, list[Any]] | None
 
     def __init__(self, **parameters: Any) -> None:
         for name, value in parameters.items():
@@ -166,7 +167,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         if not self._full_batch():
             self.loss_curve_: list[float] = []
             self._no_improvement_count = 0
-            self._best: dict[str, list[Any]] | None = None
+            self._best = None
             self.validation_scores_: list[float] | None = None
             self.best_validation_score_: float | None = None
             self.best_loss_: float | None = None

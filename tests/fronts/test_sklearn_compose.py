@@ -314,9 +314,9 @@ def test_routing(cancer):
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
 
     def after(module):
-        mlp = classifier(module).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
+        mlp = classifier(module).set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         model = make_pipeline(FunctionTransformer(), mlp)
-        search = GridSearchCV(model, {"mlpclassifier__alpha": [0.1, 10]}, cv=2)
+        search = GridSearchCV(model, {"mlpclassifier__alpha": [0.1, 10]}, cv=2, error_score="raise")
         search.fit(X, y, sample_weight=weights)
         return [*search.predict_proba(X)[:, 1], *search.cv_results_["mean_test_score"]]
 
