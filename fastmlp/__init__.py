@@ -1,7 +1,8 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import callbacks, functional, initializers, losses, metrics, schedules
-from ._core.threads import get_num_threads, set_num_threads
+from ._core.fronts import from_sklearn
+from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from ._tools.config import show_config
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
@@ -31,6 +32,7 @@ __all__ = [
     "EarlyStopping",
     "ELU",
     "from_onnx",
+    "from_sklearn",
     "from_torch",
     "functional",
     "GELU",
@@ -43,6 +45,7 @@ __all__ = [
     "initializers",
     "LBFGS",
     "LeakyReLU",
+    "limit_num_threads",
     "load",
     "losses",
     "metrics",

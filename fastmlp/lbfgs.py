@@ -66,6 +66,8 @@ class LBFGS(Optimizer):
         Factor >= 0 of an L2 penalty of ``weight_decay/2 |w|^2``.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples weigh, as scikit-learn's alpha is.
 
     Raises
     ------
@@ -100,7 +102,7 @@ class LBFGS(Optimizer):
 
     full_batch = True
     settable = {
-        **{name: Optimizer.settable[name] for name in ("weight_decay", "decay_biases")},
+        **{name: Optimizer.settable[name] for name in ("weight_decay", "decay_biases", "divide_penalty")},
         "max_iter": lambda self, value: checks.integer("max_iter", value, low=1),
         "memory": lambda self, value: checks.integer("memory", value, low=1),
         "tolerance": lambda self, value: checks.number("tolerance", value, low=0.0),
@@ -116,10 +118,12 @@ class LBFGS(Optimizer):
         *,
         weight_decay: float = 0.0,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
     ) -> None:
         self.__dict__.update(lr=1.0, l1=0.0, clip_value=None, clip_norm=None, _states=WeakKeyDictionary())
         self.weight_decay = weight_decay
         self.decay_biases = decay_biases
+        self.divide_penalty = divide_penalty
         self.max_iter: int = max_iter
         self.memory: int = memory
         self.tolerance: float = tolerance
@@ -202,7 +206,10 @@ class LBFGS(Optimizer):
         engine = engine_for(model, trial, model.dropout, engine.global_step)
         gradients = trial.like()
         arrays, slopes = dict(named_arrays(trial)), dict(named_arrays(gradients))
-        decay = np.concatenate([np.full(array.size, self.weight_decay if name.startswith("weights")
+        factor = self.weight_decay
+        if self.divide_penalty:
+            factor /= len(X) if weights is None else float(weights.sum())
+        decay = np.concatenate([np.full(array.size, factor if name.startswith("weights")
                                         or self.decay_biases else 0.0) for name, array in arrays.items()])
         state = self.state_of(parameters)
         last = math.nan

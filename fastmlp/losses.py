@@ -89,6 +89,11 @@ class Loss:
         return 0.0
 
     @property
+    def limit(self) -> float:
+        """Largest loss of a sample, or of one of its outputs, that is reported; the gradient has no limit."""
+        return np.inf
+
+    @property
     def takes_all_labels(self) -> bool:
         """Whether every class index counts: none is to be ignored."""
         return True
@@ -266,13 +271,16 @@ class CrossEntropy(Loss):
         bound, and its probabilities are less sure of themselves.
     ignore_index : int, optional
         Samples with this class index count for nothing.
+    max_loss : float, optional
+        Largest loss of a sample that is reported, > 0; the gradient does not change. No limit if not given.
+        ``-log(eps)`` is as if probabilities were at least eps.
 
     Raises
     ------
     TypeError
-        For a smoothing or an index of the wrong type.
+        For a setting of the wrong type.
     ValueError
-        For a smoothing or an index out of range.
+        For a setting out of range.
 
     Notes
     -----
@@ -290,7 +298,7 @@ class CrossEntropy(Loss):
     Examples
     --------
     >>> CrossEntropy(label_smoothing=0.1)
-    CrossEntropy(label_smoothing=0.1, ignore_index=None)
+    CrossEntropy(label_smoothing=0.1, ignore_index=None, max_loss=None)
     """
 
     name = "cross_entropy"
@@ -298,16 +306,22 @@ class CrossEntropy(Loss):
     output = "softmax"
     label_smoothing: float = 0.0
     ignore_index: int | None = None
+    max_loss: float | None = None
 
     def __post_init__(self) -> None:
         smoothing = checks.number("label_smoothing", self.label_smoothing, low=0.0, high=1.0)
         object.__setattr__(self, "label_smoothing", smoothing)
         if self.ignore_index is not None:
             object.__setattr__(self, "ignore_index", checks.integer("ignore_index", self.ignore_index))
+        object.__setattr__(self, "max_loss", _max_loss(self.max_loss))
 
     @property
     def parameter(self) -> float:
         return self.label_smoothing
+
+    @property
+    def limit(self) -> float:
+        return np.inf if self.max_loss is None else self.max_loss
 
     @property
     def takes_all_labels(self) -> bool:
@@ -547,10 +561,16 @@ class Poisson(Loss):
 
     Targets are counts (n, m), or (n,) for one output: from 0 up, whole or not. The output function is exp.
 
+    Parameters
+    ----------
+    deviance : bool, default False
+        Whether t_j log t_j - t_j is added, which no weight can change: then the loss is half the deviance,
+        and 0 where exp(z) = t.
+
     Notes
     -----
     The mean of the counts is exp(z): of events in a given time, say. log t!, which no weight can change, is
-    left out. The loss is smallest at z = log t, and may be negative.
+    left out. The loss is smallest at z = log t, and may be negative without ``deviance``.
 
     References
     ----------
@@ -565,6 +585,14 @@ class Poisson(Loss):
     name = "poisson"
     targets = "counts"
     output = "exp"
+    deviance: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "deviance", bool(self.deviance))
+
+    @property
+    def parameter(self) -> float:
+        return float(self.deviance)
 
 
 # Of yes or no ------------------------------------------------------------------------------------------
@@ -587,13 +615,16 @@ class BinaryCrossEntropy(Loss):
     pos_weight : float or sequence of float, shape (m,), optional
         Weight p of a positive label against a negative one, finite and >= 0; one number or one for each
         output. Above 1 it finds more of a rare label, at the price of more false alarms. 1 if not given.
+    max_loss : float, optional
+        Largest loss of an output that is reported, > 0; the gradient does not change. No limit if not given.
+        ``-log(eps)`` is as if probabilities were from eps to 1 - eps.
 
     Raises
     ------
     TypeError
-        If ``pos_weight`` is not made of numbers.
+        If ``pos_weight`` or ``max_loss`` is not made of numbers.
     ValueError
-        If ``pos_weight`` is negative or not finite.
+        If ``pos_weight`` is negative or not finite, or ``max_loss`` is not above 0.
 
     Notes
     -----
@@ -607,15 +638,21 @@ class BinaryCrossEntropy(Loss):
     Examples
     --------
     >>> BinaryCrossEntropy(pos_weight=3)
-    BinaryCrossEntropy(pos_weight=3.0)
+    BinaryCrossEntropy(pos_weight=3.0, max_loss=None)
     """
 
     name = "binary_cross_entropy"
     targets = "binary"
     output = "sigmoid"
     pos_weight: float | Sequence[float] | None = None
+    max_loss: float | None = None
+
+    @property
+    def limit(self) -> float:
+        return np.inf if self.max_loss is None else self.max_loss
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "max_loss", _max_loss(self.max_loss))
         weight: Any = self.pos_weight
         if weight is None:
             return
@@ -1027,6 +1064,15 @@ def _table(name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any
     for start in range(0, rows, BLOCK_ROWS):
         checks.targets(name, y[start:start + BLOCK_ROWS].astype(dtype, copy=False), kind, start)
     return checks.readable(y, dtype)
+
+
+def _max_loss(value: Any) -> float | None:
+    if value is None:
+        return None
+    limit = checks.number("max_loss", value, low=0.0)
+    if limit == 0:
+        raise ValueError(f"max_loss: expected a finite number above 0, got {limit!r}")
+    return limit
 
 
 def _one_column(outputs: Array) -> Array:

@@ -660,13 +660,14 @@ class MLP(Guarded):
         batch_size: int | None = 128,
         optimizer: Optimizer | None = None,
         validation_data: ValidationData | None = None,
-        shuffle: bool = True,
+        shuffle: bool | Callable[[int], ArrayLike] = True,
         callbacks: Iterable[Callback] = (),
         progress: bool = True,
         *,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
         metrics: Metrics | None = None,
+        log_steps: bool = False,
     ) -> History:
         """Train on minibatches, for some passes over the samples.
 
@@ -691,8 +692,9 @@ class MLP(Guarded):
             Optimizer; its state goes on from the last call. SGD(0.01) if not given.
         validation_data : tuple (X, y) or (X, y, sample_weight), optional
             Samples on which loss and metrics are computed after every epoch.
-        shuffle : bool, default True
-            Whether every epoch has a new order.
+        shuffle : bool or callable, default True
+            Whether every epoch has a new order; or a function of the epoch, counted from 0, that returns the
+            order: n row numbers, of which any may be missing or repeated.
         callbacks : iterable of callable, default ()
             Called as f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's
             numbers; True, of Python or of NumPy, ends the training, and nothing else does. See Notes.
@@ -707,6 +709,10 @@ class MLP(Guarded):
             Names of `fastmlp.metrics` or functions (y_true, y_pred) -> number, or of what else they need, as
             in `evaluate`; computed after every epoch on the training data and, with ``val_`` before the name,
             on the validation data; samples of weight 0 do not count.
+        log_steps : bool, default False
+            Whether history and logs hold, for every epoch, arrays with a number for each of its steps:
+            step_loss, the mean loss of its batch; step_weight, what the samples of the batch weigh;
+            step_penalty, the penalty whose gradient the optimizer adds. All are taken before the step.
 
         Returns
         -------
@@ -772,12 +778,14 @@ class MLP(Guarded):
         self._check_statistics(weights, len(X), batch_size)
         if batch_size > self._many_samples:
             self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots), X)
-        order = np.arange(len(X)) if shuffle and batch_size < len(X) else None
-        samples = Samples(X, targets, weights, order, batch_size)
+        if optimizer.full_batch and log_steps:
+            raise ValueError("log_steps: expected False with LBFGS, which takes no steps")
+        order = np.arange(len(X)) if callable(shuffle) or shuffle and batch_size < len(X) else None
+        samples = Samples(X, targets, weights, order, batch_size, repeats=callable(shuffle))
         with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
-                                self._evaluate)
+                                self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps))
             return training.run(epochs, progress, call)
 
     def train_step(

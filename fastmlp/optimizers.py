@@ -5,7 +5,8 @@ parameter p with the gradient dp, a step begins with::
 
     g = dp                                  scaled down where the norm of all gradients exceeds clip_norm
     g = min(max(g, -clip_value), clip_value)
-    g = g + weight_decay p + l1 sign(p)     on weights, and on biases with decay_biases
+    g = g + weight_decay p + l1 sign(p)     on weights, and on biases with decay_biases; with divide_penalty
+                                            both factors are divided by what the samples of the batch weigh
     p = p - lr weight_decay p               where weight decay is decoupled, in the place of weight_decay p
 
 and ends with the update rule of the class. Steps are counted from 0, for each model.
@@ -61,6 +62,7 @@ class Settings(NamedTuple):
     clip: float = math.inf
     decoupled: bool = False
     decay_biases: bool = False
+    divide_penalty: bool = False
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Optimizer(Guarded):
         Largest norm of all gradients of a step taken together, > 0. No limit if not given.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
 
     Attributes
     ----------
@@ -155,6 +159,7 @@ class Optimizer(Guarded):
         "clip_value": lambda self, value: _limit("clip_value", value),
         "clip_norm": lambda self, value: _limit("clip_norm", value),
         "decay_biases": lambda self, value: bool(value),
+        "divide_penalty": lambda self, value: bool(value),
     }
     fixed: ClassVar[Mapping[str, str]] = {
         name: "is fixed by the class of the optimizer; make another optimizer"
@@ -169,6 +174,7 @@ class Optimizer(Guarded):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
     ) -> None:
         self._states: WeakKeyDictionary[Identity, State] = WeakKeyDictionary()
         self.lr: Rate = lr                          # assignments validate
@@ -177,6 +183,7 @@ class Optimizer(Guarded):
         self.clip_value: float | None = clip_value
         self.clip_norm: float | None = clip_norm
         self.decay_biases: bool = decay_biases
+        self.divide_penalty: bool = divide_penalty
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -196,7 +203,8 @@ class Optimizer(Guarded):
     def __repr__(self) -> str:
         rate = {} if self.full_batch else {"lr": self.lr}
         shown = {**rate, **self._shown(), "weight_decay": self.weight_decay}
-        for name, usual in (("l1", 0.0), ("clip_value", None), ("clip_norm", None), ("decay_biases", False)):
+        for name, usual in (("l1", 0.0), ("clip_value", None), ("clip_norm", None), ("decay_biases", False),
+                            ("divide_penalty", False)):
             if getattr(self, name) != usual:
                 shown[name] = getattr(self, name)
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
@@ -221,7 +229,7 @@ class Optimizer(Guarded):
         """
         return Settings(CODES[self._update_rule()], self.beta1, self.beta2, self.eps, self.weight_decay,
                         self.l1, math.inf if self.clip_value is None else self.clip_value, self.decoupled,
-                        self.decay_biases)
+                        self.decay_biases, self.divide_penalty)
 
     def known_state(self, identity: Identity) -> State | None:
         """Return the state of a model.
@@ -313,8 +321,8 @@ class Optimizer(Guarded):
         -------
         ndarray of float64, shape (count, 3)
             The learning rate, divided by the bias correction of the first moment; 1 over the root of the bias
-            correction of the second moment (1 where a rule has none); the share that decoupled weight decay
-            takes from a weight (0 where it is not decoupled).
+            correction of the second moment (1 where a rule has none, or has it in the first number); the
+            share that decoupled weight decay takes from a weight (0 where it is not decoupled).
 
         Notes
         -----
@@ -559,6 +567,8 @@ class SGD(Optimizer):
         Largest norm of all gradients of a step taken together, > 0. No limit if not given.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
 
     Raises
     ------
@@ -603,9 +613,10 @@ class SGD(Optimizer):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
-                         decay_biases=decay_biases)
+                         decay_biases=decay_biases, divide_penalty=divide_penalty)
         self.momentum: float = momentum
         self.nesterov: bool = nesterov
 
@@ -685,6 +696,8 @@ class AdaGrad(Optimizer):
         Largest norm of all gradients of a step taken together, > 0. No limit if not given.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
 
     Raises
     ------
@@ -727,9 +740,10 @@ class AdaGrad(Optimizer):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
-                         decay_biases=decay_biases)
+                         decay_biases=decay_biases, divide_penalty=divide_penalty)
         self.eps = eps
 
     def _shown(self) -> dict[str, Any]:
@@ -763,6 +777,8 @@ class RMSprop(Optimizer):
         Largest norm of all gradients of a step taken together, > 0. No limit if not given.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
 
     Raises
     ------
@@ -807,9 +823,10 @@ class RMSprop(Optimizer):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
-                         decay_biases=decay_biases)
+                         decay_biases=decay_biases, divide_penalty=divide_penalty)
         self.rho: float = rho
         self.eps = eps
 
@@ -830,6 +847,7 @@ class Adam(Optimizer):
         m = beta1 m + (1 - beta1) g             (m = v = 0 at first)
         v = beta2 v + (1 - beta2) g^2
         p = p - lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps)      t = 1, 2, ...
+        p = p - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps)        with eps_hat
 
     Parameters
     ----------
@@ -852,6 +870,10 @@ class Adam(Optimizer):
         Largest norm of all gradients of a step taken together, > 0. No limit if not given.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
+    eps_hat : bool, default False
+        Whether eps is the epsilon hat of the paper, added before the bias correction, as scikit-learn has it.
 
     Raises
     ------
@@ -887,6 +909,7 @@ class Adam(Optimizer):
         "beta1": lambda self, value: checks.below_one("beta1", value),
         "beta2": lambda self, value: checks.below_one("beta2", value),
         "eps": _eps,
+        "eps_hat": lambda self, value: bool(value),
     }
 
     def __init__(
@@ -901,20 +924,28 @@ class Adam(Optimizer):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
+        eps_hat: bool = False,
     ) -> None:
         super().__init__(lr, weight_decay=weight_decay, l1=l1, clip_value=clip_value, clip_norm=clip_norm,
-                         decay_biases=decay_biases)
+                         decay_biases=decay_biases, divide_penalty=divide_penalty)
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
+        self.eps_hat: bool = eps_hat
 
     def _shown(self) -> dict[str, Any]:
-        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+        shown = {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+        return {**shown, "eps_hat": True} if self.eps_hat else shown
 
     def rates(self, first: int, count: int) -> Array:
         result = np.array(super().rates(first, count), order="C")       # the kernels read it row by row
         result[:, 0] /= 1 - powers(self.beta1, first + 1, count)
-        result[:, 1] = 1 / np.sqrt(1 - powers(self.beta2, first + 1, count))
+        correction = np.sqrt(1 - powers(self.beta2, first + 1, count))
+        if self.eps_hat:
+            result[:, 0] *= correction
+        else:
+            result[:, 1] = 1 / correction
         return result
 
 
@@ -947,6 +978,10 @@ class AdamW(Adam):
         Largest norm of all gradients of a step taken together, > 0. No limit if not given.
     decay_biases : bool, default False
         Whether the penalties act on biases too.
+    divide_penalty : bool, default False
+        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
+    eps_hat : bool, default False
+        Whether eps is the epsilon hat of the paper, added before the bias correction, as scikit-learn has it.
 
     Raises
     ------
@@ -987,9 +1022,12 @@ class AdamW(Adam):
         clip_value: float | None = None,
         clip_norm: float | None = None,
         decay_biases: bool = False,
+        divide_penalty: bool = False,
+        eps_hat: bool = False,
     ) -> None:
         super().__init__(lr, beta1, beta2, eps, weight_decay=weight_decay, l1=l1, clip_value=clip_value,
-                         clip_norm=clip_norm, decay_biases=decay_biases)
+                         clip_norm=clip_norm, decay_biases=decay_biases,
+                         divide_penalty=divide_penalty, eps_hat=eps_hat)
 
 
 def adam_rates(lr: float, beta1: float, beta2: float, step: int, decoupled_decay: float

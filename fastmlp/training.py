@@ -4,9 +4,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from fastmlp._core import divergence, sources
+import numpy as np
+
+from fastmlp._core import checks, divergence, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Samples
 from fastmlp._core.progress import Bar, Progress
@@ -18,7 +20,7 @@ from fastmlp.optimizers import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastmlp._core.types import Callback, Metric, RowsLike
+    from fastmlp._core.types import Array, Callback, Metric, RowsLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
 
@@ -48,6 +50,9 @@ class History(dict[str, "list[float]"]):
 
     Notes
     -----
+    With ``log_steps`` given to `MLP.fit`, there are step_loss, step_weight and step_penalty, lists of arrays
+    with a number for every step of an epoch.
+
     With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without ``val_``
     they are those of the training data.
 
@@ -70,7 +75,8 @@ class Training:
     def __init__(self, model: MLP, samples: Samples, y: ArrayLike, optimizer: Optimizer,
                  validation_data: tuple[RowsLike, ArrayLike, ArrayLike | None] | None,
                  callbacks: tuple[Callback, ...], metrics: dict[str, Metric] | None,
-                 evaluate: Callable[..., tuple[dict[str, float], int, int, int]]) -> None:
+                 evaluate: Callable[..., tuple[dict[str, float], int, int, int]],
+                 shuffle: Callable[[int], ArrayLike] | None = None, log_steps: bool = False) -> None:
         self.model = model
         self.samples = samples
         self.y = y
@@ -79,6 +85,8 @@ class Training:
         self.callbacks = callbacks
         self.metrics = metrics
         self.evaluate = evaluate        # the model's, for samples that have been validated
+        self.shuffle = shuffle          # the caller's own order of the samples
+        self.log_steps = log_steps
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
@@ -86,7 +94,8 @@ class Training:
         self._stored = time.perf_counter()      # when the model's own arrays were last up to date
         self._in_order = None if samples.order is None else samples.order.copy()
         # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
-        self._watched = bool(callbacks or metrics or validation_data or not optimizer.rates_are_fixed)
+        self._watched = bool(callbacks or metrics or validation_data or shuffle
+                             or not optimizer.rates_are_fixed)
 
     def run(self, epochs: int, progress: bool, call: Call) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
@@ -111,7 +120,10 @@ class Training:
         """Passes over the samples, until a callback ends them."""
         samples = self.samples
         for epoch in range(epochs):
-            if samples.order is not None:           # of the generator alone: the last order is not saved
+            if self.shuffle is not None:
+                order = self.shuffle(epoch)
+                samples.order[...] = checks.row_numbers(f"shuffle({epoch})", order, len(samples))
+            elif samples.order is not None:         # of the generator alone: the last order is not saved
                 samples.order[...] = self._in_order
                 self.model.core.rng.shuffle(samples.order)
             with bars.bar(len(samples), epoch, epochs) as bar:
@@ -124,7 +136,7 @@ class Training:
             if stop:
                 break
 
-    def _after_epoch(self, epoch: int, logs: dict[str, float], bar: Bar | None = None) -> bool:
+    def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
             measured = self.evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
@@ -159,11 +171,12 @@ class Training:
         optimizer.minimize(self.model, self.samples.x, self.y, sample_weight=self.samples.weights,
                            callback=callback)
 
-    def _epoch(self, bar: Bar) -> dict[str, float]:
+    def _epoch(self, bar: Bar) -> dict[str, Any]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
         samples = self.samples
         n, batch_size = len(samples), samples.batch_size
         steps = -(-n // batch_size)
+        record = np.zeros((steps, 3)) if self.log_steps else None
         totals, step, most, seconds = (0.0, 0.0), 0, steps, 0.0
         run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
         if not self._readable:
@@ -176,10 +189,10 @@ class Training:
             if store:
                 self._stored = started
             if self._readable:
-                totals = train(self.model, samples, step, stop, self.optimizer, totals, store)
+                totals = train(self.model, samples, step, stop, self.optimizer, totals, store, record)
             else:
                 totals = train(self.model, self._part(step * batch_size, seen), 0, stop - step,
-                               self.optimizer, totals, store)
+                               self.optimizer, totals, store, None if record is None else record[step:stop])
             elapsed = time.perf_counter() - started
             seconds += elapsed
             bar.update(seen - step * batch_size, totals[0] / max(totals[1], 1e-30))
@@ -187,7 +200,10 @@ class Training:
                 run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             step = stop
         loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
-        return {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}
+        logs: dict[str, Any] = {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}
+        if record is not None:
+            logs.update(zip(("step_loss", "step_weight", "step_penalty"), record.T))
+        return logs
 
     def _part(self, start: int, stop: int) -> Samples:
         """Some samples in their order, converted."""
@@ -198,9 +214,9 @@ class Training:
 
 
 def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimizer,
-          totals: Totals = (0.0, 0.0), store: bool = True) -> Totals:
+          totals: Totals = (0.0, 0.0), store: bool = True, record: Array | None = None) -> Totals:
     """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
     is cut into runs leaves no trace in its last bit."""
     run = model.core.engine.begin(samples, optimizer)
-    return run.steps(first, last, totals, get_num_threads(), store)
+    return run.steps(first, last, totals, get_num_threads(), store, record)
 

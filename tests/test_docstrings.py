@@ -4,15 +4,17 @@ import dataclasses
 import inspect
 import re
 from importlib import import_module
+from importlib.util import find_spec
 
 import pytest
 
 import fastmlp
 
 MODULES = (
-    "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks", "certify",
-    "compat.dlfs", "functional", "gradient_check", "inference", "initializers", "kernels", "lbfgs", "loading",
-    "losses", "metrics", "model", "normalization", "onnx", "optimizers", "schedules", "torch",
+    "_core.fronts", "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks",
+    "certify", "compat.dlfs", "functional", "gradient_check", "inference", "initializers", "kernels", "lbfgs",
+    "loading", "losses", "metrics", "model", "normalization", "onnx", "optimizers", "schedules", "torch",
+    *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
 # Users read these and never make one.

@@ -29,6 +29,7 @@ ALPHA = 0.2
 LOSSES = ops.codes(ops.LOSSES)
 CROSS_ENTROPY, MULTICLASS_HINGE = LOSSES["cross_entropy"], LOSSES["multiclass_hinge"]
 MEAN_SQUARED_ERROR, BINARY_CROSS_ENTROPY = LOSSES["mean_squared_error"], LOSSES["binary_cross_entropy"]
+POISSON = LOSSES["poisson"]
 
 # (rows, inputs, outputs): empty, single, around every vector length, and across the blocking constants
 # (MC = 256 rows; KC = 192, 256 or 512 inputs; 48 rows for packing; KG = 512 rows and MG = 192 inputs of a
@@ -343,7 +344,8 @@ def loss_cases(module, rng, m, n):
     values = {"value": real(rng, module, m, n), "count": 3 * binary, "fraction": binary,
               "sign": 2 * binary - 1}
     for code, loss in enumerate(ops.LOSSES):
-        for parameter in (0.0, 0.1) if code == CROSS_ENTROPY else (0.5,):
+        parameters = {CROSS_ENTROPY: (0.0, 0.1), POISSON: (0.0, 1.0)}       # smoothing, deviance
+        for parameter in parameters.get(code, (0.5,)):
             if loss.labels:
                 yield code, parameter, labels, None, None
             if loss.distributions:
@@ -355,7 +357,7 @@ def loss_cases(module, rng, m, n):
 
 def as_loss(code, parameter, pos_weight):
     cls = next(cls for cls in losses.BY_NAME.values() if cls.code == code)
-    if cls in (losses.CrossEntropy, losses.Huber):
+    if cls in (losses.CrossEntropy, losses.Huber, losses.Poisson):
         return cls(parameter)
     return cls(pos_weight) if cls is losses.BinaryCrossEntropy else cls()
 

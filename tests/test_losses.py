@@ -1019,3 +1019,74 @@ def test_callable_loss(backend, dtype, rng):
 def test_a_function_that_is_no_loss(result, error, message):
     with pytest.raises(error, match=f"^loss.*{message}"):
         losses.CallableLoss(lambda z, t: result)(np.zeros((5, 3)), np.zeros(5))
+
+
+# Limits of what is reported, and deviance ---------------------------------------------------------------
+
+@pytest.mark.parametrize("name, targets, z", [
+    (losses.CrossEntropy, np.array([0, 1, 1]), [[-40.0, 40.0], [0.5, 0.0], [3.0, -9.0]]),
+    (losses.CrossEntropy, np.array([0] * 3), [[-40.0, *[0.0] * 30], [0.5, *[0.0] * 30], [3.0, *[9.0] * 30]]),
+    (losses.BinaryCrossEntropy, np.array([[1.0, 0], [0, 1], [1, 1]]), [[-40.0, 0.5], [7.0, 0.1], [3.0, 2.0]]),
+    (losses.BinaryCrossEntropy, np.ones((3, 20)), np.linspace(-30, 10, 60).reshape(3, 20)),
+])
+@pytest.mark.parametrize("weights", [None, np.array([1.0, 0.5, 0.0])], ids=["", "weights"])
+def test_max_loss(backend, dtype, name, targets, z, weights):
+    """Of a sample, or of one of its outputs; gradients are as without it."""
+    z = np.array(z, dtype)
+    if targets.ndim == 2:
+        targets = targets.astype(dtype)
+    rows = np.arange(3)
+    parts = [[backends_loss(backend, name(), z[i:i + 1], targets[i:i + 1])[0]] if targets.ndim == 1 else
+             [backends_loss(backend, name(), z[i:i + 1, j:j + 1].copy(), targets[i:i + 1, j:j + 1].copy())[0]
+              for j in range(z.shape[1])] for i in rows]
+    expected = np.average([np.minimum(row, 2.5).mean() for row in parts], weights=weights)
+    value, gradient = backends_loss(backend, name(max_loss=2.5), z, targets, weights)
+    plain, without = backends_loss(backend, name(), z, targets, weights)
+    assert value == pytest.approx(expected, rel=1e-5) and plain > value
+    assert_array_equal(gradient, without)
+
+
+def backends_loss(backend, loss, z, targets, weights=None):
+    with backends.use_backend(backend):
+        return backends.active().loss_and_gradient(loss, z.copy(), targets, weights)
+
+
+def test_max_loss_in_training(backend, dtype, rng):
+    X, y = 50 * rng.standard_normal((40, 3)), rng.integers(0, 3, 40)
+    with backends.use_backend(backend):
+        plain, limited = (MLP([3, 3], loss=losses.CrossEntropy(max_loss=limit), dtype=dtype, seed=0)
+                          for limit in (None, 3.0))
+        histories = [model.fit(X, y, epochs=2, batch_size=10, progress=False) for model in (plain, limited)]
+        each = np.array([plain.loss_and_gradients(X[i:i + 1], y[i:i + 1])[0] for i in range(40)])
+        assert limited.evaluate(X, y)["loss"] == pytest.approx(np.minimum(each, 3.0).mean(), rel=1e-4)
+    assert histories[1].loss[0] < 3 < histories[0].loss[0]
+    for w, v in zip(plain.weights, limited.weights):
+        assert_array_equal(w, v)
+
+
+def test_max_loss_of_nan_is_nan(backend, dtype):
+    for cls, t in ((losses.CrossEntropy, np.array([0])), (losses.BinaryCrossEntropy, np.ones((1, 2), dtype))):
+        loss = cls(max_loss=1)
+        assert np.isnan(backends_loss(backend, loss, np.array([[np.nan, 1.0]], dtype), t)[0])
+
+
+@pytest.mark.parametrize("cls", [losses.CrossEntropy, losses.BinaryCrossEntropy])
+def test_max_loss_out_of_range(cls):
+    for wrong, error in ((0.0, ValueError), (-1.0, ValueError), (np.inf, ValueError), ("1", TypeError)):
+        with pytest.raises(error, match="^max_loss: "):
+            cls(max_loss=wrong)
+
+
+def test_poisson_deviance(backend, dtype, rng):
+    """Half of it, by scipy.special's formula, and the same gradient."""
+    special = pytest.importorskip("scipy.special")
+    for shape in ((6, 3), (4, 40)):
+        z = rng.standard_normal(shape).astype(dtype)
+        t = rng.poisson(1.0, shape).astype(dtype)
+        assert (t == 0).any()
+        value, gradient = backends_loss(backend, losses.Poisson(deviance=True), z, t)
+        expected = special.kl_div(t.astype(float), np.exp(z.astype(float))).mean()     # t log(t/mu) - t + mu
+        assert value == pytest.approx(expected, rel=1e-5)
+        assert_array_equal(gradient, backends_loss(backend, losses.Poisson(), z, t)[1])
+        best = backends_loss(backend, losses.Poisson(deviance=True), np.log(t + 1).astype(dtype), t + 1)[0]
+        assert best == pytest.approx(0, abs=1e-6)

@@ -632,11 +632,81 @@ def test_repr():
 
 def test_every_rule_has_an_optimizer():
     """And as many slots as the kernels give it. The rule that no settings ask for stores the gradient."""
-    assert tuple(Settings()) == (CODES["gradient"], 0.0, 0.0, 1.0, 0.0, 0.0, math.inf, False, False)
+    assert tuple(Settings()) == (CODES["gradient"], 0.0, 0.0, 1.0, 0.0, 0.0, math.inf, False, False,
+                                 False)
     rules = {optimizer.rule().rule: optimizer for optimizer in RULES.values()}
     assert sorted([CODES["gradient"], *rules]) == sorted(CODES.values())
     for code, optimizer in rules.items():
         assert len(optimizer.slots) == ops.RULES[code].slots
+
+
+# As scikit-learn has them --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("weights", [None, [1.5, 0.0, 2.0, 4.5, 0.0]], ids=["", "weights"])
+def test_penalties_divided_by_what_the_batch_weighs(backend, dtype, rule, weights, rng):
+    X, y = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
+    weight = 5 if weights is None else 8
+    for biases in (False, True):
+        models = []
+        for settings in ({"weight_decay": 0.8, "l1": 0.4, "divide_penalty": True},
+                         {"weight_decay": 0.8 / weight, "l1": 0.4 / weight}):
+            if RULES[rule].decoupled:           # no penalty
+                settings["weight_decay"] = 0.8
+            with fastmlp.use_backend(backend):
+                model = MLP([4, 20, 3], dtype=dtype, seed=0)
+                optimizer = with_settings(rule, **settings, decay_biases=biases)
+                for _ in range(3):
+                    model.train_step(X, y, optimizer, sample_weight=weights)
+            models.append(model)
+        arrays = [(*model.weights, *model.biases) for model in models]
+        for w, v in zip(*arrays):
+            assert_allclose(w, v, rtol=1e-10 if dtype == np.float64 else 1e-4,
+                            atol=1e-6 * (dtype != np.float64))
+
+
+def test_the_last_batch_has_a_penalty_of_its_own(backend, rng):
+    """Without a gradient of the loss: p = p (1 - lr decay / n) at every step."""
+    with fastmlp.use_backend(backend):
+        model = MLP([3, 2], loss=lambda z, t: (0.0, np.zeros_like(z)), dtype="float64", seed=0)
+        start = model.weights[0].copy()
+        model.fit(np.zeros((7, 3)), np.zeros(7), epochs=1, batch_size=5, progress=False,
+                  optimizer=SGD(0.5, weight_decay=0.4, divide_penalty=True))
+    assert_allclose(model.weights[0], start * (1 - 0.5 * 0.4 / 5) * (1 - 0.5 * 0.4 / 2), rtol=1e-14)
+
+
+def test_eps_hat(backend, dtype, rng):
+    """p = p - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + eps), where eps is not small."""
+    X, y = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
+    with fastmlp.use_backend(backend):
+        model = MLP([4, 3], dtype=dtype, seed=0)
+        p = model.weights[0].astype(np.float64)
+        m, v = np.zeros_like(p), np.zeros_like(p)
+        optimizer = Adam(0.1, 0.8, 0.9, 0.05, eps_hat=True)
+        for t in range(1, 5):
+            g = model.loss_and_gradients(X, y)[1].weights[0].astype(np.float64)
+            m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+            p -= 0.1 * math.sqrt(1 - 0.9 ** t) / (1 - 0.8 ** t) * m / (np.sqrt(v) + 0.05)
+            model.train_step(X, y, optimizer)
+            assert_allclose(model.weights[0], p, rtol=1e-10 if dtype == np.float64 else 1e-4)
+    assert "eps_hat=True" in repr(optimizer) and "eps_hat" not in repr(Adam())
+    assert repr(eval(repr(optimizer))) == repr(optimizer)
+
+
+def test_lbfgs_divides_the_penalty(rng):
+    pytest.importorskip("scipy")
+    X, y = regression(rng)
+    weights = rng.uniform(0.5, 2.0, len(X))
+    results = []
+    for weight, settings in ((None, {"weight_decay": 0.3 / len(X)}),
+                             (weights, {"weight_decay": 0.3 / weights.sum()})):
+        for own in (settings, {"weight_decay": 0.3, "divide_penalty": True}):
+            model = MLP([3, 1], loss="mean_squared_error", dtype="float64", seed=0)
+            LBFGS(tolerance=1e-9, **own).minimize(model, X, y, sample_weight=weight)
+            results.append(model.weights[0].copy())
+    assert_allclose(results[0], results[1], rtol=1e-9)
+    assert_allclose(results[2], results[3], rtol=1e-9)
+    assert not np.allclose(results[0], results[2], rtol=1e-6)
 
 
 # L-BFGS ---------------------------------------------------------------------------------------------------

@@ -279,6 +279,16 @@ def test_duplicates_and_disorder(name, backend):
     assert before == (X.data.tobytes(), X.indices.tobytes())
 
 
+def test_an_order_that_repeats_the_longest_row(backend):
+    """A batch of it alone has more nonzeros than any batch of different rows."""
+    X = sp.csr_array(np.vstack([np.ones((1, 30)), np.zeros((7, 30))]))
+    y = np.arange(8) % 2
+    models = [MLP([30, 4, 2], dtype="float64", seed=0) for _ in range(2)]
+    for model, x in zip(models, (X, X.toarray())):
+        model.fit(x, y, epochs=2, batch_size=4, shuffle=lambda epoch: [0] * 8, progress=False)
+    assert_allclose(models[0].weights[0], models[1].weights[0], rtol=1e-12)
+
+
 def test_rows_of_a_source():
     """Slices and places, as of an array."""
     X, _ = data([20, 5, 3], 30, 0.2)

@@ -278,6 +278,20 @@ def labels(name: str, value: Any, rows: int, classes: int) -> Array:
     return indices
 
 
+def row_numbers(name: str, value: Any, rows: int) -> Array:
+    """An order of samples, shape (rows,): integers from 0 to rows - 1, as intp."""
+    array = as_array(name, value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected row numbers of an integer dtype, got {array.dtype}")
+    shape(name, array, (rows,), "(one row number for each sample)")
+    numbers = array.astype(np.intp, copy=False)
+    if rows and numbers.view(np.uintp).max() >= rows:           # one pass: negative ones are large
+        place = int(((array < 0) | (array >= rows)).argmax())
+        raise ValueError(f"{name}: expected row numbers from 0 to {rows - 1}, got {array[place]} in place "
+                         f"{place}")
+    return numbers
+
+
 def targets(name: str, array: Array, kind: str, first: int = 0) -> None:
     """Targets must be numbers, and what their `kind` (of `Loss`) says; `first` is the number of row 0."""
     no_nan(name, array, first)

@@ -34,24 +34,26 @@ class Samples:
     weights     (n,) of the model's dtype, or None
     order       sample at each place, or None: as they come
     batch_size  samples of a step; the last one may have fewer
+    repeats     whether a batch may have a sample more than once
     """
 
-    __slots__ = ("_nonzeros", "batch_size", "order", "targets", "weights", "x")
+    __slots__ = ("_nonzeros", "batch_size", "order", "repeats", "targets", "weights", "x")
 
     def __init__(self, x: Any, targets: Any, weights: Any = None, order: Any = None,
-                 batch_size: int = 1) -> None:
+                 batch_size: int = 1, repeats: bool = False) -> None:
         self.x = x
         self.targets = targets
         self.weights = weights
         self.order = order
         self.batch_size = batch_size
+        self.repeats = repeats
         self._nonzeros: int | None = None
 
     @property
     def nonzeros(self) -> int | None:
         """The most nonzeros that a batch of sparse samples may have; None of dense ones."""
         if self._nonzeros is None and isinstance(self.x, SparseRows):
-            self._nonzeros = self.x.nonzeros(self.batch_size)
+            self._nonzeros = self.x.nonzeros(self.batch_size, self.repeats)
         return self._nonzeros
 
     def __len__(self) -> int:

@@ -57,7 +57,8 @@ class Bar:
     def show(self, logs: dict[str, float]) -> None:
         """The numbers of the epoch; samples per second the bar has itself."""
         self._attempt(lambda bar: bar.set_postfix(
-            {name: f"{value:.4g}" for name, value in logs.items() if name != "samples_per_second"}))
+            {name: f"{value:.4g}" for name, value in logs.items()
+             if name != "samples_per_second" and isinstance(value, float)}))
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar

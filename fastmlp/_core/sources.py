@@ -64,9 +64,11 @@ class SparseRows:
         return SparseRows(self.data[own].astype(dtype), self.indices[own], self.indptr - self.indptr[0],
                           self.shape[1])
 
-    def nonzeros(self, rows: int) -> int:
-        """The most nonzeros that so many rows have."""
+    def nonzeros(self, rows: int, repeated: bool = False) -> int:
+        """The most nonzeros that so many rows have; `repeated`: where any may be there more than once."""
         lengths = np.diff(self.indptr)
+        if repeated:
+            return rows * int(lengths.max(initial=0))
         if rows < len(lengths):
             lengths = np.partition(lengths, len(lengths) - rows)[len(lengths) - rows:]
         return int(lengths.sum())

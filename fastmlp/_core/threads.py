@@ -5,10 +5,12 @@ import math
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastmlp._core import cgroups, checks, threadpoolctl
 
-__all__ = ["get_num_threads", "set_num_threads"]
+__all__ = ["get_num_threads", "limit_num_threads", "set_num_threads"]
 
 
 MOST = 256      # as many as the team of kernels/_team.pyx holds
@@ -25,6 +27,7 @@ def get_num_threads() -> int:
     See Also
     --------
     set_num_threads : Set it.
+    limit_num_threads : Lower it for some calls.
 
     Notes
     -----
@@ -79,7 +82,50 @@ def set_num_threads(n: int) -> None:
         _thread.limit = math.inf
 
 
-def _limit_thread(n: int) -> None:
+@contextmanager
+def limit_num_threads(n: int | None) -> Iterator[None]:
+    """Let calls inside a `with` block use at most n threads, calls from the thread that entered it.
+
+    Parameters
+    ----------
+    n : int or None
+        Number of threads, from 1 to 256; None sets no limit. It does not raise the number of
+        `set_num_threads`.
+
+    Yields
+    ------
+    None
+        Nothing.
+
+    Raises
+    ------
+    TypeError
+        If ``n`` is neither an integer nor None.
+    ValueError
+        If ``n`` is not from 1 to 256.
+
+    See Also
+    --------
+    set_num_threads : Set the number for the whole process.
+
+    Examples
+    --------
+    >>> with limit_num_threads(1):
+    ...     get_num_threads()
+    1
+    """
+    if n is None:
+        yield
+        return
+    before = getattr(_thread, "limit", math.inf)
+    _limit_thread(min(before, checks.integer("n", n, low=1, high=MOST)))
+    try:
+        yield
+    finally:
+        _thread.limit = before
+
+
+def _limit_thread(n: float) -> None:
     """No more than n threads for calls from this thread. A number that limits nothing ends the limit: so
     threadpoolctl restores what it found."""
     global _limited

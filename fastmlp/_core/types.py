@@ -39,7 +39,7 @@ BiasInitializer = Callable[[np.random.Generator, int], ArrayLike]
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
 Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
 # (model, epoch, logs) -> True to stop
-Callback = Callable[[MLP, int, dict[str, float]], object]
+Callback = Callable[[MLP, int, dict[str, Any]], object]
 
 class SparseMatrix(Protocol):
     """A sparse matrix or array of SciPy, or alike: `fastmlp._core.sources.is_sparse`."""

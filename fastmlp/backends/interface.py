@@ -60,14 +60,17 @@ class Source(Protocol):
 class Run(Protocol):
     """Training steps over some samples, in the order of their places."""
 
-    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
+    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True,
+              record: Array | None = None) -> Totals:
         """Steps first..last - 1; `totals` plus those of the samples seen, added one by one.
 
         A step computes the gradients of a batch; `adjust` and the limit on their norm act on them; the update
         rule uses them. Settings and rates of the optimizer are those of now, and its state counts the steps
         that were made, also where one raises.
         Without `store` parameters and state may stay in the engine's workspace, until the next steps that
-        store them or `write_back`."""
+        store them or `write_back`.
+        Row i of `record` (steps of the samples, 3), float64, receives of step i the mean loss of its batch,
+        what the samples weigh, and the penalty that the rule's decay stands for, all before the update."""
 
     def write_back(self) -> None:
         """To the caller's arrays what is still in the workspace."""

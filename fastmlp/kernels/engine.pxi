@@ -185,7 +185,7 @@ cdef class Engine:
     offsets         where weights, biases and scales of every layer begin (scales: -1 without normalisation)
     statistics      flat buffer of running means and variances
     places          where they begin there, for every layer with normalisation
-    loss            (code, parameter, pos_weight (outputs,) or None)
+    loss            (code, parameter, pos_weight (outputs,) or None, limit)
     """
     cdef Layer* layers
     cdef int depth
@@ -215,7 +215,7 @@ cdef class Engine:
         cdef int l
         cdef const real[::1] pos_weight
         self.depth = len(sizes) - 1
-        self.loss.code, self.loss.parameter, pos_weight = loss
+        self.loss.code, self.loss.parameter, pos_weight, self.loss.limit = loss
         if self.loss.code != -1:                    # a function of the caller's
             loss_code(self.loss.code)
         self.pos_weight = pos_weight
@@ -274,7 +274,7 @@ cdef class Engine:
         cdef Layer* layer
         cdef Layer* top = self.layers + self.depth - 1
         cdef Py_ssize_t rows = batch_size | 1       # odd, so that panels fall into different cache sets
-        cdef Py_ssize_t end = 0, inputs = 0, parameters
+        cdef Py_ssize_t end = 0, inputs = 0, groups = 0, parameters
         cdef int l
         run.panel = rows * NR
         run.x = take(base, &end, rows * panels(self.layers[0].n_in)) if nonzeros < 0 else NULL
@@ -282,6 +282,7 @@ cdef class Engine:
             unused = self.layers[l]
             layer = self.layers + l if place else &unused
             inputs += layer.n_in
+            groups += groups_of(layer)
             layer.d = take(base, &end, rows * panels(layer.n_out))
             layer.y = layer.w_t = NULL
             if l < self.depth - 1:
@@ -317,6 +318,7 @@ cdef class Engine:
         run.w = <double*>take(base, &end, rows * sizeof(double) // sizeof(real))
         run.losses = take(base, &end, rows)
         run.squares = <double*>take(base, &end, inputs * sizeof(double) // sizeof(real))
+        run.penalties = <double*>take(base, &end, groups * sizeof(double) // sizeof(real))
         run.labels = take_indices(base, &end, rows)
         if nonzeros >= 0:
             run.nonzeros.capacity = nonzeros
@@ -396,7 +398,8 @@ cdef class Engine:
         return fits
 
     def train(self, samples, UpdateRule rule not None, Rates rates, state, Py_ssize_t first, Py_ssize_t last, uint64_t seed,
-              totals, int threads, bint store=True, function=None, real[::1] gradients=None, adjust=None):
+              totals, int threads, bint store=True, function=None, real[::1] gradients=None, adjust=None,
+              double[:, ::1] record=None):
         """Steps first..last - 1 over samples, fastmlp._core.network.Samples, which have been checked; what another thread
         may have changed since is checked again.
 
@@ -412,6 +415,7 @@ cdef class Engine:
         gradients       buffer for them, laid out like the parameters, without rates, for a limit on their norm, and for
         adjust          called without arguments between the gradients of every step, which are in that buffer then, and
                         the update; what it raises is its attribute `error`, and ends the run before the update
+        record          (steps, 3), whose rows receive the mean loss, the weight and the penalty of every step
 
         Returns `totals` plus the losses and weights of all samples seen. The steps that were made are counted
         in global_step and state.step, also where the caller's loss ended the run."""
@@ -461,6 +465,10 @@ cdef class Engine:
                 buffer = buffers[i]
                 run.state[i] = &buffer[0]
         run.gradients = &gradients[0] if gradients is not None else NULL
+        if record is not None:
+            if record.shape[0] < last or record.shape[1] != 3:
+                raise ValueError(f"record: expected shape ({last}, 3), got {record.shape[0], record.shape[1]}")
+            run.record = &record[0, 0]
         if rates is not None:
             run.rates = rates.at(state.step, last - first)
             run.rates_row = rates.row

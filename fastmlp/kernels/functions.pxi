@@ -327,9 +327,10 @@ cdef double sum_of_losses(const LossRule* rule, real* d, const real* z, Targets 
 
 
 def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, const Py_ssize_t[::1] labels,
-                 const double[::1] weights, int loss, real parameter, const real[::1] pos_weight):
+                 const double[::1] weights, int loss, real parameter, const real[::1] pos_weight,
+                 real limit=INFINITY):
     """The mean loss of the rows of z against `rows` or `labels` (the other one None), and its gradient d.
-    `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. None, with nothing written, where shapes,
+    `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. `limit` is the largest loss that is reported. None, with nothing written, where shapes,
     targets or weights do not fit."""
     cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i
     cdef Targets targets
@@ -340,6 +341,7 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
         return None
     rule.code = loss_code(loss)
     rule.parameter = parameter
+    rule.limit = limit
     rule.pos_weight = NULL
     targets.labels = NULL
     targets.rows = NULL

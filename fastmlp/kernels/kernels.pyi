@@ -54,6 +54,7 @@ class KernelModule(Protocol):
         loss: int,
         parameter: float,
         pos_weight: Reals | None,
+        limit: float = ...,
     ) -> float | None: ...
     @staticmethod
     def update_arrays(

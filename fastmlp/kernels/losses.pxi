@@ -19,7 +19,8 @@ cdef extern from *:
 
 cdef struct LossRule:
     int code
-    real parameter              # label smoothing of cross-entropy, delta of Huber
+    real parameter              # label smoothing of cross-entropy, delta of Huber, 1 for the deviance of Poisson
+    real limit                  # the largest loss, of a row or an element, that is reported
     const real* pos_weight      # (n,) of binary cross-entropy, or NULL: 1 everywhere
 
 cdef struct Targets:
@@ -284,11 +285,11 @@ cdef inline vec huber_loss(vec z, vec t, vec delta, vec* gradient) noexcept nogi
     return p * (e - vset1(0.5) * p)
 
 
-cdef inline vec poisson_loss(vec z, vec t, vec parameter, vec* gradient) noexcept nogil:
-    """A count of 0 costs exp z, even where z = -inf."""
+cdef inline vec poisson_loss(vec z, vec t, vec deviance, vec* gradient) noexcept nogil:
+    """A count of 0 costs exp z, even where z = -inf; the deviance is t log t - t more."""
     cdef vec e = vexp(z)
     gradient[0] = e - t
-    return vselect(vless(vset1(0), t), e - t * z, e)
+    return vselect(vless(vset1(0), t), e - t * z + deviance * (t * vlog(t) - t), e)
 
 
 cdef inline vec binary_cross_entropy_loss(vec z, vec t, vec parameter, vec pos_weight, vec* gradient) noexcept nogil:
@@ -317,6 +318,11 @@ cdef inline vec squared_hinge_loss(vec z, vec t, vec parameter, vec* gradient) n
     return e * e
 
 
+cdef inline vec vlimited(real limit, vec loss) noexcept nogil:
+    """NaN stays NaN."""
+    return vselect(vless(vset1(limit), loss), vset1(limit), loss)
+
+
 cdef inline real element_row(int kind, const LossRule* rule, real* d, const real* z, const real* t,
                              Py_ssize_t n, real scale) noexcept nogil:
     """The mean over the elements of a row; scale is that of an element."""
@@ -333,6 +339,8 @@ cdef inline real element_row(int kind, const LossRule* rule, real* d, const real
                     pos_weight = vload_part(rule.pos_weight + c, n - c, 1)
                 loss = element_loss(kind, vload_part(z + c, n - c, 0), vload_part(t + c, n - c, 0),
                                     vset1(rule.parameter), pos_weight, &gradient)
+                if has_pos_weight(kind):        # the one that may have a limit
+                    loss = vlimited(rule.limit, loss)
                 if c + VL > n:          # the elements that are none
                     vstore(lane, loss)
                     loss = vload_part(lane, n - c, 0)
@@ -358,6 +366,8 @@ cdef inline void element_few(int kind, const LossRule* rule, real* d, const real
             pos_weight = vset1(rule.pos_weight[c])
         s[c] = element_loss(kind, vload(tile + c * VL), vload(targets + c * VL), vset1(rule.parameter),
                             pos_weight, &gradient)
+        if has_pos_weight(kind):
+            s[c] = vlimited(rule.limit, s[c])
         vstore(tile + c * VL, gradient * vload(factors))
     scatter(d, row, tile, rows, n, losses, lane_tree(s, n) / vset1(n), factors)
 
@@ -395,3 +405,6 @@ cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const rea
             losses[i] = label_loss(kind, d + i * row, z + i * row, label_at(targets, i, n), n, rule.parameter, factors[0])
         elif takes_distributions(kind):
             losses[i] = distribution_loss(kind, d + i * row, z + i * row, t, n, rule.parameter, factors[0])
+        if not elements and rule.limit != INFINITY:
+            for j in range(rows):
+                losses[i + j] = rule.limit if losses[i + j] > rule.limit else losses[i + j]

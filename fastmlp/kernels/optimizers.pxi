@@ -31,6 +31,7 @@ cdef struct Optimizer:
     real l1                     # g += l1 sign(p)
     real clip                   # g from -clip to clip; infinity: any
     bint decoupled              # weight decay is part of `decoupled_decay`, and not of g
+    bint divides                # weight_decay and l1 are to be divided by what the samples of a batch weigh
     Py_ssize_t slot[MOST_SLOTS]     # distances of the state from the parameters, in reals
 
 
@@ -40,7 +41,7 @@ cdef void begin(Optimizer* o, int rule) noexcept nogil:
     o.lr = o.decoupled_decay = o.beta1 = o.beta2 = o.weight_decay = o.l1 = 0
     o.bias_correction = o.prescale = o.scale = o.one_minus_beta1 = o.one_minus_beta2 = o.eps = 1
     o.clip = INFINITY
-    o.decoupled = False
+    o.decoupled = o.divides = False
 
 
 cdef int set_rule(Optimizer* o, settings, bint is_bias) except -1:
@@ -59,7 +60,44 @@ cdef int set_rule(Optimizer* o, settings, bint is_bias) except -1:
         o.decoupled = settings[7]
         o.weight_decay = 0 if o.decoupled else <real>settings[4]
         o.l1 = settings[5]
+        o.divides = settings[9]
     return 0
+
+
+cdef inline void set_penalty(Optimizer* o, const Optimizer* rule, double batch_weight) noexcept nogil:
+    """The penalty of the rule for a batch whose samples weigh so much."""
+    if o.divides:
+        o.weight_decay = <real>(rule.weight_decay / batch_weight) if batch_weight > 0 else 0
+        o.l1 = <real>(rule.l1 / batch_weight) if batch_weight > 0 else 0
+
+
+cdef enum:
+    PENALTY_ROWS = 64           # rows that one chain sums
+
+
+cdef double penalty_of(const Optimizer* o, const real* p, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n,
+                       Py_ssize_t first) noexcept nogil:
+    """sum of weight_decay/2 p^2 + l1 |p| over 16 columns from `first` on of a matrix (rows, n) in panels."""
+    cdef vec lanes[TREE]
+    cdef vec w
+    cdef real half = o.weight_decay / 2, l1 = o.l1
+    cdef const real* column
+    cdef Py_ssize_t k, k0, c
+    cdef int j
+    cdef double total = 0
+    if half == 0 and l1 == 0:           # 0 times infinity is NaN
+        return 0
+    for k0 from 0 <= k0 < rows by PENALTY_ROWS:
+        clear(lanes)
+        for j in range(TREE):
+            c = first + j * VL
+            if c < n:
+                column = p + c // NR * panel + c % NR
+                for k in range(k0, min(rows, k0 + PENALTY_ROWS)):
+                    w = vload_part(column + k * NR, n - c, 0)
+                    lanes[j] = lanes[j] + vfma(vset1(half) * w, w, vset1(l1) * vabs(w))
+        total += tree_sum(lanes)
+    return total
 
 
 cdef inline void set_rates(Optimizer* o, const double* rates) noexcept nogil:

@@ -158,7 +158,7 @@ cdef class Predictor:
         plan.depth = engine.depth
         plan.width = engine.width
         plan.threads = threads
-        plan.weights = weights_of(engine.depth, engine.layers)
+        plan.weights = weights_of(engine.depth, engine.layers, engine.layers[0].n_in)
         plan.columns = 1 if plan.output == OUT_LARGEST else engine.layers[plan.depth - 1].n_out
         plan.block = min(MC, batch_size) if batch_size else MC
         largest.block, largest.width, largest.threads, largest.shares_columns = plan.block, plan.width, threads, False
@@ -270,6 +270,6 @@ cdef int claim_threads(const Plan* plan, Inference* run) except -1:
     cdef int most = threads_of_columns(plan.depth, plan.layers, run.x.rows, plan.threads)
     run.shares_columns = most > 1
     if most == 1:
-        most = threads_for(plan.depth, plan.layers, run.x.rows, plan.threads)
+        most = threads_for(plan.depth, plan.layers, run.x.rows, plan.layers[0].n_in, plan.threads)
     run.threads = _team.claim(most)
     return 0

@@ -60,6 +60,9 @@ cdef struct Run:
     real* losses
     double* squares             # of every row of every layer's gradients
     real* scratch               # SCRATCH reals for every thread
+    double* penalties           # of every group of 16 outputs of every layer
+    double* record              # of every step: mean loss, weight, penalty; or NULL
+    double batch_loss           # mean, of the batch at hand
     double loss_sum             # over all samples so far, each times its weight
     double weight_sum
 
@@ -203,7 +206,8 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
             what = "the loss" if batch != NULL else "adjust"
             raise RuntimeError(f"{what} forked, and this child process cannot go on with its parent's training")
         if batch != NULL:
-            run.loss_sum += <double>loss * batch.rows
+            run.batch_loss = loss
+            run.loss_sum += run.batch_loss * batch.rows
             run.weight_sum += batch.rows
         return True
     except BaseException as error:
@@ -564,6 +568,46 @@ cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_ru
     use_gradients(run, weight_rule, bias_rule, thread)
 
 
+# What a step is recorded as ------------------------------------------------------------------------
+
+cdef inline Py_ssize_t groups_of(const Layer* layer) noexcept nogil:
+    return (layer.n_out + 15) // 16
+
+
+cdef void penalty_phase(Run* run, const Optimizer* weight_rule, const Optimizer* bias_rule, int thread) noexcept nogil:
+    """The penalty on this thread's share of the parameters, before they are updated; no sum depends on the share."""
+    cdef Layer* layer
+    cdef double* penalties = run.penalties
+    cdef Py_ssize_t g, groups
+    cdef int l
+    for l in range(run.depth):
+        layer = run.layers + l
+        groups = groups_of(layer)
+        for g in range(share(groups, thread, run.threads), share(groups, thread + 1, run.threads)):
+            penalties[g] = penalty_of(weight_rule, layer.w_p, layer.n_in * NR, layer.n_in, layer.n_out, 16 * g)
+            penalties[g] += penalty_of(bias_rule, layer.b_p, NR, 1, layer.n_out, 16 * g)
+            if layer.scale != NULL:
+                penalties[g] += penalty_of(bias_rule, layer.scale_p, NR, 1, layer.n_out, 16 * g)
+        penalties += groups
+
+
+cdef void record_step(Run* run, Py_ssize_t step, const Batch* batch) noexcept nogil:
+    cdef double* row = run.record + 3 * step
+    cdef double loss = 0, penalty = 0
+    cdef Py_ssize_t i, groups = 0
+    for i in range(run.depth):
+        groups += groups_of(run.layers + i)
+    for i in range(groups):
+        penalty += run.penalties[i]
+    if run.loss_function == NULL:
+        for i in range(batch.rows):
+            loss += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
+        run.batch_loss = loss / batch.weight if batch.weight > 0 else 0
+    row[0] = run.batch_loss
+    row[1] = batch.weight
+    row[2] = penalty
+
+
 # A run ---------------------------------------------------------------------------------------------
 
 cdef void train_steps(Run* run, int thread) noexcept nogil:
@@ -576,6 +620,11 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
         barrier_wait(&run.barrier, run.threads)
     for step in range(run.first, run.last):
         batch = batch_of(run, step)
+        if run.rates != NULL:
+            set_penalty(&weight_rule, &run.weight_rule, batch.weight)
+            set_penalty(&bias_rule, &run.bias_rule, batch.weight)
+            if run.record != NULL:
+                penalty_phase(run, &weight_rule, &bias_rule, thread)
         rows_phase(run, thread, step, &batch)
         barrier_wait(&run.barrier, run.threads)
         if is_broken(run):
@@ -587,6 +636,8 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
             for i in range(batch.rows):
                 run.loss_sum += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
             run.weight_sum += batch.weight
+        if thread == 0 and run.record != NULL:
+            record_step(run, step, &batch)
         if run.clip_norm > 0 or run.adjust != NULL:
             stored_gradients_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
             if run.failed:

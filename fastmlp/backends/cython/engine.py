@@ -39,7 +39,7 @@ class Engine:
         self._engine = self._kernels.Engine(
             parameters.sizes, specifications, parameters.buffer, parameters.offsets, statistics.buffer,
             statistics.places,
-            (loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype)))
+            (loss.code, loss.parameter, loss.pos_weights(parameters.sizes[-1], parameters.dtype), loss.limit))
         self.takes = self._engine.takes if loss.takes_all_labels else _never
         self.workspace_nbytes = self._engine.workspace_nbytes
         self.forward = self._engine.forward
@@ -87,8 +87,8 @@ class Engine:
         return rule, rates, state
 
     def run(self, samples: Source, rule: Any, rates: Any, state: State | None, first: int, last: int,
-            totals: Totals, threads: int, store: bool, gradients: Any = None,
-            adjust: Adjust | None = None) -> Totals:
+            totals: Totals, threads: int, store: bool, gradients: Any = None, adjust: Adjust | None = None,
+            record: Array | None = None) -> Totals:
         """Steps of the kernels; where something acts between gradients and update, they are stored on the
         way."""
         own = None
@@ -101,7 +101,7 @@ class Engine:
             gradients = self._gradients.buffer
             adjusting = None if adjust is None else Adjusting(adjust, self._gradients)
         result: Totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals,
-                                            threads, store, own, gradients, adjusting)
+                                            threads, store, own, gradients, adjusting, record)
         for function in (own, adjusting):
             if function is not None and function.error is not None:
                 raise function.error
@@ -119,16 +119,18 @@ class Run:
         self._optimizer = optimizer
         self._adjust = adjust
 
-    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True) -> Totals:
+    def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True,
+              record: Array | None = None) -> Totals:
         engine, samples, optimizer = self._engine, self._samples, self._optimizer
         adjust = self._adjust
         if not optimizer.rates_are_of_a_function:
             rule, rates, state = engine.rule_and_rates(optimizer, last - first)
-            return engine.run(samples, rule, rates, state, first, last, totals, threads, store, None, adjust)
+            return engine.run(samples, rule, rates, state, first, last, totals, threads, store, None, adjust,
+                              record)
         for step in range(first, last):         # at each it may read and write the model
             rule, rates, state = engine.rule_and_rates(optimizer, 1)
             totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True, None,
-                                adjust)
+                                adjust, record)
         return totals
 
     def write_back(self) -> None:

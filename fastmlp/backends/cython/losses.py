@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastmlp.kernels import ops
-from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber
+from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber, Poisson
 
 from ._kernels import KERNELS, labels, numbers, plain, ready, weights_of_rows
 
@@ -23,9 +23,9 @@ def loss_and_gradient(loss: Any, outputs: Any, targets: Any, weights: Any = None
         out[...] = gradient
         return value, out
     if loss.classifies:
-        return _of_classes(loss.code, loss.parameter, outputs, targets, weights, out)
+        return _of_classes(loss.code, loss.parameter, outputs, targets, weights, out, loss.limit)
     binary = loss if isinstance(loss, BinaryCrossEntropy) else None
-    return _of_elements(loss.code, loss.parameter, binary, outputs, targets, weights, out)
+    return _of_elements(loss.code, loss.parameter, binary, outputs, targets, weights, out, loss.limit)
 
 
 def softmax_cross_entropy(logits: Any, targets: Any, *, label_smoothing: Any = 0.0, ignore_index: Any = None,
@@ -39,6 +39,10 @@ def huber(predictions: Any, targets: Any, *, delta: Any = 1.0, weights: Any = No
     if not (numbers(delta) and 0 < delta < math.inf):
         return NotImplemented
     return _of_elements(Huber.code, delta, None, predictions, targets, weights, out)
+
+
+def poisson(logits: Any, targets: Any, *, weights: Any = None, out: Any = None) -> Any:
+    return _of_elements(Poisson.code, 0.0, None, logits, targets, weights, out)
 
 
 def binary_cross_entropy(logits: Any, targets: Any, *, pos_weight: Any = None, weights: Any = None,
@@ -78,7 +82,8 @@ def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
 globals().update(_functions())
 
 
-def _of_classes(code: int, parameter: float, z: Any, targets: Any, weights: Any, out: Any) -> Any:
+def _of_classes(code: int, parameter: float, z: Any, targets: Any, weights: Any, out: Any,
+                limit: float = math.inf) -> Any:
     """A loss of class indices (n,) or of distributions (n, C)."""
     if not ready(out, z) or z.ndim != 2 or not weights_of_rows(weights):
         return NotImplemented
@@ -92,12 +97,12 @@ def _of_classes(code: int, parameter: float, z: Any, targets: Any, weights: Any,
         out = np.empty(z.shape, z.dtype)
     elif out.ndim != 2:
         return NotImplemented
-    loss = KERNELS[z.dtype.char].loss_of_rows(out, z, rows, indices, weights, code, parameter, None)
+    loss = KERNELS[z.dtype.char].loss_of_rows(out, z, rows, indices, weights, code, parameter, None, limit)
     return NotImplemented if loss is None else (loss, out)
 
 
-def _of_elements(code: int, parameter: float, binary: Any, z: Any, targets: Any, weights: Any,
-                 out: Any) -> Any:
+def _of_elements(code: int, parameter: float, binary: Any, z: Any, targets: Any, weights: Any, out: Any,
+                 limit: float = math.inf) -> Any:
     """A loss element by element, of any shape, in rows as the weights want it. `binary` has a pos_weight."""
     if not ready(out, z, targets) or z.shape != targets.shape or not weights_of_rows(weights):
         return NotImplemented
@@ -115,5 +120,6 @@ def _of_elements(code: int, parameter: float, binary: Any, z: Any, targets: Any,
         z, targets, d = (array.reshape(rows, -1) for array in (z, targets, out))
     if binary is not None:
         pos_weight = binary.pos_weights(z.shape[1], z.dtype)
-    value = KERNELS[z.dtype.char].loss_of_rows(d, z, targets, None, weights, code, parameter, pos_weight)
+    value = KERNELS[z.dtype.char].loss_of_rows(d, z, targets, None, weights, code, parameter, pos_weight,
+                                               limit)
     return NotImplemented if value is None else (value, out)

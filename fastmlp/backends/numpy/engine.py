@@ -20,7 +20,7 @@ from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
 from .predictor import Predictor
 from .sparse import in_dtype, product, transposed_product
-from .updates import apply, norm_scale
+from .updates import apply, norm_scale, penalty, penalty_share
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -92,8 +92,8 @@ class Engine:
         """Training over these samples."""
         return Run(self, samples, optimizer, adjust)
 
-    def step(self, samples: Source, step: int, optimizer: Optimizer,
-             adjust: Adjust | None = None) -> tuple[float, float]:
+    def step(self, samples: Source, step: int, optimizer: Optimizer, adjust: Adjust | None = None,
+             record: Array | None = None) -> tuple[float, float]:
         """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
         if self._gradients is None:
@@ -105,12 +105,17 @@ class Engine:
         rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
         state = optimizer.state_of(parameters)
         scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
+        if record is not None:
+            settings = optimizer.rule()
+            penalties = (*(penalty(settings, w) for w in parameters.weights),
+                         *(penalty(settings, b, is_bias=True) for b in parameters.vectors()))
+            record[step] = loss, weight, penalty_share(settings, weight) * sum(penalties)
         for kind in ("weights", "biases", "scales"):
             for i, p in enumerate(getattr(parameters, kind)):
                 if p is not None:
                     slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
                     gradient = getattr(gradients, kind)[i]
-                    apply(optimizer, p, gradient, slots, rates, kind != "weights", scale)
+                    apply(optimizer, p, gradient, slots, rates, kind != "weights", scale, weight)
         state.step += 1
         self.global_step += 1
         return loss, weight
@@ -189,11 +194,12 @@ class Run:
         self._optimizer = optimizer
         self._adjust = adjust
 
-    def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True) -> Totals:
+    def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True,
+              record: Array | None = None) -> Totals:
         """Steps first..last - 1; `totals` plus the losses, each times its weight, and the weights of all
         samples seen."""
         for step in range(first, last):
-            loss, weight = self._engine.step(self._samples, step, self._optimizer, self._adjust)
+            loss, weight = self._engine.step(self._samples, step, self._optimizer, self._adjust, record)
             totals = totals[0] + loss * weight, totals[1] + weight
         return totals
 

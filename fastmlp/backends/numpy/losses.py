@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp.kernels import ops
-from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber
+from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber, Poisson
 
 from ._common import assign, or_new, quiet
 from .activations import log_softmax, sigmoid
@@ -30,8 +30,10 @@ def loss_and_gradient(loss: Loss, outputs: Array, targets: Array, weights: Array
         if targets.ndim == 1:       # a copy: NumPy does not survive another thread that writes to its indices
             targets = targets.copy()
         values, gradient = _OF_CLASSES[loss.name](loss, outputs, targets)
+        values = np.minimum(values, loss.limit)
     else:
         values, gradient = _OF_ELEMENTS[loss.name](loss, outputs, targets)
+        values = np.minimum(values, loss.limit)
         values = values.reshape(n, -1).mean(axis=1)
         gradient /= outputs.size // n
     if weights is None:
@@ -103,9 +105,10 @@ def _huber(loss: Huber, z: Array, t: Array) -> tuple[Array, Array]:
     return inside * (e - 0.5 * inside), inside
 
 
-def _poisson(loss: Loss, z: Array, t: Array) -> tuple[Array, Array]:
+def _poisson(loss: Poisson, z: Array, t: Array) -> tuple[Array, Array]:
     mean = np.exp(z)
-    return np.where(t > 0, mean - t * z, mean), mean - t
+    constant = np.where(t > 0, t * np.log(t) - t, 0) if loss.deviance else 0.0
+    return np.where(t > 0, mean - t * z, mean) + constant, mean - t
 
 
 def _binary_cross_entropy(loss: BinaryCrossEntropy, z: Array, t: Array) -> tuple[Array, Array]:
@@ -152,6 +155,11 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, label_smoothing: flo
 def huber(predictions: Array, targets: Array, *, delta: float = 1.0, weights: Array | None = None,
           out: Array | None = None) -> tuple[float, Array]:
     return loss_and_gradient(Huber(delta), predictions, targets, weights, out=out)
+
+
+def poisson(logits: Array, targets: Array, *, weights: Array | None = None,
+            out: Array | None = None) -> tuple[float, Array]:
+    return loss_and_gradient(Poisson(), logits, targets, weights, out=out)
 
 
 def binary_cross_entropy(logits: Array, targets: Array, *,

@@ -45,15 +45,35 @@ def adam_update(param: Array, grad: Array, lr: float, first_moment: Array, secon
 
 
 def apply(optimizer: Optimizer, param: Array, grad: Array, slots: Mapping[str, Array], rates: Array,
-          is_bias: bool = False, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+          is_bias: bool = False, scale: tuple[float, float] = (1.0, 1.0), batch_weight: float = 1.0) -> None:
     """One step of any optimizer on one array, in place: the specification.
 
     slots       {name: array like param}, of `optimizer.slots`
     rates       a row of `optimizer.rates`
     is_bias     penalties are for weights, unless the optimizer says otherwise
     scale       two factors of the gradient, see `norm_scale`
+    batch_weight    what the samples of the batch weigh
     """
-    _step(optimizer.rule(), param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale)
+    settings = optimizer.rule()
+    _step(settings, param, grad, [slots[name] for name in optimizer.slots], rates, is_bias, scale,
+          penalty_share(settings, batch_weight))
+
+
+def penalty_share(settings: Settings, batch_weight: float) -> float:
+    """A factor of the penalties: 1 over what the samples of a batch weigh, if they are divided by it."""
+    if not settings.divide_penalty:
+        return 1.0
+    return 1 / batch_weight if batch_weight > 0 else 0.0
+
+
+def penalty(settings: Settings, param: Array, is_bias: bool = False) -> float:
+    """weight_decay/2 |p|^2 + l1 |p|, whose gradient `_step` adds to that of the loss."""
+    if is_bias and not settings.decay_biases:
+        return 0.0
+    p = param.astype(np.float64)
+    decay = 0.0 if settings.decoupled else settings.weight_decay
+    return float(decay / 2 * np.square(p).sum() if decay else 0.0) + float(
+        settings.l1 * np.abs(p).sum() if settings.l1 else 0.0)
 
 
 def norm_scale(limit: float | None, gradients: Sequence[Array]) -> tuple[float, float]:
@@ -72,7 +92,8 @@ def norm_scale(limit: float | None, gradients: Sequence[Array]) -> tuple[float, 
 
 @quiet
 def _step(settings: Settings, param: Array, grad: Array, slots: Sequence[Array | None],
-          rates: Iterable[float], is_bias: bool = False, scale: tuple[float, float] = (1.0, 1.0)) -> None:
+          rates: Iterable[float], is_bias: bool = False, scale: tuple[float, float] = (1.0, 1.0),
+          share: float = 1.0) -> None:
     """The formulas at the top of fastmlp/optimizers.py, and then the rule's."""
     lr, bias_correction, decoupled_decay = map(float, rates)    # numbers of Python: they do not widen float32
     g = grad
@@ -82,9 +103,9 @@ def _step(settings: Settings, param: Array, grad: Array, slots: Sequence[Array |
         g = np.clip(g, -settings.clip, settings.clip)
     if not is_bias or settings.decay_biases:
         if settings.weight_decay and not settings.decoupled:
-            g = g + settings.weight_decay * param
+            g = g + settings.weight_decay * share * param
         if settings.l1:
-            g = g + settings.l1 * np.sign(param)
+            g = g + settings.l1 * share * np.sign(param)
         if settings.decoupled and decoupled_decay:
             param -= decoupled_decay * param
     param -= lr * _STEPS[settings.rule](settings, g, *slots[:ops.RULES[settings.rule].slots],

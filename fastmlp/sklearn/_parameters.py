@@ -1,0 +1,66 @@
+"""What the constructors' parameters may be, checked when `fit` begins."""
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import (
+    Interval,
+    Options,
+    StrOptions,
+    validate_parameter_constraints,
+)
+
+from fastmlp import BatchNorm
+from fastmlp.activations import BY_NAME as ACTIVATIONS
+from fastmlp.activations import Activation
+from fastmlp.losses import BY_NAME as LOSSES
+from fastmlp.losses import Loss
+from fastmlp.optimizers import Optimizer
+from fastmlp.schedules import Schedule
+
+__all__ = ["COMMON", "check", "losses_or"]
+
+COMMON: dict[str, list[Any]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions({"logistic", *ACTIVATIONS}), Activation, type, list, tuple],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither"), Schedule, callable],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+    "optimizer": [Optimizer, None],
+    "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+    "batch_norm": ["boolean", BatchNorm, list, tuple],
+    "validation_data": [tuple, list, None],
+    "callbacks": [list, tuple],
+    "progress": ["boolean"],
+    "n_threads": [Interval(Integral, 1, 256, closed="both"), None],
+}
+
+
+def losses_or(*names: str) -> list[Any]:
+    """Constraints of a loss that has these names in scikit-learn."""
+    return [StrOptions({*names, *LOSSES}), Loss, type, callable]
+
+
+def check(estimator: Any, constraints: dict[str, list[Any]]) -> None:
+    """Raises scikit-learn's error, a ValueError and a TypeError, for a parameter that does not fit."""
+    validate_parameter_constraints(constraints, estimator.get_params(deep=False), type(estimator).__name__)
