@@ -1016,7 +1016,7 @@ class MLP(Guarded):
         ----------
         path : str, bytes or os.PathLike
             Path of the file. What is there is replaced, as by `save`.
-        output : {"logits", "probabilities"}, default "logits"
+        output : {"logits", "proba"}, default "logits"
             What the network returns: what `forward` does, or, with a Softmax or Sigmoid at the end,
             probabilities.
         opset : int, default 17
@@ -1061,7 +1061,7 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        output : {"logits", "probabilities"}, default "logits"
+        output : {"logits", "proba"}, default "logits"
             What the module returns: what `forward` does, or, with a Softmax or Sigmoid at the end,
             probabilities.
 

@@ -87,7 +87,7 @@ def from_onnx(
     >>> import pytest
     >>> _ = pytest.importorskip("onnx")
     >>> model = MLP([4, 8, 3], activation="gelu", seed=0)
-    >>> model.to_onnx("net.onnx", output="probabilities")  # doctest: +SKIP
+    >>> model.to_onnx("net.onnx", output="proba")  # doctest: +SKIP
     >>> from_onnx("net.onnx")  # doctest: +SKIP
     MLP([4, 8, 3], activation=['gelu'], loss='cross_entropy', dtype='float32')
     """

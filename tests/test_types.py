@@ -11,7 +11,8 @@ import pytest
 import fastmlp
 
 PACKAGE = Path(fastmlp.__file__).parent
-PUBLIC_IN_PRIVATE = ("_core.threads", "_tools.config", "_tools.speed")     # `import fastmlp` offers them
+# `import fastmlp` offers them.
+PUBLIC_IN_PRIVATE = ("_core.fronts", "_core.threads", "_tools.config", "_tools.speed")
 
 # Parameters and results that may be anything, and why.
 ANYTHING = {

@@ -2,12 +2,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastmlp.sklearn import MLPClassifier, MLPRegressor
 
 __all__ = ["from_sklearn"]
 
 
-def from_sklearn(estimator: Any) -> Any:
+def from_sklearn(estimator: object) -> MLPClassifier | MLPRegressor:
     """Convert an estimator of scikit-learn into one of `fastmlp.sklearn`, with all that it has learned.
 
     It needs scikit-learn: ``pip install "fastmlp[sklearn]"``. See `fastmlp.sklearn.from_sklearn`.
@@ -39,4 +42,5 @@ def from_sklearn(estimator: Any) -> Any:
     >>> from_sklearn(theirs).coefs_[0].shape
     (1, 100)
     """
-    return import_module("fastmlp.sklearn").from_sklearn(estimator)
+    converted: MLPClassifier | MLPRegressor = import_module("fastmlp.sklearn").from_sklearn(estimator)
+    return converted

@@ -11,12 +11,12 @@ __all__ = ["output_function"]
 
 
 def output_function(model: MLP, output: str) -> str | None:
-    """"softmax" or "sigmoid" for ``output="probabilities"``, None for "logits".
+    """"softmax" or "sigmoid" for ``output="proba"``, None for "logits".
 
     Raises ValueError for another `output`, and for probabilities of a loss that has none.
     """
-    if output not in ("logits", "probabilities"):
-        raise ValueError(f'output: expected "logits" or "probabilities", got {output!r}')
+    if output not in ("logits", "proba"):
+        raise ValueError(f'output: expected "logits" or "proba", got {output!r}')
     if output == "logits":
         return None
     function = model.loss.output

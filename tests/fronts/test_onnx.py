@@ -124,7 +124,7 @@ def test_written_and_read(activation, dtype, batch_norm, path, rng):
     """ONNX Runtime agrees to 1e-6, and what is read is what was written."""
     model = make([6, 20, 11, 3], rng, activation=activation, dtype=dtype, batch_norm=batch_norm)
     X = rng.normal(size=(7, 6)).astype(dtype)
-    for output, desired in (("logits", model.forward(X)), ("probabilities", model.predict_proba(X))):
+    for output, desired in (("logits", model.forward(X)), ("proba", model.predict_proba(X))):
         model.to_onnx(path, output)
         onnx.checker.check_model(os.fspath(path), full_check=True)
         actual = run(path, X)
@@ -142,7 +142,7 @@ def test_written_and_read(activation, dtype, batch_norm, path, rng):
     ("cross_entropy", "softmax"), ("kl_divergence", "softmax"), ("binary_cross_entropy", "sigmoid")])
 def test_probabilities(loss, output, path, X, rng):
     model = make([6, 5, 1 if output == "sigmoid" else 3], rng, loss=loss)
-    model.to_onnx(path, "probabilities")
+    model.to_onnx(path, "proba")
     assert_same_outputs(model, path, X)
     assert quietly(path).loss.output == output
 
@@ -169,10 +169,10 @@ def test_header(path, X):
 def test_bad_arguments_of_to_onnx(path):
     model = MLP([6, 3], loss="huber")
     for call, error, text in [
-            (lambda: model.to_onnx(path, "probabilities"), ValueError,
+            (lambda: model.to_onnx(path, "proba"), ValueError,
              "the loss 'huber' has no probabilities"),
             (lambda: model.to_onnx(path, "labels"), ValueError,
-             "output: expected \"logits\" or \"probabilities\""),
+             "output: expected \"logits\" or \"proba\""),
             (lambda: model.to_onnx(path, opset=16), ValueError,
              "opset: expected an integer from 17 up, got 16"),
             (lambda: model.to_onnx(path, opset=1000), ValueError, "opset: expected one from 17 to"),

@@ -139,7 +139,7 @@ def test_the_end_becomes_the_loss(end, loss, X):
     if end is not None:
         p = model.predict_proba(X)
         assert_close(np.log(p) if isinstance(end, nn.LogSoftmax) else p, run(module, X))
-        assert_close(run(model.to_torch("probabilities"), X), p)
+        assert_close(run(model.to_torch("proba"), X), p)
 
 
 def test_the_loss_is_told(X):
@@ -491,10 +491,10 @@ def test_no_modules(module):
 def test_outputs_of_to_torch():
     model = MLP([4, 3], loss="mean_squared_error")
     with pytest.raises(ValueError, match="output: .* the loss 'mean_squared_error' has no probabilities"):
-        model.to_torch("probabilities")
-    with pytest.raises(ValueError, match='output: expected "logits" or "probabilities", got \'softmax\''):
+        model.to_torch("proba")
+    with pytest.raises(ValueError, match='output: expected "logits" or "proba", got \'softmax\''):
         model.to_torch("softmax")
-    assert isinstance(MLP([4, 1], loss="binary_cross_entropy").to_torch("probabilities")[-1], nn.Sigmoid)
+    assert isinstance(MLP([4, 1], loss="binary_cross_entropy").to_torch("proba")[-1], nn.Sigmoid)
 
 
 def test_arrays_are_copies(X):

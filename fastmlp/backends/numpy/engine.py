@@ -23,6 +23,7 @@ from .sparse import in_dtype, product, transposed_product
 from .updates import apply, norm_scale, penalty, penalty_share
 
 if TYPE_CHECKING:
+    from fastmlp._core.sources import Rows
     from fastmlp._core.types import Array
 
 
@@ -132,10 +133,11 @@ class Engine:
         weights = None if samples.weights is None else samples.weights[rows]
         if weights is not None and not weights.all():
             rows, weights = np.arange(len(samples))[rows][weights > 0], weights[weights > 0]
-        x, targets = in_dtype(samples.x[rows], dtype), samples.targets[rows]
+        x: Any = in_dtype(samples.x[rows], dtype)       # dense behind the first layer
+        targets = samples.targets[rows]
         if targets.ndim == 2 and not isinstance(self._loss, CallableLoss):
             targets = targets.astype(dtype, copy=False)
-        inputs: list[Array] = []                        # of every layer, for the backward pass
+        inputs: list[Rows] = []                         # of every layer, for the backward pass
         outputs: list[Array] = []
         normalised: list[Any] = []                      # x_hat and variance, or None
         for i, layer in enumerate(self._layers):

@@ -1,21 +1,25 @@
 """Products with rows in compressed form (fastmlp._core.sources.SparseRows)."""
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp._core.sources import SparseRows
 
+if TYPE_CHECKING:
+    from fastmlp._core.sources import Rows
+    from fastmlp._core.types import Array
+
 BLOCK_NBYTES = 1 << 24      # of the products of some rows, held at a time
 
 
-def in_dtype(x: Any, dtype: Any) -> Any:
+def in_dtype(x: Rows, dtype: np.dtype[Any]) -> Rows:
     """Samples as numbers of this dtype; of sparse ones a copy, so that no other thread changes it."""
     return x.astype(dtype) if isinstance(x, SparseRows) else x.astype(dtype, copy=False)
 
 
-def product(x: Any, w: Any) -> Any:
+def product(x: Rows, w: Array) -> Array:
     """x w, of x dense or sparse."""
     if not isinstance(x, SparseRows):
         return x @ w
@@ -26,7 +30,7 @@ def product(x: Any, w: Any) -> Any:
     return result
 
 
-def transposed_product(x: Any, d: Any, out: Any) -> None:
+def transposed_product(x: Rows, d: Array, out: Array) -> None:
     """out = x^T d, of x dense or sparse."""
     if not isinstance(x, SparseRows):
         np.matmul(x.T, d, out=out)
