@@ -171,12 +171,14 @@ def pytest_sessionfinish(session):
 
 @pytest.mark.skipif(not importlib.util.find_spec("thinc.tests"), reason="thinc came without its tests")
 def test_thincs_own_tests(tmp_path):
-    """All with FastMLPOps where they say NumpyOps; but for one that asks for it under the name "numpy"."""
+    """All with FastMLPOps where they say NumpyOps; but for one that asks for it under the name "numpy", and
+    those that compare with PyTorch: with new versions of it they fail for NumpyOps itself."""
     (tmp_path / "swap_ops.py").write_text(PLUGIN)
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "swap_ops", "-p", "no:cacheprovider", "-c", os.devnull,
-         "--rootdir", str(tmp_path), "-k", "not test_get_ops", "--pyargs", "thinc.tests.backends.test_ops"],
+         "--rootdir", str(tmp_path), "-k", "not test_get_ops and not to_torch",
+         "--pyargs", "thinc.tests.backends.test_ops"],
         cwd=tmp_path, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": path})
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
