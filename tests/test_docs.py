@@ -80,4 +80,6 @@ def test_reference_lists_every_public_name():
 def test_reference_lists_nothing_that_is_gone():
     for name in documented():
         module, _, attribute = name.rpartition(".")
+        if module == "fastmlp.sklearn" and not find_spec("sklearn"):
+            continue            # a front, beside what it stands in for
         assert hasattr(import_module(module), attribute), name

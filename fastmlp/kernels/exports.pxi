@@ -72,6 +72,7 @@ cdef bint export_loss(double* mean, void* d, const void* z, const Py_ssize_t* la
     cdef Targets targets
     rule.code = loss
     rule.parameter = <real>parameter
+    rule.limit = INFINITY
     rule.pos_weight = NULL
     targets.labels = labels
     targets.rows = <const real*>rows

@@ -330,8 +330,8 @@ def loss_of_rows(real[:, ::1] d, const real[:, ::1] z, const real[:, ::1] rows, 
                  const double[::1] weights, int loss, real parameter, const real[::1] pos_weight,
                  real limit=INFINITY):
     """The mean loss of the rows of z against `rows` or `labels` (the other one None), and its gradient d.
-    `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. `limit` is the largest loss that is reported. None, with nothing written, where shapes,
-    targets or weights do not fit."""
+    `weights` (rows,) of the mean and `pos_weight` (n,) may be None: 1. `limit` is the largest loss that is reported.
+    None, with nothing written, where shapes, targets or weights do not fit."""
     cdef Py_ssize_t m = z.shape[0], n = z.shape[1], i
     cdef Targets targets
     cdef LossRule rule
