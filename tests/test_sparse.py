@@ -1,6 +1,7 @@
 """Sparse samples: the numbers of the same samples, dense, without ever being made dense."""
 from __future__ import annotations
 
+import copy
 import gc
 import threading
 import tracemalloc
@@ -277,6 +278,23 @@ def test_duplicates_and_disorder(name, backend):
     assert_array_equal(sp.csr_matrix((rows.data, rows.indices, rows.indptr), rows.shape).toarray(), D)
     assert rows.dtype == D.dtype
     assert before == (X.data.tobytes(), X.indices.tobytes())
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("optimizer", [
+    SGD(0.1, weight_decay=0.3, l1=0.2, divide_penalty=True),
+    Adam(0.1, weight_decay=0.3, eps_hat=True, divide_penalty=True),
+], ids=str)
+def test_recorded_steps_and_divided_penalties(optimizer, isa, dtype, monkeypatch):
+    monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
+    X, y = data([40, 21, 3], 50, 0.1, dtype)
+    found = []
+    for x in (X, X.toarray()):
+        model, rule = MLP([40, 21, 3], dtype=dtype, seed=0), copy.deepcopy(optimizer)
+        history = model.fit(x, y, epochs=2, batch_size=16, optimizer=rule, log_steps=True, progress=False)
+        found.append([*model.weights, *history.step_loss, *history.step_penalty])
+    for a, b in zip(*found):
+        assert_array_equal(a, b)
 
 
 def test_an_order_that_repeats_the_longest_row(backend):

@@ -75,9 +75,10 @@ cdef enum:
     PENALTY_ROWS = 64           # rows that one chain sums
 
 
-cdef double penalty_of(const Optimizer* o, const real* p, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n,
+cdef double penalty_of(const Optimizer* o, const real* p, Py_ssize_t panel, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
                        Py_ssize_t first) noexcept nogil:
-    """sum of weight_decay/2 p^2 + l1 |p| over 16 columns from `first` on of a matrix (rows, n) in panels."""
+    """sum of weight_decay/2 p^2 + l1 |p| over 16 columns from `first` on of a matrix (rows, n), whose panels are `panel`
+    apart (NR: unpacked) and whose rows are `row` apart."""
     cdef vec lanes[TREE]
     cdef vec w
     cdef real half = o.weight_decay / 2, l1 = o.l1
@@ -94,7 +95,7 @@ cdef double penalty_of(const Optimizer* o, const real* p, Py_ssize_t panel, Py_s
             if c < n:
                 column = p + c // NR * panel + c % NR
                 for k in range(k0, min(rows, k0 + PENALTY_ROWS)):
-                    w = vload_part(column + k * NR, n - c, 0)
+                    w = vload_part(column + k * row, n - c, 0)
                     lanes[j] = lanes[j] + vfma(vset1(half) * w, w, vset1(l1) * vabs(w))
         total += tree_sum(lanes)
     return total

@@ -584,10 +584,11 @@ cdef void penalty_phase(Run* run, const Optimizer* weight_rule, const Optimizer*
         layer = run.layers + l
         groups = groups_of(layer)
         for g in range(share(groups, thread, run.threads), share(groups, thread + 1, run.threads)):
-            penalties[g] = penalty_of(weight_rule, layer.w_p, layer.n_in * NR, layer.n_in, layer.n_out, 16 * g)
-            penalties[g] += penalty_of(bias_rule, layer.b_p, NR, 1, layer.n_out, 16 * g)
+            penalties[g] = penalty_of(weight_rule, layer.w_p, NR if layer.unpacked else layer.n_in * NR,
+                                      layer.row_out if layer.unpacked else NR, layer.n_in, layer.n_out, 16 * g)
+            penalties[g] += penalty_of(bias_rule, layer.b_p, NR, NR, 1, layer.n_out, 16 * g)
             if layer.scale != NULL:
-                penalties[g] += penalty_of(bias_rule, layer.scale_p, NR, 1, layer.n_out, 16 * g)
+                penalties[g] += penalty_of(bias_rule, layer.scale_p, NR, NR, 1, layer.n_out, 16 * g)
         penalties += groups
 
 
