@@ -10,8 +10,8 @@ y = truth + 0.05 * rng.standard_normal(3000)
 y[rng.random(3000) < 0.02] += 20                            # outliers
 train, test = slice(0, 2000), slice(2000, 3000)
 
-mean, deviation = X[train].mean(axis=0), X[train].std(axis=0)
-X = (X - mean) / deviation                                  # about 1 in size, by the training data
+mean, std = X[train].mean(axis=0), X[train].std(axis=0)
+X = (X - mean) / std                                  # about 1 in size, by the training data
 
 for loss in ("mean_squared_error", losses.Huber(delta=0.2)):
     model = MLP([3, 64, 64, 1], activation="silu", loss=loss, seed=0)

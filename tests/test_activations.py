@@ -256,7 +256,7 @@ def test_the_backends_agree(shape, layout, name, seed, dtype):
 
 @pytest.mark.parametrize("name", GATED)
 def test_a_layer_in_two_steps(name, backend, dtype, rng):
-    """dense_forward fuses the activation; the way back is gelu_backward, then the identity."""
+    """dense_forward fuses the activation; its backward pass is gelu_backward, then the identity."""
     x, w, b = (rng.standard_normal(s).astype(dtype) for s in ((7, 9), (9, 17), (17,)))
     z = F.dense_forward(x, w, b)
     y = F.dense_forward(x, w, b, name)

@@ -122,7 +122,7 @@ def _processor() -> str:
 
 
 def _caches() -> str:
-    """The caches that the first processor sees, as Linux tells; empty elsewhere.
+    """The caches that the first processor sees, from Linux; empty elsewhere.
 
     >>> isinstance(_caches(), str)
     True

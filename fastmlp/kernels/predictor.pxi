@@ -38,7 +38,7 @@ cdef struct Plan:
     Scratch scratch[CALLS]
 
 
-cdef void give_back(Plan* plan, int i) noexcept nogil:
+cdef void release_scratch(Plan* plan, int i) noexcept nogil:
     atomic_write(&plan.scratch[i].taken, 0)
 
 
@@ -53,7 +53,7 @@ cdef int take_scratch(Plan* plan, int first) noexcept nogil:
             if one.memory == NULL:
                 one.memory = malloc(plan.scratch_nbytes)
                 if one.memory == NULL:
-                    give_back(plan, i)
+                    release_scratch(plan, i)
                     return -1
             return i
     return -1
@@ -82,7 +82,7 @@ cdef bint predict_rows(Plan* plan, Inference* run) noexcept nogil:
     if i < 0:
         free(own)
     else:
-        give_back(plan, i)
+        release_scratch(plan, i)
     return True
 
 
@@ -172,7 +172,7 @@ cdef class Predictor:
         self.memory = calloc(self.memory_nbytes, 1)
         if self.memory == NULL or take_scratch(plan, 0) < 0:
             raise MemoryError
-        give_back(plan, 0)
+        release_scratch(plan, 0)
         prefer_large_pages(self.memory, self.memory_nbytes)
         place_parameters(plan, to_line(self.memory), True)
 

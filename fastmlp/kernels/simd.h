@@ -139,7 +139,7 @@ enum { UNROLL = 1 };
 FASTMLP_INLINE vec vselect(ivec mask, vec a, vec b) {
     return vfrom_bits((mask & vbits(a)) | (~mask & vbits(b)));
 }
-/* The first n reals of p in lanes 0..n-1, `fill` in the others, nothing beyond them touched; and the way back. */
+/* The first n reals of p in lanes 0..n-1, `fill` in the others, nothing beyond them touched; and the reverse. */
 static const ireal LANE_INDEX[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 #if defined(FASTMLP_ISA_avx512)
 #  if defined(FASTMLP_REAL_f32)

@@ -199,7 +199,7 @@ def test_what_is_not_fully_connected_says_so(name):
 
 # Update rules ------------------------------------------------------------------------------------------
 
-def stepped(name, w, dw, state, t):
+def after_step(name, w, dw, state, t):
     """One step with the default rates; w and state (velocity or m; cache or v) anew."""
     m, v = state
     if name == "sgd":
@@ -230,7 +230,7 @@ def test_rules(rng, name, dtypes):
         given = config
         w, config = getattr(optim, name)(w, dw, config)
         assert given is None or config is given
-        exact, state = stepped(name, exact, dw.astype("f8"), state, t)
+        exact, state = after_step(name, exact, dw.astype("f8"), state, t)
         tolerance = 1e-13 if dtypes[1] == "float64" else 1e-6
         np.testing.assert_allclose(w, exact, rtol=0, atol=tolerance)
         assert w.dtype == dtypes[0]
@@ -258,7 +258,7 @@ def test_state_of_the_caller_is_not_written(rng, name):
 def test_rules_beyond_the_kernels(rng, name):
     """Rates below 0 and broadcast gradients, as NumPy has them."""
     w, dw = numbers(rng, 3, 4), numbers(rng, 4)
-    expected, _ = stepped(name, w, np.broadcast_to(dw, (3, 4)), (0.0, 0.0), 1)
+    expected, _ = after_step(name, w, np.broadcast_to(dw, (3, 4)), (0.0, 0.0), 1)
     np.testing.assert_allclose(getattr(optim, name)(w.copy(), dw)[0], expected, rtol=0, atol=1e-13)
     back = getattr(optim, name)(w.copy(), np.ones((3, 4)), {"learning_rate": -0.5})[0]
     assert (back > w).all()

@@ -321,7 +321,7 @@ def test_windows(rng, stride, pad):
 
 # Optimizers --------------------------------------------------------------------------------------------
 
-def stepped(name, p, g, state, t):
+def after_step(name, p, g, state, t):
     """One step by the formulas of the book, with the default rates; p and state anew."""
     v, h = state
     if name == "SGD":
@@ -362,7 +362,7 @@ def test_optimizers(rng, name, dtypes):
         kept = {key: g.copy() for key, g in grads.items()}
         rule.update(params, grads)
         for key in params:
-            expected[key], states[key] = stepped(name, expected[key], kept[key].astype("f8"), states[key], t)
+            expected[key], states[key] = after_step(name, expected[key], kept[key].astype("f8"), states[key], t)
             np.testing.assert_array_equal(grads[key], kept[key])
     tolerance = 1e-13 if dtypes == ("float64", "float64") else 3e-6
     for key in params:
@@ -381,7 +381,7 @@ def test_optimizers_of_numbers(name):
     params, rule, p, state = {"x": -7.0}, getattr(optimizer, name)(), -7.0, (0.0, 0.0)
     for t in range(1, 6):
         rule.update(params, {"x": params["x"] / 10})
-        p, state = stepped(name, p, p / 10, state, t)
+        p, state = after_step(name, p, p / 10, state, t)
     assert params["x"] == pytest.approx(p, rel=1e-12)
 
 
@@ -391,11 +391,11 @@ def test_optimizers_beyond_the_kernels(rng, name):
     w, g = numbers(rng, 3, 4), numbers(rng, 4)
     params, rule = {"W": w.copy()}, getattr(optimizer, name)()
     rule.update(params, {"W": g})
-    expected, _ = stepped(name, w, np.broadcast_to(g, w.shape), (np.zeros((3, 4)), np.zeros((3, 4))), 1)
+    expected, _ = after_step(name, w, np.broadcast_to(g, w.shape), (np.zeros((3, 4)), np.zeros((3, 4))), 1)
     np.testing.assert_allclose(params["W"], expected, rtol=0, atol=1e-13)
     params, rule = {"W": w.copy()}, getattr(optimizer, name)()
     rule.update(params, params)
-    expected, _ = stepped(name, w, w, (np.zeros((3, 4)), np.zeros((3, 4))), 1)
+    expected, _ = after_step(name, w, w, (np.zeros((3, 4)), np.zeros((3, 4))), 1)
     if name != "Nesterov":      # whose two steps see two gradients
         np.testing.assert_allclose(params["W"], expected, rtol=0, atol=1e-13)
     rule = optimizer.SGD(lr=-0.5)
