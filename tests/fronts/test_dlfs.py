@@ -362,7 +362,8 @@ def test_optimizers(rng, name, dtypes):
         kept = {key: g.copy() for key, g in grads.items()}
         rule.update(params, grads)
         for key in params:
-            expected[key], states[key] = after_step(name, expected[key], kept[key].astype("f8"), states[key], t)
+            p = expected[key]
+            expected[key], states[key] = after_step(name, p, kept[key].astype("f8"), states[key], t)
             np.testing.assert_array_equal(grads[key], kept[key])
     tolerance = 1e-13 if dtypes == ("float64", "float64") else 3e-6
     for key in params:
