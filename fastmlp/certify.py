@@ -239,7 +239,7 @@ class _Run:
             held = {key: value for key, value in getattr(thing, "__dict__", {}).items() if key[0] != "_"}
             held = {"backward": gradient, **held}
         first = "forward" if layer else "result"
-        self.outputs = dict(_leaves_of({first: values, **held}))
+        self.outputs = dict(_leaves_of({first: values}, all_compared=True)) | dict(_leaves_of(held))
         self.shares = {key: tuple(other for other, given in self.inputs.items()
                                   if array.ndim and given.ndim and np.may_share_memory(array, given))
                        for key, array in _leaves_of({first: result, **held})}
@@ -292,17 +292,23 @@ def _copy(name: str, value: Any) -> Any:
         raise TypeError(f"{name}: expected what can be copied, got {kind}: {error}") from error
 
 
-def _leaves_of(named: dict[str, Any]) -> Iterator[tuple[str, Array]]:
-    """Every array and number in tuples, lists and dicts, under a name that leads to it."""
+def _leaves_of(named: dict[str, Any], all_compared: bool = False) -> Iterator[tuple[str, Array]]:
+    """Every array and number in tuples, lists and dicts, under a name that leads to it; also arrays of other
+    libraries. What is neither, nor None, is passed over, or a TypeError where all is to be compared."""
     for name, value in named.items():
         if isinstance(value, (tuple, list)):
-            yield from _leaves_of({f"{name}[{i}]": item for i, item in enumerate(value)})
+            yield from _leaves_of({f"{name}[{i}]": item for i, item in enumerate(value)}, all_compared)
         elif isinstance(value, dict):
-            yield from _leaves_of({f"{name}[{key!r}]": item for key, item in value.items()})
-        elif isinstance(value, (np.ndarray, np.generic, int, float)):
-            array = np.asarray(value)
+            yield from _leaves_of({f"{name}[{key!r}]": item for key, item in value.items()}, all_compared)
+        elif isinstance(value, (np.ndarray, np.generic, int, float)) or hasattr(value, "__dlpack__"):
+            array = checks.as_array(name, value)
             if array.dtype.kind in "biuf":
                 yield name, array
+            elif all_compared:
+                raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+        elif all_compared and value is not None:
+            raise TypeError(f"{name}: expected arrays and numbers, alone or in tuples, lists and dicts, got "
+                            f"{type(value).__name__}")
 
 
 def _same_bits(a: Array, b: Array) -> bool:

@@ -27,7 +27,9 @@ OUTPUTS = ("logits", "proba")
 KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int "
     "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
-    "volatile while main real bits dense normalise FMA".split())
+    "volatile while main real bits dense normalise FMA abort abs exp fma fmaf log malloc memcpy memset "
+    "printf puts round sin sqrt tanh".split())
+OF_STDINT = re.compile(r"u?int\w*_t|U?INT\w*|[A-Z_]+_(MIN|MAX)|(size|wchar)_t")
 NAMES = {"tanh": "tanh_of"}     # of C functions, where an activation has the name of one of the C library
 
 HEADER = '''\
@@ -117,10 +119,17 @@ def export_c(model: MLP, path: Path, output: str, function: str) -> None:
         raise TypeError(f"function: expected the name of a C function, got {function!r}")
     if (not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", function) or len(function) > 63
             or function in {*KEYWORDS, *_functions(), *_coefficients(model.dtype)}
+            or OF_STDINT.fullmatch(function)
             or re.fullmatch(r"([wbhj]|scale|mean|inv_std)\d*|x|y", function)):
         raise ValueError(f"function: expected the name of a C function, got {function!r}")
     with model.core.lock.between_steps("export it"):
         arrays = state.copy(model)
+    for i, batch_norm in enumerate(model.batch_norm):
+        if batch_norm is not None:
+            variances = arrays[f"running_variances.{i}"]
+            if not (variances + variances.dtype.type(batch_norm.epsilon) > 0).all():
+                raise ValueError(f"model: expected running_variances[{i}] that are positive with epsilon, "
+                                 f"got {variances.min()} at the least")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"model: expected finite numbers, got {array[~np.isfinite(array)][0]} in {name}")

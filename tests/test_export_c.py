@@ -210,3 +210,18 @@ def test_while_another_thread_trains(tmp_path, rng):
         leave.set()
         thread.join()
     model.export_c(tmp_path / "net.c")
+
+
+@pytest.mark.parametrize("name", ["uint8_t", "SIZE_MAX", "INT64_C", "exp", "memcpy", "abort"])
+def test_names_with_another_meaning(name, tmp_path):
+    with pytest.raises(ValueError, match="function: expected the name of a C function"):
+        MLP([2, 2]).export_c(tmp_path / "net.c", function=name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_variances_that_have_no_root(tmp_path):
+    model = MLP([2, 4, 3], batch_norm=True)
+    model.running_variances[0][:] = -1
+    with pytest.raises(ValueError, match="running_variances"):
+        model.export_c(tmp_path / "net.c")
+    assert not list(tmp_path.iterdir())

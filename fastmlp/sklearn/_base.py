@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 import warnings
 from collections.abc import Callable
 from numbers import Number
@@ -11,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
@@ -23,6 +23,7 @@ from fastmlp.sklearn import _lbfgs, _parameters, _their_state
 from fastmlp.sklearn._arrays import LayerArrays, best_of, restore, sizes_of
 from fastmlp.sklearn._fallback import SwapType, own_class_for
 from fastmlp.sklearn._solvers import OwnOptimizer, Solver, solver_for
+from fastmlp.sklearn._warnings import warn_of_convergence
 
 __all__ = ["BaseMLP", "can_step", "is_stochastic", "outputs_of", "train"]
 
@@ -127,13 +128,25 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             del self._assigned
             self.model_ = model
         network: MLP = self.model_
+        if self._activation is not self.activation and self._activation != self.activation:
+            network = self._with_other_activation(network)
         return network
+
+    def _with_other_activation(self, model: MLP) -> MLP:
+        """The same network with the activation that `set_params` asks for, and its optimizer's state."""
+        other = self._new_model(list(model.layers), model.dtype.name, 0)
+        restore(other, best_of(model))
+        if hasattr(self, "_optimizer"):
+            optimizer = self._optimizer.optimizer
+            optimizer.set_state(other, optimizer.get_state(model))
+        self.model_ = other
+        return other
 
     def _new_model(self, sizes: list[int], dtype: Any, seed: int) -> MLP:
         def named(activation: Any) -> Any:
             return "sigmoid" if isinstance(activation, str) and activation == "logistic" else activation
 
-        own = self.activation
+        own = self._activation = self.activation
         activation = [*map(named, own)] if isinstance(own, (list, tuple)) else named(own)
         return MLP(sizes, activation, self._model_loss(np.dtype(dtype)), "zeros", dtype, seed,
                    dropout=self.dropout, batch_norm=self.batch_norm)
@@ -200,7 +213,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         hidden = self.hidden_layer_sizes
-        hidden = list(hidden) if hasattr(hidden, "__iter__") else [hidden]
+        hidden = [*map(operator.index, hidden)] if hasattr(hidden, "__iter__") else [hidden]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
@@ -208,10 +221,14 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         weights = _weights(sample_weight, X.shape[0])
         weights = self._class_weights(y, weights)
         targets = self._targets(y, X.dtype)
-        self.n_outputs_ = self._outputs(targets)
+        sizes = [X.shape[1], *map(int, hidden), self._outputs(targets)]
+        if not first_pass and sizes != list(self._network().layers):
+            raise ValueError(f"hidden_layer_sizes, y: expected what fits the fitted network, with layers "
+                             f"{list(self._network().layers)}, got {sizes}")
+        self.n_outputs_ = sizes[-1]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
-            self._initialize([X.shape[1], *map(int, hidden), self.n_outputs_], X.dtype)
+            self._initialize(sizes, X.dtype)
         model = self._network()
         with limit_num_threads(self.n_threads):
             if self.optimizer is not None and self.optimizer.full_batch:
@@ -245,7 +262,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
         def callback(iteration: int, loss: float) -> bool:
             answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks]
-            return any(answer is True for answer in answers)
+            return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
 
         loss_factor, gradient_factor = self._loss_factors()
         objective = _lbfgs.Objective(X, targets, weights, loss_factor, gradient_factor, self.alpha)
@@ -269,6 +286,8 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
                 self._optimizer = OwnOptimizer(copy.deepcopy(self.optimizer))
             else:
                 self._optimizer = solver_for(self, gradient_factor)
+        else:
+            self._optimizer.follow(self)
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
         validation = self._given_validation(X.dtype)
@@ -348,9 +367,12 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             check_is_fitted(self)
         X = self._table(X)
         if self.n_threads is None:
-            return self._network().forward(X)
-        with limit_num_threads(self.n_threads):
-            return self._network().forward(X)
+            outputs = self._network().forward(X)
+        else:
+            with limit_num_threads(self.n_threads):
+                outputs = self._network().forward(X)
+        # As products of such arrays are: float64 samples of a float32 network give float64.
+        return outputs if X.dtype == outputs.dtype else outputs.astype(np.result_type(X.dtype, outputs.dtype))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -411,8 +433,8 @@ class _Epochs:
                 return True
             estimator._no_improvement_count = 0
         if not self.incremental and estimator.n_iter_ == estimator.max_iter:
-            warnings.warn(f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached and the "
-                          "optimization hasn't converged yet.", ConvergenceWarning, stacklevel=7)
+            warn_of_convergence(f"Stochastic Optimizer: Maximum iterations ({estimator.max_iter}) reached "
+                                "and the optimization hasn't converged yet.")
         return False
 
     def _improved(self, model: MLP) -> bool:

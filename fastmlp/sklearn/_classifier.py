@@ -311,6 +311,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         return decided
 
     def _score_outputs(self, outputs: Array, targets: Any, weights: Any) -> float:
+        if len(self.classes_) == 1 and not self._label_binarizer.y_type_.startswith("multilabel"):
+            return 1.0                  # `predict` has no choice
         decided = self._decided(outputs)
         if decided.ndim == 2:
             truth = targets > 0 if targets.ndim == 2 else targets[:, None]

@@ -9,9 +9,9 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 from scipy.optimize import minimize as scipy_minimize
-from sklearn.exceptions import ConvergenceWarning
 
 from fastmlp import MLP
+from fastmlp.sklearn._warnings import warn_of_convergence
 
 __all__ = ["Objective", "minimize"]
 
@@ -91,10 +91,9 @@ def minimize(model: MLP, objective: Objective, *, max_iter: int, max_fun: int, t
     iterations = min(int(found.nit), max_iter)
     if found.status != 0:
         advice = f"\nIncrease max_iter (now {max_iter}) for it to converge." if iterations == max_iter else ""
-        warnings.warn(f"lbfgs failed to converge after {iterations} iteration(s) (status={found.status}):\n"
-                      f"{found.message}\n{advice}\nScaled data may help: "
-                      "https://scikit-learn.org/stable/modules/preprocessing.html",
-                      ConvergenceWarning, stacklevel=2)
+        warn_of_convergence(f"lbfgs failed to converge after {iterations} iteration(s) "
+                            f"(status={found.status}):\n{found.message}\n{advice}\nScaled data may help: "
+                            "https://scikit-learn.org/stable/modules/preprocessing.html")
     return float(found.fun), iterations
 
 

@@ -33,6 +33,10 @@ class Solver:
         """The penalty in the loss that is reported, from the one that this library records."""
         return self.factor * recorded
 
+    def follow(self, estimator: Any) -> None:
+        """Take over what scikit-learn reads from the estimator at every step."""
+        self.optimizer.weight_decay = estimator.alpha / self.factor
+
     def epoch_ends(self, model: MLP, samples_seen: int) -> None:
         """The learning rate of the next epoch."""
 
@@ -104,6 +108,9 @@ class OwnOptimizer(Solver):
 
     def __init__(self, optimizer: Optimizer) -> None:
         super().__init__(optimizer, 1.0, getattr(optimizer, "lr", None))
+
+    def follow(self, estimator: Any) -> None:
+        """Its settings are its own."""
 
 
 def solver_for(estimator: Any, factor: float) -> Solver:

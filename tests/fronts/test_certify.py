@@ -182,3 +182,17 @@ def test_bad_input(arguments, keywords, error, message):
     with pytest.raises(error, match=message.replace("(", r"\(")):
         certify(*arguments, **keywords)
     np.testing.assert_array_equal(X, [1.0, -2.0, 4.0])
+
+
+@pytest.mark.parametrize("result", ["text", 1j * np.ones(3), [np.ones(2), "text"], {"a": {1, 2}}], ids=str)
+def test_what_cannot_be_compared_is_refused(result):
+    with pytest.raises(TypeError, match="result.*expected"):
+        certify(lambda x: result, lambda x: result, np.ones(3), seconds=0)
+
+
+def test_tensors_are_compared():
+    torch = pytest.importorskip("torch")
+    report = certify(torch.relu, lambda x: 2 * torch.relu(x), torch.linspace(-1, 1, 5), seconds=0)
+    assert report.largest_absolute == 1
+    report = certify(lambda x: x.add_(1), lambda x: x.mul_(5), torch.ones(3), seconds=0)
+    assert report.changed
