@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["export_c"]
 
 OUTPUTS = ("logits", "proba")
-KEYWORDS = frozenset(
+TAKEN = frozenset(               # by C, its library, or the file itself
     "auto break case char const continue default do double else enum extern float for goto if inline int "
     "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
     "volatile while main real bits dense normalise FMA abort abs exp fma fmaf log malloc memcpy memset "
@@ -118,7 +118,7 @@ def export_c(model: MLP, path: Path, output: str, function: str) -> None:
     if not isinstance(function, str):
         raise TypeError(f"function: expected the name of a C function, got {function!r}")
     if (not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", function) or len(function) > 63
-            or function in {*KEYWORDS, *_functions(), *_coefficients(model.dtype)}
+            or function in {*TAKEN, *_functions(), *_coefficients(model.dtype)}
             or OF_STDINT.fullmatch(function)
             or re.fullmatch(r"([wbhj]|scale|mean|inv_std)\d*|x|y", function)):
         raise ValueError(f"function: expected the name of a C function, got {function!r}")
