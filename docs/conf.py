@@ -51,3 +51,12 @@ html_theme_options = {
         {"name": "Source", "url": "https://github.com/fastmlp/fastmlp", "icon": "fa-brands fa-github"},
     ],
 }
+
+
+def skip_routing(app, what, name, thing, skip, options):
+    """scikit-learn makes set_fit_request and its kin for every estimator, and documents them."""
+    return True if name.startswith("set_") and name.endswith("_request") else None
+
+
+def setup(app):
+    app.connect("autodoc-skip-member", skip_routing)

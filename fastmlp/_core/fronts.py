@@ -11,7 +11,7 @@ __all__ = ["from_sklearn"]
 
 
 def from_sklearn(estimator: object) -> MLPClassifier | MLPRegressor:
-    """Convert an estimator of scikit-learn into one of `fastmlp.sklearn`, with all that it has learned.
+    """Convert an estimator of scikit-learn into one of ``fastmlp.sklearn``, with all that it has learned.
 
     It needs scikit-learn: ``pip install "fastmlp[sklearn]"``. See `fastmlp.sklearn.from_sklearn`.
 
@@ -23,7 +23,7 @@ def from_sklearn(estimator: object) -> MLPClassifier | MLPRegressor:
     Returns
     -------
     MLPClassifier or MLPRegressor
-        Estimator of `fastmlp.sklearn`; its ``model_`` is the `MLP`.
+        Estimator of ``fastmlp.sklearn``; its ``model_`` is the `MLP`.
 
     Raises
     ------

@@ -60,7 +60,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     verbose : bool, default False
         Whether to print the loss of every epoch.
     warm_start : bool, default False
-        Whether `fit` goes on with the weights of the last one.
+        Whether ``fit`` goes on with the weights of the last one.
     momentum : float, default 0.9
         Momentum of sgd, from 0 to 1.
     nesterovs_momentum : bool, default True
@@ -93,7 +93,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     validation_data : tuple (X, y) or (X, y, sample_weight), optional
         Samples whose loss is recorded after every epoch; with early stopping, those that decide.
     callbacks : list of callable, default ()
-        Called as f(model_, epoch, logs) after every epoch, as in `fastmlp.MLP.fit`, with loss, val_loss and
+        Called as ``f(model_, epoch, logs)`` after every epoch, as in `fastmlp.MLP.fit`, with loss, val_loss and
         val_score in the logs; True ends the training.
     progress : bool, default False
         Whether to show a bar.
@@ -123,12 +123,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     best_validation_score_ : float or None
         The best of them; None without.
     n_iter_ : int
-        Number of epochs of the last `fit`, of iterations with lbfgs.
+        Number of epochs of the last ``fit``, of iterations with lbfgs.
     t_ : int
         Number of samples seen.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+    feature_names_in_ : ndarray of str, shape (features,)
         Names of the features, where X was a table that has them.
     n_layers_ : int
         Number of layers, inputs and outputs among them.
@@ -140,12 +140,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     Raises
     ------
     ValueError
-        From `fit`, for parameters and data that scikit-learn does not take either; of its class.
+        From ``fit``, for parameters and data that scikit-learn does not take either; of its class.
 
     Warns
     -----
     ConvergenceWarning
-        If `fit` ends because of max_iter.
+        If ``fit`` ends because of max_iter.
 
     Notes
     -----
