@@ -16,6 +16,7 @@ extensions = [
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 nitpicky = True
+nitpick_ignore = [("py:obj", "coefs_"), ("py:obj", "intercepts_")]     # properties among attributes
 smartquotes = False             # a prime, as in f'(z), is no quotation mark
 
 # Docstrings: names in single backquotes become links where there is something to link to.

@@ -93,8 +93,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     validation_data : tuple (X, y) or (X, y, sample_weight), optional
         Samples whose loss is recorded after every epoch; with early stopping, those that decide.
     callbacks : list of callable, default ()
-        Called as ``f(model_, epoch, logs)`` after every epoch, as in `fastmlp.MLP.fit`, with loss, val_loss and
-        val_score in the logs; True ends the training.
+        Called as ``f(model_, epoch, logs)`` after every epoch, as in `fastmlp.MLP.fit`, with loss, val_loss
+        and val_score in the logs; True ends the training.
     progress : bool, default False
         Whether to show a bar.
     n_threads : int, optional

@@ -26,8 +26,8 @@ def from_sklearn(estimator: Any) -> Any:
     Returns
     -------
     MLPClassifier or MLPRegressor
-        Estimator of ``fastmlp.sklearn`` with the same parameters and fitted attributes. Its predictions are the
-        same up to rounding, and ``partial_fit`` goes on with the state of the optimizer.
+        Estimator of ``fastmlp.sklearn`` with the same parameters and fitted attributes. Its predictions are
+        the same up to rounding, and ``partial_fit`` goes on with the state of the optimizer.
 
     Raises
     ------
