@@ -53,7 +53,7 @@ cdef bint buffers_apart(const Py_buffer* a, const real* b, Py_ssize_t rows, Py_s
 
 cdef bint can_be_written(const real* b, Py_ssize_t rows, Py_ssize_t row, Py_ssize_t columns, Py_ssize_t column,
                          const real* parameters, Py_ssize_t size) noexcept nogil:
-    """Elements lie at multiples of their size, each in a place of its own, and apart from the parameters."""
+    """Elements lie at multiples of their size, without internal overlap, and apart from the parameters."""
     cdef const char* low
     cdef const char* high
     cdef Py_ssize_t width = max(column, -column) if columns > 1 else 0, height = max(row, -row) if rows > 1 else 0

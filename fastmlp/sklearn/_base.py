@@ -18,6 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastmlp import MLP, limit_num_threads
+from fastmlp.callbacks import asks_to_stop
 from fastmlp.losses import Loss
 from fastmlp.sklearn import _lbfgs, _parameters, _their_state
 from fastmlp.sklearn._arrays import LayerArrays, best_of, restore, sizes_of
@@ -262,7 +263,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
         def callback(iteration: int, loss: float) -> bool:
             answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks]
-            return any(isinstance(answer, (bool, np.bool_)) and answer for answer in answers)
+            return any(map(asks_to_stop, answers))
 
         loss_factor, gradient_factor = self._loss_factors()
         objective = _lbfgs.Objective(X, targets, weights, loss_factor, gradient_factor, self.alpha)
