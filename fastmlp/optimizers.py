@@ -35,7 +35,7 @@ from fastmlp.kernels import ops
 from fastmlp.schedules import Schedule, power, powers
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from fastmlp._core.types import Array
     from fastmlp.model import MLP
@@ -78,6 +78,16 @@ class State:
     def copy(self) -> State:
         return State(self.step, {name: slot.copy() for name, slot in self.slots.items()},
                      None if self.schedule is None else dict(self.schedule))
+
+    def astype(self, dtype: DTypeLike) -> State:
+        """Steps and slots, these in another dtype."""
+        return State(self.step, {name: slot.astype(dtype) for name, slot in self.slots.items()})
+
+    def assign(self, other: State) -> None:
+        """Steps and slots of another state, of any dtype."""
+        self.step = other.step
+        for name, slot in other.slots.items():
+            self.slots[name].assign(slot)
 
 
 class Optimizer(Guarded):

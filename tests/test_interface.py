@@ -1,6 +1,7 @@
 """Both backends against `fastmlp.backends.interface`: the same names, the same arguments."""
 from __future__ import annotations
 
+import copy
 import inspect
 
 import numpy as np
@@ -111,6 +112,42 @@ def test_pieces_of_a_source(name, sparse, dtype, tmp_path):
     assert parts == totals
     assert len(set(map(bytes, (one.core.parameters.buffer, two.core.parameters.buffer)))) == 1
     assert theirs.state_of(two.core.parameters).step == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("optimizer", [SGD(0.1, momentum=0.9), Adam(0.01)], ids=["momentum", "adam"])
+def test_state_of_another_dtype(name, optimizer, dtype):
+    """A wider one changes no bit, a narrower one rounds the state; the weights are the model's in both."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((60, 5)).astype(dtype), rng.integers(0, 3, 60).astype(np.intp)
+    samples = Samples(X, y, batch_size=7)
+
+    def trained(state_dtype):
+        ours = copy.deepcopy(optimizer)
+        with fastmlp.use_backend(name):
+            model = MLP([5, 11, 3], dtype=dtype, seed=0, batch_norm=True)
+        parameters = model.core.parameters
+        state = ours.state_of(parameters)
+        state.slots = {slot: array.astype(state_dtype) for slot, array in state.slots.items()}
+        run, totals = model.core.engine.begin(samples, ours), (0.0, 0.0)
+        for first, last in ((0, 4), (4, 9)):
+            totals = run.steps(first, last, totals, 1, store=last == 9)
+        run.write_back()
+        assert state is ours.state_of(parameters) and state.step == 9 == model.core.engine.global_step
+        assert {slot.dtype for slot in state.slots.values()} == {np.dtype(state_dtype)}
+        return parameters, state, totals
+
+    usual, kept, losses = trained(dtype)
+    other, converted, others = trained("float32" if dtype == "float64" else "float64")
+    for slot in kept.slots:
+        for ours, theirs in zip(kept.slots[slot].weights, converted.slots[slot].weights):
+            assert np.abs(ours).max() > 0
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
+    if dtype == "float32":
+        assert usual.buffer.tobytes() == other.buffer.tobytes() and losses == others
+    else:
+        assert usual.dtype == other.dtype
+        np.testing.assert_allclose(usual.buffer, other.buffer, rtol=1e-4, atol=1e-6)
 
 
 # Between gradients and update ----------------------------------------------------------------------------

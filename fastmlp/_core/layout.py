@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastmlp._core import checks
 from fastmlp._core.copying import Identity
@@ -170,6 +170,20 @@ class Parameters:
         result = self.like()
         result.buffer[...] = self.buffer
         return result
+
+    def astype(self, dtype: DTypeLike) -> Parameters:
+        """The same numbers in another dtype, whose rows have other pads."""
+        result = Parameters(self.sizes, np.dtype(dtype), self.normalised)
+        result.assign(self)
+        return result
+
+    def assign(self, other: Parameters) -> None:
+        """The numbers of another network of this shape, of any dtype."""
+        pairs = ((self.weights, other.weights), (self.biases, other.biases), (self.scales, other.scales))
+        for own, given in pairs:
+            for array, values in zip(own, given):
+                if array is not None:
+                    array[...] = values
 
     def __copy__(self) -> Parameters:
         return self.copy()

@@ -129,6 +129,9 @@ class Engine(Protocol):
     def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
         """Training over these samples, batch_size of them at a step.
 
+        The optimizer's state may have another dtype than the parameters: the rule computes in theirs, and
+        the state is rounded to its own where it is stored.
+
         adjust      called with all gradients of every step, before the update and in one thread, to change
                     them in place: to add those of other machines, or of batches before. What it raises ends
                     the run, with this step not made."""

@@ -404,7 +404,8 @@ cdef class Engine:
         may have changed since is checked again.
 
         rates           of steps from state.step on; None for gradients alone, without any update
-        state           fastmlp.optimizers.State, whose buffers are laid out like the parameters; or None
+        state           fastmlp.optimizers.State, whose buffers are laid out like the parameters; or None. Of another
+                        dtype it is converted for this run, and back after it
         seed            of dropout
         totals          (losses, weights) summed so far
         store           parameters and state to the caller's arrays after the run; otherwise they stay in the
@@ -434,6 +435,13 @@ cdef class Engine:
                                              and _team.claims_of_thread()):     # its loss has forked, and this is the child
             raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
                                else "the model is being trained: its loss cannot train it, too")
+        if not known and any([other.itemsize != sizeof(real) for other in buffers]):
+            own = state.astype("f" if sizeof(real) == 4 else "d")
+            try:
+                return self.train(samples, rule, rates, own, first, last, seed, totals, threads, True, function, gradients,
+                                  adjust, record)
+            finally:
+                state.assign(own)
         if self.kept and (rates is None or not known):
             self.write_back()
         memset(&run, 0, sizeof(Run))

@@ -105,6 +105,9 @@ class Engine:
             adjust(gradients)
         rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
         state = optimizer.state_of(parameters)
+        own = state
+        if any(slot.dtype != parameters.dtype for slot in state.slots.values()):
+            own = state.astype(parameters.dtype)
         scale = norm_scale(optimizer.clip_norm, [*gradients.weights, *gradients.vectors()])
         if record is not None:
             settings = optimizer.rule()
@@ -114,9 +117,11 @@ class Engine:
         for kind in ("weights", "biases", "scales"):
             for i, p in enumerate(getattr(parameters, kind)):
                 if p is not None:
-                    slots = {name: getattr(slot, kind)[i] for name, slot in state.slots.items()}
+                    slots = {name: getattr(slot, kind)[i] for name, slot in own.slots.items()}
                     gradient = getattr(gradients, kind)[i]
                     apply(optimizer, p, gradient, slots, rates, kind != "weights", scale, weight)
+        if own is not state:
+            state.assign(own)
         state.step += 1
         self.global_step += 1
         return loss, weight
