@@ -99,6 +99,19 @@ def functions_table(records: list[Record]) -> str:
     return crossed("function, shape", list(dict.fromkeys(map(about, records))), columns, cell)
 
 
+def small_table(records: list[Record]) -> str:
+    """Calls against PyTorch's step, where it has the like."""
+    peers = {record["function"]: record for record in pick(records, library="PyTorch")}
+
+    def beside(name: str) -> str:
+        peer = peers.get(name)
+        return f"{microseconds(peer['us'])} ({peer['times_ours']:.0f}x)" if peer else "-"
+
+    return markdown(["call", "fastmlp", "PyTorch"], [
+        [record["function"], microseconds(record["us"]), beside(record["function"])]
+        for record in pick(records, library="fastmlp")])
+
+
 def mnist_table(records: list[Record]) -> str:
     return markdown(["library, threads", "seconds", "epochs", "test accuracy", "peak memory, MB"], [
         [f"{record['library']}, {record['threads']}", f"{record['seconds']:.2f}", str(record["epochs"]),
@@ -156,6 +169,10 @@ def section(title: str, picture: str, saved: dict[str, list[Record]]) -> str:
                  "A call, 1 thread: microseconds and how many times as fast as NumPy's expression; of dense "
                  "layers (rows x inputs x outputs) also the share of the peak.\n\n"
                  f"{functions_table(saved['functions'])}\n")
+    if saved["small"]:
+        text += (f"### Small work\n\n{provenance(saved['small'], 'python bench/small.py --peers')}"
+                 "What a call costs where the arithmetic is little, [20, 32, 2], float32, 1 thread: "
+                 f"microseconds.\n\n{small_table(saved['small'])}\n")
     if saved["mnist"]:
         text += (f"### MNIST\n\n{provenance(saved['mnist'], 'python bench/mnist.py --data mnist.npz')}"
                  f"Seconds of training to a test accuracy of 98%: {row_name(saved['mnist'][0])}, SGD with "
@@ -199,7 +216,7 @@ def main() -> None:
     parser.add_argument("--readme", action="store_true", help="show this processor in the README")
     options = parser.parse_args()
     saved = {name: results(name, options.records)
-             for name in ("peers", "roofline", "options", "functions", "mnist")}
+             for name in ("peers", "roofline", "options", "functions", "small", "mnist")}
     peers = saved["peers"]
     if not pick(peers, table="training", library="fastmlp"):
         raise SystemExit(f"{options.records}: no records of bench/peers.py")

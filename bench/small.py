@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import common
 import numpy as np
+import saved
 
 import fastmlp
 from fastmlp import MLP, SGD, Adam
@@ -88,8 +90,20 @@ def of_peers() -> dict[str, tuple[float, float]]:
             optimizer.step()
 
         turns = [(least(step, 0.3), least(partial(model.train_step, x, labels, ours), 0.3)) for _ in range(3)]
-        results[f"a step of {ROWS}, {name}"] = min(turn[0] for turn in turns), min(turn[1] for turn in turns)
+        least_of = min(turn[0] for turn in turns), min(turn[1] for turn in turns)
+        results[f"train_step, {ROWS} rows, {name}"] = least_of
     return results
+
+
+def records(with_peers: bool) -> list[common.Record]:
+    """One for every call, and one for every step of PyTorch's."""
+    about = {"isa": fastmlp.active_isa(), "dtype": "float32", "threads": 1} | common.machine()
+    result = [{"library": "fastmlp", "function": name, "us": us} | about for name, us in measured().items()]
+    if with_peers:
+        version = common.installed_version("torch")
+        result += [{"library": "PyTorch", "version": version, "function": name, "us": theirs,
+                    "times_ours": theirs / ours} | about for name, (theirs, ours) in of_peers().items()]
+    return result
 
 
 def main() -> None:
@@ -98,15 +112,11 @@ def main() -> None:
     options = parser.parse_args()
     fastmlp.set_num_threads(1)
     print(f"fastmlp {fastmlp.__version__}, NumPy {np.__version__}, {fastmlp.active_isa()}")
-    for name, microseconds in measured().items():
-        print(f"{name:<46} {microseconds:9.2f} us")
-    if options.peers:
-        try:
-            peers = of_peers()
-        except ImportError:
-            return print("PyTorch is not installed: skipped")
-        for name, (theirs, ours) in peers.items():
-            print(f"{'PyTorch, ' + name:<46} {theirs:9.2f} us: {theirs / ours:.1f} times train_step")
+    found = records(options.peers)
+    for record in found:
+        times = f": {record['times_ours']:.1f} times train_step" if "times_ours" in record else ""
+        print(f"{record['library']:<8} {record['function']:<46} {record['us']:9.2f} us{times}")
+    saved.save("small", found)
 
 
 if __name__ == "__main__":
