@@ -1,0 +1,101 @@
+"""Fuzzers: random cases, each a function of a seed and a number, until the time is over or one fails.
+
+    python tests/fuzz/run.py [functions files models fronts] [--seconds 60] [--cases N] [--seed S]
+    python tests/fuzz/run.py functions --seed 7 --case 123        that case again
+
+A fuzzer is a module beside this file with `case(rng)`, which raises where something is wrong. The cases run
+in a process of their own, so that a crash names its case, too. Without a seed there is a fresh one; it is
+printed, and all that a failure needs to be seen again.
+"""
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import importlib
+import mmap
+import os
+import secrets
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FUZZERS = ("functions", "files", "models", "fronts")
+NEVER = 2**62
+
+
+def run_case(name: str, seed: int, number: int) -> None:
+    import numpy as np
+
+    case = importlib.import_module(name).case
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        case(np.random.default_rng([seed, number]))
+
+
+def work(name: str, seed: int, first: int, last: int, seconds: float, place: str) -> None:
+    """Cases first..last - 1, or those that begin in time; the number of the one that runs is in a file."""
+    faulthandler.enable()
+    importlib.import_module(name)
+    end = time.monotonic() + seconds
+    with open(place, "r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
+        for number in range(first, last):
+            shared[:] = struct.pack("q", number)
+            if time.monotonic() > end:
+                break
+            try:
+                run_case(name, seed, number)
+            except Exception:
+                traceback.print_exc()
+                sys.exit(1)
+        else:
+            shared[:] = struct.pack("q", last)
+
+
+def fuzz(name: str, seed: int, first: int, last: int, seconds: float) -> bool:
+    """Whether all cases pass."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "case")
+        place.write_bytes(struct.pack("q", first))
+        command = [sys.executable, str(HERE / "run.py"), "--child", name, seed, first, last, seconds, place]
+        result = subprocess.run(list(map(str, command)), cwd=folder, stdin=subprocess.DEVNULL)
+        (number,) = struct.unpack("q", place.read_bytes())
+    if result.returncode == 0:
+        print(f"{name}: {number - first} passed, 0 failed (seed {seed})", flush=True)
+        return True
+    how = "failed" if result.returncode > 0 else f"died of signal {-result.returncode}"
+    print(f"{name}: case {number} of seed {seed} {how}; again:\n"
+          f"    python tests/fuzz/run.py {name} --seed {seed} --case {number}", flush=True)
+    return False
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        name, seed, first, last, seconds, place = sys.argv[2:]
+        return work(name, int(seed), int(first), int(last), float(seconds), place)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="fuzzer", help=", ".join(FUZZERS))
+    parser.add_argument("--seconds", type=float, help="of each; 60 unless --cases is given")
+    parser.add_argument("--cases", type=int, help="of each")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(2**31))
+    parser.add_argument("--case", type=int, help="only this one")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(FUZZERS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(FUZZERS)}")
+    first, last, seconds = 0, NEVER, options.seconds or 60.0
+    if options.case is not None:
+        first, last, seconds = options.case, options.case + 1, float(NEVER)
+    elif options.cases is not None:
+        last, seconds = options.cases, options.seconds or float(NEVER)
+    passed = [fuzz(name, options.seed, first, last, seconds) for name in options.names or FUZZERS]
+    sys.exit(0 if all(passed) else 1)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = [str(HERE), os.fspath(HERE.parent)]
+    main()
