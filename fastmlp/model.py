@@ -11,7 +11,7 @@ import numpy as np
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp._core import checks, divergence, sources, state
+from fastmlp._core import checks, divergence, sources, state, step_hooks
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
@@ -697,7 +697,8 @@ class MLP(Guarded):
             order: n row numbers, of which any may be missing or repeated.
         callbacks : iterable of callable, default ()
             Called as f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's
-            numbers; True, of Python or of NumPy, ends the training, and nothing else does. See Notes.
+            numbers; True, of Python or of NumPy, ends the training, and nothing else does. Objects may have
+            methods that are called at other moments, ``on_step_end`` after steps. See Notes.
         progress : bool, default True
             Whether to show a bar with loss and samples per second.
         sample_weight : array_like, shape (n,), optional
@@ -738,7 +739,8 @@ class MLP(Guarded):
         Notes
         -----
         A callback with a method ``begin(model)`` gets a call before the first epoch; True from it means that
-        there is nothing to train. ``callback.finish(model)``, where there is one, is called in the end.
+        there is nothing to train. ``callback.finish(model)``, where there is one, is called in the end. A
+        method ``on_step_end(model, step, logs)`` is called within the epochs: see `fastmlp.callbacks`.
 
         A model that is saved in a callback, together with the optimizer and with the state of other callbacks
         (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs that are left ends with the
@@ -765,7 +767,7 @@ class MLP(Guarded):
         if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
             raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
                              "batch normalisation make another of it at every step")
-        callbacks = checks.functions("callbacks", callbacks)
+        callbacks = step_hooks.check("callbacks", callbacks)
         if metrics is not None:
             metrics = self._metrics(metrics)
         if validation_data is not None:

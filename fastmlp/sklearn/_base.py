@@ -262,7 +262,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
                              "these make another one at every step")
 
         def callback(iteration: int, loss: float) -> bool:
-            answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks]
+            answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks if callable(call)]
             return any(map(asks_to_stop, answers))
 
         loss_factor, gradient_factor = self._loss_factors()
@@ -469,12 +469,14 @@ class _Passed:
     def __init__(self, callback: Any, run: _Epochs) -> None:
         self.callback = callback
         self.run = run
+        if hasattr(callback, "on_step_end"):
+            self.on_step_end, self.every = callback.on_step_end, getattr(callback, "every", 1)
 
     def begin(self, model: MLP) -> Any:
         return self.callback.begin(model) if hasattr(self.callback, "begin") else None
 
     def __call__(self, model: MLP, epoch: int, logs: Any) -> Any:
-        return self.callback(model, epoch, dict(self.run.logs))
+        return self.callback(model, epoch, dict(self.run.logs)) if callable(self.callback) else None
 
     def finish(self, model: MLP) -> None:
         if hasattr(self.callback, "finish"):
