@@ -5,7 +5,7 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
 from fastmlp._core.layout import LINE, Arrays, Parameters, Statistics, padded_row
 from fastmlp._core.network import Samples
+from fastmlp._core.progress import Progress, kind_of
 from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
 from fastmlp.optimizers import SGD, Optimizer
@@ -662,7 +663,7 @@ class MLP(Guarded):
         validation_data: ValidationData | None = None,
         shuffle: bool | Callable[[int], ArrayLike] = True,
         callbacks: Iterable[Callback] = (),
-        progress: bool = True,
+        progress: bool | Literal["bar", "log"] = True,
         *,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
@@ -699,8 +700,10 @@ class MLP(Guarded):
             Called as f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's
             numbers; True, of Python or of NumPy, ends the training, and nothing else does. Objects may have
             methods that are called at other moments, ``on_step_end`` after steps. See Notes.
-        progress : bool, default True
-            Whether to show a bar with loss and samples per second.
+        progress : bool, "bar" or "log", default True
+            What to show on stderr: a "bar" for every epoch, or for a "log" lines with time, loss, metrics,
+            samples per second and the time that is left, at most one a second. True is a bar on a terminal
+            and in a notebook, and lines elsewhere; False is nothing.
         sample_weight : array_like, shape (n,), optional
             Weight of every sample, >= 0; 1 if not given. Where it is 0, X and y may hold anything.
         class_weight : dict {class: weight} or "balanced", optional
@@ -777,6 +780,7 @@ class MLP(Guarded):
             Xv, yv, weights_v = (*validation_data, None)[:3]
             Xv = samples_of(self, "validation_data X", Xv, "validation_data y", yv, weights_v, None)[0]
             validation_data = Xv, yv, weights_v
+        shown = Progress(kind_of("progress", progress))
         self._check_statistics(weights, len(X), batch_size)
         if batch_size > self._many_samples:
             self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots), X)
@@ -788,7 +792,7 @@ class MLP(Guarded):
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
                                 self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps))
-            return training.run(epochs, progress, call)
+            return training.run(epochs, shown, call)
 
     def train_step(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from fastmlp._core import checks, divergence, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Samples
-from fastmlp._core.progress import Bar, Progress
+from fastmlp._core.progress import Bar, Line, Progress
 from fastmlp._core.step_hooks import StepHooks
 from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
@@ -99,7 +99,7 @@ class Training:
         self._watched = bool(callbacks or metrics or validation_data or shuffle
                              or not optimizer.rates_are_fixed)
 
-    def run(self, epochs: int, progress: bool, call: Call) -> History:
+    def run(self, epochs: int, progress: Progress, call: Call) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
         started = [callback.begin(self.model) for callback in self.callbacks if hasattr(callback, "begin")]
         if any(map(asks_to_stop, started)):     # a training that goes on where it had stopped
@@ -108,9 +108,10 @@ class Training:
             self._minimize(self.optimizer)
             epochs = 0
         try:
-            self._epochs(epochs, Progress(progress), call)
+            self._epochs(epochs, progress, call)
         finally:
             self.model.core.engine.write_back()     # whatever interrupts it
+            progress.close()
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
                 callback.finish(self.model)
@@ -138,7 +139,7 @@ class Training:
             if stop or ended:
                 break
 
-    def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | None = None) -> bool:
+    def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | Line | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
             measured = self.evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
@@ -174,7 +175,7 @@ class Training:
         optimizer.minimize(self.model, self.samples.x, self.y, sample_weight=self.samples.weights,
                            callback=callback)
 
-    def _epoch(self, bar: Bar, epoch: int, call: Call) -> tuple[dict[str, Any], bool]:
+    def _epoch(self, bar: Bar | Line, epoch: int, call: Call) -> tuple[dict[str, Any], bool]:
         """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C, and that
         end where a callback wants to be called; the numbers, and whether such a callback ended it early."""
         samples = self.samples

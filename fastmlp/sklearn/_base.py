@@ -274,7 +274,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     def _fit_own_full_batch(self, model: MLP, X: Any, targets: Any, weights: Any) -> None:
         """`fastmlp.LBFGS`, with its own settings."""
         history = model.fit(X, targets, optimizer=copy.deepcopy(self.optimizer),
-                            sample_weight=weights, callbacks=self.callbacks, progress=bool(self.progress))
+                            sample_weight=weights, callbacks=self.callbacks, progress=self.progress)
         self.n_iter_ = len(history.loss)
         self.loss_curve_ = list(history.loss)
         if history.loss:
@@ -313,7 +313,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
                       sample_weight=weights, callbacks=[run, *(_Passed(own, run) for own in self.callbacks)],
-                      progress=bool(self.progress), log_steps=True)
+                      progress=self.progress, log_steps=True)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
