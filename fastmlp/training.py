@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array, Callback, Metric, RowsLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
+    from fastmlp.restarts import Restart
 
 __all__ = ["History", "Training", "train"]
 
@@ -54,6 +55,8 @@ class History(dict[str, "list[float]"]):
     With ``log_steps`` given to `MLP.fit`, there are step_loss, step_weight and step_penalty, lists of arrays
     with a number for every step of an epoch.
 
+    With ``restarts`` given to `MLP.fit`, ``restarts`` is a list of `fastmlp.restarts.Restart`, no entry.
+
     With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without ``val_``
     they are those of the training data.
 
@@ -62,6 +65,8 @@ class History(dict[str, "list[float]"]):
     >>> History(loss=[0.5, 0.25]).loss[-1]
     0.25
     """
+
+    restarts: list[Restart]
 
     def __getattr__(self, name: str) -> list[float]:
         try:

@@ -19,7 +19,7 @@ import numpy as np
 
 from fastmlp._core import checks
 
-__all__ = ["Bar", "Line", "Progress", "kind_of"]
+__all__ = ["Bar", "Line", "Progress", "kind_of", "progress_of"]
 
 LINE_SECONDS = 1.0              # between two lines after epochs: hundreds of short epochs are no log to read
 LONG_SECONDS = 30.0             # between two lines within a long epoch
@@ -39,6 +39,11 @@ def kind_of(name: str, value: Any) -> str | None:
     if not value:
         return None
     return "bar" if _on_a_terminal() or _in_a_notebook() else "log"
+
+
+def progress_of(name: str, value: Any) -> Progress:
+    """What the caller of `fit` asked for, or what `fit` itself did, for the trainings inside it."""
+    return value if isinstance(value, Progress) else Progress(kind_of(name, value))
 
 
 class Progress:
