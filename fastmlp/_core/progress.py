@@ -111,16 +111,16 @@ class Bar:
     def __exit__(self, *error: object) -> None:
         self._attempt(lambda bar: bar.close())
 
-    def update(self, samples: int, loss: float) -> None:
-        """So many samples more, and the mean loss so far."""
+    def update(self, samples: int, loss: float, note: str = "") -> None:
+        """So many samples more, the mean loss so far, and what else there is to say."""
         if self._bar is not None:
-            text = f"loss {loss:.4g}"
+            text = f"loss {loss:.4g}{', ' if note else ''}{note}"
             self._attempt(lambda bar: (bar.set_postfix_str(text, refresh=False), bar.update(samples)))
 
-    def show(self, logs: dict[str, Any]) -> None:
-        """The numbers of the epoch; samples per second the bar has itself."""
-        self._attempt(lambda bar: bar.set_postfix(
-            {name: f"{value:.4g}" for name, value in _numbers(logs)}))
+    def show(self, logs: dict[str, Any], note: str = "") -> None:
+        """The numbers of the epoch, and what else there is to say; samples per second the bar has itself."""
+        texts = [f"{name}={value:.4g}" for name, value in _numbers(logs)]
+        self._attempt(lambda bar: bar.set_postfix_str(", ".join([*texts, note] if note else texts)))
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar
@@ -149,30 +149,32 @@ class Line:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def update(self, samples: int, loss: float) -> None:
-        """So many samples more, and the mean loss so far: a line, if there was none for long."""
+    def update(self, samples: int, loss: float, note: str = "") -> None:
+        """So many samples more, the mean loss so far, and what else there is to say: a line, if there was
+        none for long."""
         self._seen += samples
         now = time.perf_counter()
         if now - max(self._progress.written, self._progress.started) > LONG_SECONDS:
             speed = self._seen / max(now - self._started, 1e-9)
             share = self._seen / max(self._samples, 1)
-            self._progress.write(self._text(f" {share:.0%}", {"loss": loss}, speed, self._epoch + share))
+            self._progress.write(self._text(f" {share:.0%}", {"loss": loss}, speed, self._epoch + share,
+                                            note))
 
-    def show(self, logs: dict[str, Any]) -> None:
+    def show(self, logs: dict[str, Any], note: str = "") -> None:
         """The numbers of the epoch, as a line unless there has just been one."""
-        text = self._text("", logs, logs["samples_per_second"], self._epoch + 1)
+        text = self._text("", logs, logs["samples_per_second"], self._epoch + 1, note)
         if (time.perf_counter() - self._progress.written > LINE_SECONDS or self._epoch + 1 == self._epochs):
             self._progress.write(text)
         else:
             self._progress.pending = text
 
-    def _text(self, share: str, logs: dict[str, Any], speed: float, done: float) -> str:
+    def _text(self, share: str, logs: dict[str, Any], speed: float, done: float, note: str) -> str:
         elapsed = time.perf_counter() - self._progress.started
         left = timedelta(seconds=round(elapsed * (self._epochs - done) / max(done, 1e-9)))
         number = f"{self._epoch + 1:>{len(str(self._epochs))}}/{self._epochs}{share}"
         numbers = [f"{name} {value:.4g}" for name, value in _numbers(logs)]
         return "  ".join([f"{self._progress.title}epoch {number}", *numbers,
-                          f"{_with_prefix(speed)} samples/s", f"{left} left"])
+                          f"{_with_prefix(speed)} samples/s", f"{left} left", *([note] if note else [])])
 
 
 def _numbers(logs: dict[str, Any]) -> list[tuple[str, float]]:
