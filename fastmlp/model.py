@@ -23,7 +23,7 @@ from fastmlp._core.start import Start
 from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
 from fastmlp.optimizers import SGD, Optimizer
-from fastmlp.restarts import fit as fit_with_restarts
+from fastmlp.restarts import fit_with_restarts
 from fastmlp.training import History, Training, train
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
-__all__ = ["Restart", "fit", "seed_of"]
+__all__ = ["Restart", "seed_of"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Restart:
 
 
 def seed_of(seed: int, restart: int) -> int:
-    """Return the seed of a restart: the model's own for the first, and for the others a number that follows
-    from both.
+    """Return the seed of a restart: of the first that of the model, of others what follows from it.
+
+    Of restart i > 0 it is ``np.random.SeedSequence([seed, i]).generate_state(1)[0]``.
 
     Parameters
     ----------
@@ -85,7 +86,8 @@ def seed_of(seed: int, restart: int) -> int:
     return int(np.random.SeedSequence([seed, restart]).generate_state(1)[0])
 
 
-def fit(model: MLP, restarts: int, train: Callable[..., History], arguments: Mapping[str, Any]) -> History:
+def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], arguments: Mapping[str, Any]
+                      ) -> History:
     """Train a model from several initialisations, and leave it as the best of these trainings did.
 
     Parameters

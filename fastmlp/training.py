@@ -89,7 +89,7 @@ class Training:
         self.optimizer = optimizer
         self.validation_data = validation_data
         self.callbacks = callbacks
-        self.step_hooks = StepHooks(callbacks)
+        self.step_hooks = StepHooks(callbacks) if callbacks else None
         self.metrics = metrics
         self.evaluate = evaluate        # the model's, for samples that have been validated
         self.shuffle = shuffle          # the caller's own order of the samples

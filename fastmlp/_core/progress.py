@@ -43,6 +43,8 @@ def kind_of(name: str, value: Any) -> str | None:
 
 def progress_of(name: str, value: Any) -> Progress:
     """What the caller of `fit` asked for, or what `fit` itself did, for the trainings inside it."""
+    if value is False:
+        return NOTHING
     return value if isinstance(value, Progress) else Progress(kind_of(name, value))
 
 
@@ -95,6 +97,9 @@ class Progress:
             return None
 
 
+NOTHING = Progress(None)
+
+
 class Bar:
     """The bar of one epoch, a context manager; it may be that nothing is shown."""
 
@@ -109,7 +114,8 @@ class Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._attempt(lambda bar: bar.close())
+        if self._bar is not None:
+            self._attempt(lambda bar: bar.close())
 
     def update(self, samples: int, loss: float, note: str = "") -> None:
         """So many samples more, the mean loss so far, and what else there is to say."""
@@ -119,8 +125,9 @@ class Bar:
 
     def show(self, logs: dict[str, Any], note: str = "") -> None:
         """The numbers of the epoch, and what else there is to say; samples per second the bar has itself."""
-        texts = [f"{name}={value:.4g}" for name, value in _numbers(logs)]
-        self._attempt(lambda bar: bar.set_postfix_str(", ".join([*texts, note] if note else texts)))
+        if self._bar is not None:
+            texts = [f"{name}={value:.4g}" for name, value in _numbers(logs)]
+            self._attempt(lambda bar: bar.set_postfix_str(", ".join([*texts, note] if note else texts)))
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar

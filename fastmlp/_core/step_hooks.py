@@ -23,6 +23,8 @@ def check(name: str, callbacks: Any) -> tuple[Callback, ...]:
         result = tuple(callbacks)
     except TypeError:
         result = (None,)
+    if not result:
+        return result
     if not all(callable(callback) or _hook(callback) is not None for callback in result):
         raise TypeError(f"{name}: expected a list of functions or objects with on_step_end, "
                         f"got {callbacks!r}")
