@@ -255,7 +255,7 @@ def _ridges(ax: Axes, values: list[Array], ends: tuple[float, float], labels: li
         ax.text(1.01, i - 0.15, notes[i], transform=ax.get_yaxis_transform(), fontsize=8.5, color=GRAY)
     ax.set_xlim(edges[0], edges[-1])
     ax.set_ylim(len(values) - 0.8, -1.0)                # the first layer on top
-    ax.set_yticks(range(len(values)), labels)
+    ax.set_yticks([i - 0.2 for i in range(len(values))], labels)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
 
