@@ -119,6 +119,8 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
     if start is None or not start.is_random:
         raise ValueError("restarts: expected a model whose initial values can be drawn again, got one from a "
                          "file, from a pickle without its initialiser, or with init='zeros'")
+    if arguments.get("checkpoint") is not None:
+        raise ValueError("checkpoint: expected None with restarts, each of which is a training of its own")
     arguments = {**arguments, "callbacks": step_hooks.check("callbacks", arguments["callbacks"])}
     optimizer = arguments["optimizer"] if isinstance(arguments["optimizer"], Optimizer) else None
     kind = kind_of("progress", arguments["progress"])
@@ -153,8 +155,11 @@ def _loss(model: MLP, arguments: Mapping[str, Any]) -> float:
     """What the restarts are compared by; infinite after divergence, which `fit` has warned of."""
     if not divergence.all_finite(model.core.parameters.buffer, model.core.statistics.buffer):
         return math.inf
-    if arguments["validation_data"] is not None:
-        X, y, weights = (*arguments["validation_data"], None)[:3]
+    validation = arguments["validation_data"]
+    if isinstance(validation, (tuple, list)):
+        X, y, weights = (*validation, None)[:3]
+    elif validation is not None or arguments["y"] is None:      # a source, which has targets and weights
+        X, y, weights = arguments["X"] if validation is None else validation, None, None
     else:
         X, y, weights = samples_of(model, "X", arguments["X"], "y", arguments["y"],
                                    arguments["sample_weight"], arguments["class_weight"])
