@@ -157,6 +157,22 @@ def test_a_bar(backend, rng, capsys):
     assert "\r" in err
 
 
+def test_hundreds_of_short_epochs_are_few_bars(rng, capsys, clock):
+    def wait(model, epoch, logs):
+        clock.now += 0.01
+
+    fit(rng, epochs=100, progress="bar", callbacks=[wait])
+    numbers = [int(number) for number in re.findall(r"epoch (\d+)/100", capsys.readouterr().err)]
+    shown = sorted(set(numbers))
+    assert shown[0] == 1 and shown[-1] == 100 and 5 <= len(shown) <= 7
+
+
+def test_ten_epochs_have_ten_bars(rng, capsys, clock):
+    fit(rng, epochs=10, progress="bar")
+    numbers = re.findall(r"epoch (\d+)/10", capsys.readouterr().err)
+    assert sorted(set(map(int, numbers))) == list(range(1, 11))
+
+
 @pytest.mark.parametrize("nothing", [False, 0, None, np.False_])
 def test_nothing(nothing, rng, capsys):
     fit(rng, progress=nothing)

@@ -21,6 +21,8 @@ from fastmlp._core import checks
 
 __all__ = ["Bar", "Line", "Progress", "kind_of", "progress_of"]
 
+FEW_EPOCHS = 10                 # so many all have a bar
+BAR_SECONDS = 0.2               # between two bars of more epochs, but for the last: a bar takes its time
 LINE_SECONDS = 1.0              # between two lines after epochs: hundreds of short epochs are no log to read
 LONG_SECONDS = 30.0             # between two lines within a long epoch
 
@@ -60,12 +62,18 @@ class Progress:
         self.kind = kind
         self.title = title
         self.started = time.perf_counter()
-        self.written = -float("inf")            # when the last line was
+        self.written = -float("inf")            # when the last line was, or the last bar began
         self.pending: str | None = None         # a line that came too early
 
     def bar(self, samples: int, epoch: int, epochs: int) -> Bar | Line:
         if self.kind == "log":
             return Line(self, samples, epoch, epochs)
+        if self.kind is None:
+            return Bar(self, samples, epoch, epochs)
+        now = time.perf_counter()
+        if FEW_EPOCHS < epochs != epoch + 1 and now - self.written < BAR_SECONDS:
+            return Bar(NOTHING, samples, epoch, epochs)
+        self.written = now
         return Bar(self, samples, epoch, epochs)
 
     def close(self) -> None:
