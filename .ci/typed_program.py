@@ -1,11 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastmlp
 import fastmlp.functional as F
-from fastmlp import LBFGS, MLP, SGD, Adam, EarlyStopping
+from fastmlp import LBFGS, MLP, SGD, Adam, CSVLogger, EarlyStopping
 from fastmlp.losses import Huber
 from fastmlp.optimizers import Optimizer
 from fastmlp.schedules import Cosine
@@ -78,6 +79,18 @@ minimum = LBFGS(max_iter=5).minimize(huber, X, np.zeros(6), callback=lambda iter
 converged: bool = minimum.converged
 measured: dict[str, float] = huber.evaluate(X, np.zeros(6), metrics="r2")
 model.fit(X, y, class_weight="balanced", sample_weight=np.ones(6), progress=False, epochs=1)
+
+
+class Steps:
+    every = 2
+
+    def on_step_end(self, model: MLP, step: int, logs: dict[str, Any]) -> bool:
+        return logs["loss"] < 0 and step > len(model.weights)
+
+
+found = MLP([4, 8, 3], seed=0).fit(X, y, epochs=1, restarts=2, callbacks=[Steps(), CSVLogger("log.csv")],
+                                   progress="log")
+seeds: list[int] = [restart.seed for restart in found.restarts]
 model.fit(X, y, class_weight={0: 1.0, 2: 1}, progress=False, epochs=1)
 
 path = Path("model.safetensors")

@@ -12,6 +12,7 @@ from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
 from .lbfgs import LBFGS
 from .loading import load
+from .loggers import CSVLogger, TensorBoard
 from .model import MLP
 from .normalization import BatchNorm
 from .onnx import from_onnx
@@ -29,6 +30,7 @@ __all__ = [
     "callbacks",
     "Certificate",
     "certify",
+    "CSVLogger",
     "EarlyStopping",
     "ELU",
     "from_onnx",
@@ -62,5 +64,6 @@ __all__ = [
     "SiLU",
     "Softplus",
     "Tanh",
+    "TensorBoard",
     "use_backend",
 ]

@@ -3,6 +3,16 @@
 Any function will do. Here are those that keep something between two calls: where they have methods
 `begin(model)` and `finish(model)`, `fit` calls these before the first epoch and after the last one. True from
 `begin` means that there is nothing left to train.
+
+An object with a method `on_step_end(model, step, logs)` is called within the epochs, too: when the number of
+steps that the model has taken, ``step``, is a multiple of its attribute ``every`` (1 where it has none). It
+goes on counting from one `fit` to the next, and where training resumes. ``logs`` has "epoch", and "loss", the
+mean over the samples since its call before. True ends the training there; what the epoch has seen until then
+is measured and recorded as its numbers. With ``every = None`` it is called wherever training pauses anyway,
+about 20 times a second and after every epoch, which is for what goes by the clock: it should not rely on
+arrays of the model that it got hold of earlier, but ask for `model.weights` again. With ``every = 0`` it is
+not called. An epoch is cut into pieces for those who ask for it, with the same bits; without them this costs
+nothing. `LBFGS` takes no such steps.
 """
 from __future__ import annotations
 

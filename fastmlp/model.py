@@ -5,21 +5,25 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp._core import checks, divergence, sources, state
+from fastmlp._core import checks, divergence, sources, state, step_hooks
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
 from fastmlp._core.layout import LINE, Arrays, Parameters, Statistics, padded_row
 from fastmlp._core.network import Samples
+from fastmlp._core.progress import progress_of
+from fastmlp._core.start import Start
 from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
 from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.restarts import fit_with_restarts
 from fastmlp.training import History, Training, train
 
 if TYPE_CHECKING:
@@ -224,17 +228,9 @@ class MLP(Guarded):
         initializers.check_biases(bias_init)
         dtype, seed = checks.float_dtype("dtype", dtype), checks.seed("seed", seed)
         self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype, active())
-        rng = self.core.rng = np.random.default_rng(seed)
-        parameters = self.core.parameters
-        for w, f in zip(parameters.weights, self.activations):
-            fan_in, fan_out = w.shape
-            w[...] = initializers.initial_weights(init, rng, fan_in, fan_out, f)
-        for w, b in zip(parameters.weights, parameters.biases):     # the weights do not depend on them
-            b[...] = initializers.initial_biases(bias_init, rng, *w.shape)
-        for scale in parameters.scales:
-            if scale is not None:
-                scale[...] = 1
-        self._use_engine(engine_for(self, parameters, dropout, 0))
+        start = self.core.start = Start(init, bias_init, seed)
+        start.draw(self.core, self.activations, start.seed)
+        self._use_engine(engine_for(self, self.core.parameters, dropout, 0))
 
     def _make(self, layers: tuple[int, ...], functions: tuple[Activation, ...],
               dropout: tuple[float, ...], batch_norm: tuple[BatchNorm | None, ...],
@@ -329,6 +325,7 @@ class MLP(Guarded):
                 "identity": self.core.parameters.identity,
                 "arrays": {name: np.array(array, order="C") for name, array in state.arrays(self).items()},
                 "generator": self.core.rng.bit_generator.state, "counters": state.counters(self),
+                "start": self.core.start,
                 "attributes": {name: value for name, value in vars(self).items() if name not in _ATTRIBUTES},
             }
             if self.core.lock.last() is before:
@@ -343,6 +340,7 @@ class MLP(Guarded):
         self.core.lock = self.core.parameters.identity.lock
         self.core.rng = np.random.default_rng(0)
         self.core.rng.bit_generator.state = snapshot["generator"]
+        self.core.start = snapshot.get("start")
         state.restore(self, snapshot["arrays"])
         self._use_engine(engine_for(self, self.core.parameters, self.dropout, 0))
         state.set_counters(self, snapshot["counters"])
@@ -662,12 +660,13 @@ class MLP(Guarded):
         validation_data: ValidationData | None = None,
         shuffle: bool | Callable[[int], ArrayLike] = True,
         callbacks: Iterable[Callback] = (),
-        progress: bool = True,
+        progress: bool | Literal["bar", "log"] = True,
         *,
         sample_weight: ArrayLike | None = None,
         class_weight: ClassWeight | None = None,
         metrics: Metrics | None = None,
         log_steps: bool = False,
+        restarts: int = 1,
     ) -> History:
         """Train on minibatches, for some passes over the samples.
 
@@ -697,9 +696,12 @@ class MLP(Guarded):
             order: n row numbers, of which any may be missing or repeated.
         callbacks : iterable of callable, default ()
             Called as f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's
-            numbers; True, of Python or of NumPy, ends the training, and nothing else does. See Notes.
-        progress : bool, default True
-            Whether to show a bar with loss and samples per second.
+            numbers; True, of Python or of NumPy, ends the training, and nothing else does. Objects may have
+            methods that are called at other moments, ``on_step_end`` after steps. See Notes.
+        progress : bool, "bar" or "log", default True
+            What to show on stderr: a "bar" for every epoch, or for a "log" lines with time, loss, metrics,
+            samples per second and the time that is left, at most one a second. True is a bar on a terminal
+            and in a notebook, and lines elsewhere; False is nothing.
         sample_weight : array_like, shape (n,), optional
             Weight of every sample, >= 0; 1 if not given. Where it is 0, X and y may hold anything.
         class_weight : dict {class: weight} or "balanced", optional
@@ -713,6 +715,9 @@ class MLP(Guarded):
             Whether history and logs hold, for every epoch, arrays with a number for each of its steps:
             step_loss, the mean loss of its batch; step_weight, what the samples of the batch weigh;
             step_penalty, the penalty whose gradient the optimizer adds. All are taken before the step.
+        restarts : int, default 1
+            Number of initialisations to train from, of which the best is kept: that of the least validation
+            loss with validation_data, else of the least training loss. See Notes.
 
         Returns
         -------
@@ -738,12 +743,20 @@ class MLP(Guarded):
         Notes
         -----
         A callback with a method ``begin(model)`` gets a call before the first epoch; True from it means that
-        there is nothing to train. ``callback.finish(model)``, where there is one, is called in the end.
+        there is nothing to train. ``callback.finish(model)``, where there is one, is called in the end. A
+        method ``on_step_end(model, step, logs)`` is called within the epochs: see `fastmlp.callbacks`.
 
         A model that is saved in a callback, together with the optimizer and with the state of other callbacks
         (`EarlyStopping.get_state`), goes on from there: `fit` with the epochs that are left ends with the
         same bits. The callback that saves stands last in the list, after those whose state it saves. (Not
         with `LBFGS`, whose memory of the last steps is no part of its state.)
+
+        With ``restarts``, the first training begins with the model as it is, and restart i with the initial
+        values of another seed (`fastmlp.restarts.seed_of`), and with an optimizer that has not trained it.
+        Model and optimizer end as those of the best training, to the bit, and so does the history, whose
+        ``restarts`` has every `fastmlp.restarts.Restart` with seed, loss and parameters. Callbacks see one
+        training after the other, and what they hold in the end is of the last. Ctrl-C, or an exception,
+        leaves the best that was trained until then.
 
         References
         ----------
@@ -757,6 +770,9 @@ class MLP(Guarded):
         >>> history.loss[-1] < 1e-6
         True
         """
+        if type(restarts) is not int or restarts != 1:
+            arguments = {name: value for name, value in locals().items() if name not in ("self", "restarts")}
+            return fit_with_restarts(self, restarts, partial(MLP.fit, self), arguments)
         X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
         epochs = checks.integer("epochs", epochs, low=0)
         batch_size = len(X) if batch_size is None else checks.integer("batch_size", batch_size, low=1)
@@ -765,7 +781,7 @@ class MLP(Guarded):
         if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
             raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
                              "batch normalisation make another of it at every step")
-        callbacks = checks.functions("callbacks", callbacks)
+        callbacks = step_hooks.check("callbacks", callbacks)
         if metrics is not None:
             metrics = self._metrics(metrics)
         if validation_data is not None:
@@ -775,6 +791,7 @@ class MLP(Guarded):
             Xv, yv, weights_v = (*validation_data, None)[:3]
             Xv = samples_of(self, "validation_data X", Xv, "validation_data y", yv, weights_v, None)[0]
             validation_data = Xv, yv, weights_v
+        shown = progress_of("progress", progress)
         self._check_statistics(weights, len(X), batch_size)
         if batch_size > self._many_samples:
             self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots), X)
@@ -786,7 +803,7 @@ class MLP(Guarded):
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
                                 self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps))
-            return training.run(epochs, progress, call)
+            return training.run(epochs, shown, call)
 
     def train_step(
         self,

@@ -11,7 +11,8 @@ import numpy as np
 from fastmlp._core import checks, divergence, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Samples
-from fastmlp._core.progress import Bar, Progress
+from fastmlp._core.progress import Bar, Line, Progress
+from fastmlp._core.step_hooks import StepHooks
 from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.lbfgs import LBFGS
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array, Callback, Metric, RowsLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
+    from fastmlp.restarts import Restart
 
 __all__ = ["History", "Training", "train"]
 
@@ -53,6 +55,8 @@ class History(dict[str, "list[float]"]):
     With ``log_steps`` given to `MLP.fit`, there are step_loss, step_weight and step_penalty, lists of arrays
     with a number for every step of an epoch.
 
+    With ``restarts`` given to `MLP.fit`, ``restarts`` is a list of `fastmlp.restarts.Restart`, no entry.
+
     With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without ``val_``
     they are those of the training data.
 
@@ -61,6 +65,8 @@ class History(dict[str, "list[float]"]):
     >>> History(loss=[0.5, 0.25]).loss[-1]
     0.25
     """
+
+    restarts: list[Restart]
 
     def __getattr__(self, name: str) -> list[float]:
         try:
@@ -83,6 +89,7 @@ class Training:
         self.optimizer = optimizer
         self.validation_data = validation_data
         self.callbacks = callbacks
+        self.step_hooks = StepHooks(callbacks) if callbacks else None
         self.metrics = metrics
         self.evaluate = evaluate        # the model's, for samples that have been validated
         self.shuffle = shuffle          # the caller's own order of the samples
@@ -97,7 +104,7 @@ class Training:
         self._watched = bool(callbacks or metrics or validation_data or shuffle
                              or not optimizer.rates_are_fixed)
 
-    def run(self, epochs: int, progress: bool, call: Call) -> History:
+    def run(self, epochs: int, progress: Progress, call: Call) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
         started = [callback.begin(self.model) for callback in self.callbacks if hasattr(callback, "begin")]
         if any(map(asks_to_stop, started)):     # a training that goes on where it had stopped
@@ -106,9 +113,10 @@ class Training:
             self._minimize(self.optimizer)
             epochs = 0
         try:
-            self._epochs(epochs, Progress(progress), call)
+            self._epochs(epochs, progress, call)
         finally:
             self.model.core.engine.write_back()     # whatever interrupts it
+            progress.close()
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
                 callback.finish(self.model)
@@ -129,14 +137,14 @@ class Training:
             with bars.bar(len(samples), epoch, epochs) as bar:
                 call.enter_engine()
                 try:
-                    logs = self._epoch(bar)
+                    logs, ended = self._epoch(bar, epoch, call)
                 finally:
                     call.leave_engine()
                 stop = self._after_epoch(epoch, logs, bar)
-            if stop:
+            if stop or ended:
                 break
 
-    def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | None = None) -> bool:
+    def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | Line | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
             measured = self.evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
@@ -153,7 +161,8 @@ class Training:
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         self.optimizer.observe(logs.get("val_loss", logs["loss"]))
-        answers = [callback(self.model, epoch, dict(logs)) for callback in self.callbacks]
+        answers = [callback(self.model, epoch, dict(logs)) for callback in self.callbacks
+                   if callable(callback)]
         return any(map(asks_to_stop, answers))
 
     def _minimize(self, optimizer: LBFGS) -> None:
@@ -171,21 +180,28 @@ class Training:
         optimizer.minimize(self.model, self.samples.x, self.y, sample_weight=self.samples.weights,
                            callback=callback)
 
-    def _epoch(self, bar: Bar) -> dict[str, Any]:
-        """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C."""
+    def _epoch(self, bar: Bar | Line, epoch: int, call: Call) -> tuple[dict[str, Any], bool]:
+        """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C, and that
+        end where a callback wants to be called; the numbers, and whether such a callback ended it early."""
         samples = self.samples
         n, batch_size = len(samples), samples.batch_size
         steps = -(-n // batch_size)
-        record = np.zeros((steps, 3)) if self.log_steps else None
-        totals, step, most, seconds = (0.0, 0.0), 0, steps, 0.0
+        hooks = self.step_hooks or None
+        record = np.zeros((steps, 3)) if self.log_steps or hooks is not None else None
+        totals, step, most, seconds, seen, ended = (0.0, 0.0), 0, steps, 0.0, 0, False
         run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
         if not self._readable:
             most = max(1, CONVERTED_ROWS // batch_size)
-        while step < steps:
+        while step < steps and not ended:
             stop = min(step + min(run, most), steps)
+            asked = False
+            if hooks is not None:
+                before = self.model.core.engine.global_step
+                stop = step + hooks.pause(before, stop - step)
+                asked = hooks.stores(before + stop - step)
             seen = min(stop * batch_size, n)
             started = time.perf_counter()
-            store = self._watched and stop == steps or started - self._stored > STORE_SECONDS
+            store = asked or self._watched and stop == steps or started - self._stored > STORE_SECONDS
             if store:
                 self._stored = started
             if self._readable:
@@ -198,12 +214,16 @@ class Training:
             bar.update(seen - step * batch_size, totals[0] / max(totals[1], 1e-30))
             if stop < steps:
                 run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
+            if hooks is not None and record is not None:
+                call.leave_engine()
+                ended = hooks.call(self.model, epoch, self.model.core.engine.global_step, record[step:stop])
+                call.enter_engine()
             step = stop
         loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
-        logs: dict[str, Any] = {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}
-        if record is not None:
-            logs.update(zip(("step_loss", "step_weight", "step_penalty"), record.T))
-        return logs
+        logs: dict[str, Any] = {"loss": loss, "samples_per_second": seen / max(seconds, 1e-9)}
+        if self.log_steps and record is not None:
+            logs.update(zip(("step_loss", "step_weight", "step_penalty"), record[:step].T))
+        return logs, ended
 
     def _part(self, start: int, stop: int) -> Samples:
         """Some samples in their order, converted."""

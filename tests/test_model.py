@@ -798,7 +798,7 @@ def test_callback_may_use_the_model(backend, rng):
     assert len(fit(model, X, y, epochs=3, batch_size=8, callbacks=[callback]).loss) == 3
 
 
-@pytest.mark.parametrize("progress", [True, False])
+@pytest.mark.parametrize("progress", ["bar", False])
 def test_progress(progress, backend, rng, capsys):
     X, y = classes(rng)
     fit(MLP([4, 3], seed=0), X, y, epochs=2, validation_data=(X, y), progress=progress)

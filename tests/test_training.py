@@ -726,7 +726,7 @@ def test_a_stream_that_breaks_ends_the_bar_alone(error, calls, backend, rng, mon
     X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
     stream = Broken(calls, error)
     monkeypatch.setattr(sys, "stderr", stream)
-    history = made().fit(X, y, epochs=3, batch_size=8, validation_data=(X, y))
+    history = made().fit(X, y, epochs=3, batch_size=8, validation_data=(X, y), progress="bar")
     monkeypatch.undo()
     gc.collect()                                        # and no finalizer complains
     assert len(history.loss) == 3 and stream.calls < 0
@@ -734,13 +734,14 @@ def test_a_stream_that_breaks_ends_the_bar_alone(error, calls, backend, rng, mon
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("stream", [None, "closed", object()], ids=["none", "closed", "no stream"])
-def test_no_stream(stream, backend, rng, monkeypatch):
+@pytest.mark.parametrize("progress", [True, "bar", "log"])
+def test_no_stream(progress, stream, backend, rng, monkeypatch):
     if stream == "closed":
         stream = io.StringIO()
         stream.close()
     X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
     monkeypatch.setattr(sys, "stderr", stream)
-    history = made().fit(X, y, epochs=2)
+    history = made().fit(X, y, epochs=2, progress=progress)
     monkeypatch.undo()
     gc.collect()
     assert len(history.loss) == 2
@@ -762,7 +763,7 @@ def test_the_bar_swallows_no_signal(rng, monkeypatch):
     try:
         monkeypatch.setattr(sys, "stderr", Late())
         with pytest.raises(TimeoutError, match="time is up"):
-            made().fit(rng.standard_normal((40, 4)), rng.integers(0, 3, 40), epochs=2)
+            made().fit(rng.standard_normal((40, 4)), rng.integers(0, 3, 40), epochs=2, progress="bar")
     finally:
         monkeypatch.undo()
         signal.signal(signal.SIGALRM, before)

@@ -473,17 +473,6 @@ def known_name(name: str, value: str, known: Iterable[str]) -> None:
         raise ValueError(f"{name}: unknown name {value!r}{meant} Known: {', '.join(names)}")
 
 
-def functions(name: str, value: Any) -> tuple[Any, ...]:
-    """A list of things that can be called."""
-    try:
-        result = tuple(value)
-    except TypeError:
-        result = (None,)
-    if not all(map(callable, result)):
-        raise TypeError(f"{name}: expected a list of functions, got {value!r}")
-    return result
-
-
 def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
     """Units of every layer, inputs first."""
     try:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastmlp._core.sources import Rows
+    from fastmlp._core.start import Start
     from fastmlp._core.types import Array, ClassWeight, RowsLike
     from fastmlp.backends.interface import Engine
     from fastmlp.model import MLP
@@ -31,9 +32,10 @@ class Core:
     engine      of the model's backend
     rng         the generator of its seed: initial values, shuffling
     lock        held by the call that trains it
+    start       how the parameters began; None where that is not known
     """
 
-    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "statistics")
+    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "start", "statistics")
 
     engine: Engine
     rng: np.random.Generator
@@ -42,6 +44,7 @@ class Core:
         self.parameters = parameters
         self.statistics = statistics
         self.lock: TrainingLock = parameters.identity.lock
+        self.start: Start | None = None
         self._dropout_seed: int | None = None
 
     @property
@@ -57,6 +60,10 @@ class Core:
     @dropout_seed.setter
     def dropout_seed(self, seed: int) -> None:
         self._dropout_seed = seed
+
+    def forget_dropout_seed(self) -> None:
+        """The generator is another one."""
+        self._dropout_seed = None
 
 
 def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], step: int) -> Engine:

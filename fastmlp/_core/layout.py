@@ -222,6 +222,11 @@ class Statistics:
             self.buffer[m:m + n] if scaled else None for (m, _), n, scaled in layers))
         self.variances: Arrays[Any] = Arrays("running_variances", (
             self.buffer[v:v + n] if scaled else None for (_, v), n, scaled in layers))
+        self.reset()
+
+    def reset(self) -> None:
+        """As before any training."""
+        self.buffer[...] = 0
         for variance in self.variances:
             if variance is not None:
                 variance[...] = 1

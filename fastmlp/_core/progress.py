@@ -1,36 +1,111 @@
-"""The progress bar of `fit`: tqdm's, on a stream that may be missing, closed, or break at any moment."""
+"""What `fit` shows while it trains: a bar for every epoch (tqdm's), or lines for a log.
+
+All of it goes to stderr, so that a program's own output stays clean; and stderr may be missing, be closed, or
+break at any moment, which is no business of the training's.
+"""
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Bar", "Progress"]
+import numpy as np
+
+from fastmlp._core import checks
+
+__all__ = ["Bar", "Line", "Progress", "kind_of", "progress_of"]
+
+FEW_EPOCHS = 10                 # so many all have a bar
+BAR_SECONDS = 0.2               # between two bars of more epochs, but for the last: a bar takes its time
+LINE_SECONDS = 1.0              # between two lines after epochs: hundreds of short epochs are no log to read
+LONG_SECONDS = 30.0             # between two lines within a long epoch
+
+
+def kind_of(name: str, value: Any) -> str | None:
+    """ "bar", "log" or None for nothing; True is a bar where there is somebody to look at it, else lines.
+
+    >>> kind_of("progress", "log"), kind_of("progress", False)
+    ('log', None)
+    """
+    if isinstance(value, str):
+        checks.known_name(name, value, ["bar", "log"])
+        return value
+    if value is not None and not isinstance(value, (bool, np.bool_)) and value not in (0, 1):
+        raise TypeError(f'{name}: expected "bar", "log", True or False, got {value!r}')
+    if not value:
+        return None
+    return "bar" if _on_a_terminal() or _in_a_notebook() else "log"
+
+
+def progress_of(name: str, value: Any) -> Progress:
+    """What the caller of `fit` asked for, or what `fit` itself did, for the trainings inside it."""
+    if value is False:
+        return NOTHING
+    return value if isinstance(value, Progress) else Progress(kind_of(name, value))
 
 
 class Progress:
-    """The bars of a training, one after another; none any more once a stream has failed."""
+    """What is shown of a training: an object for every epoch, which shows it; nothing any more once the
+    stream has failed.
 
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = bool(wanted)
+    kind    "bar", "log" or None
+    title   in front of "epoch 1/10"
+    """
 
-    def bar(self, samples: int, epoch: int, epochs: int) -> Bar:
+    def __init__(self, kind: str | None, title: str = "") -> None:
+        self.kind = kind
+        self.title = title
+        self.started = time.perf_counter()
+        self.written = -float("inf")            # when the last line was, or the last bar began
+        self.pending: str | None = None         # a line that came too early
+
+    def bar(self, samples: int, epoch: int, epochs: int) -> Bar | Line:
+        if self.kind == "log":
+            return Line(self, samples, epoch, epochs)
+        if self.kind is None:
+            return Bar(self, samples, epoch, epochs)
+        now = time.perf_counter()
+        if FEW_EPOCHS < epochs != epoch + 1 and now - self.written < BAR_SECONDS:
+            return Bar(NOTHING, samples, epoch, epochs)
+        self.written = now
         return Bar(self, samples, epoch, epochs)
 
+    def close(self) -> None:
+        """The last epoch has its line, too, however short it was and whatever ended the training."""
+        if self.pending is not None:
+            self.write(self.pending)
+
+    def write(self, line: str) -> None:
+        """A line, at once."""
+        self.written, self.pending = time.perf_counter(), None
+
+        def act() -> None:
+            sys.stderr.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
+            sys.stderr.flush()
+
+        self.attempt(act)
+
     def attempt(self, action: Callable[[], Any]) -> Any:
-        """What the action returns; None where it fails, with which bars end. Training is not the bar's
-        business: it goes on, and there is no stream left to say so."""
-        if not self.wanted:
+        """What the action returns; None where it fails, which ends all of it: training goes on, and there is
+        no stream left to say so."""
+        if self.kind is None:
             return None
         try:
             return action()
         except Exception as error:
             if _from_a_signal(error.__traceback__):
                 raise
-            self.wanted = False
+            self.kind = None
             return None
+
+
+NOTHING = Progress(None)
 
 
 class Bar:
@@ -39,35 +114,102 @@ class Bar:
     def __init__(self, progress: Progress, samples: int, epoch: int, epochs: int) -> None:
         self._progress = progress
         self._bar: Any = None
-        if progress.wanted:
-            self._bar = progress.attempt(lambda: _tqdm(samples, f"epoch {epoch + 1}/{epochs}"))
+        if progress.kind is not None:
+            title = f"{progress.title}epoch {epoch + 1}/{epochs}"
+            self._bar = progress.attempt(lambda: _tqdm(samples, title))
 
     def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._attempt(lambda bar: bar.close())
-
-    def update(self, samples: int, loss: float) -> None:
-        """So many samples more, and the mean loss so far."""
         if self._bar is not None:
-            text = f"loss {loss:.4g}"
+            self._attempt(lambda bar: bar.close())
+
+    def update(self, samples: int, loss: float, note: str = "") -> None:
+        """So many samples more, the mean loss so far, and what else there is to say."""
+        if self._bar is not None:
+            text = f"loss {loss:.4g}{', ' if note else ''}{note}"
             self._attempt(lambda bar: (bar.set_postfix_str(text, refresh=False), bar.update(samples)))
 
-    def show(self, logs: dict[str, float]) -> None:
-        """The numbers of the epoch; samples per second the bar has itself."""
-        self._attempt(lambda bar: bar.set_postfix(
-            {name: f"{value:.4g}" for name, value in logs.items()
-             if name != "samples_per_second" and isinstance(value, float)}))
+    def show(self, logs: dict[str, Any], note: str = "") -> None:
+        """The numbers of the epoch, and what else there is to say; samples per second the bar has itself."""
+        if self._bar is not None:
+            texts = [f"{name}={value:.4g}" for name, value in _numbers(logs)]
+            self._attempt(lambda bar: bar.set_postfix_str(", ".join([*texts, note] if note else texts)))
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar
         if bar is None:
             return
         self._progress.attempt(lambda: action(bar))
-        if not self._progress.wanted:
+        if self._progress.kind is None:
             bar.disable = True              # or its finalizer writes again
             self._bar = None
+
+
+class Line:
+    """One epoch as a line, and a long one as several; a context manager like a bar."""
+
+    def __init__(self, progress: Progress, samples: int, epoch: int, epochs: int) -> None:
+        self._progress = progress
+        self._samples = samples
+        self._epoch = epoch
+        self._epochs = epochs
+        self._seen = 0
+        self._started = time.perf_counter()
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def update(self, samples: int, loss: float, note: str = "") -> None:
+        """So many samples more, the mean loss so far, and what else there is to say: a line, if there was
+        none for long."""
+        self._seen += samples
+        now = time.perf_counter()
+        if now - max(self._progress.written, self._progress.started) > LONG_SECONDS:
+            speed = self._seen / max(now - self._started, 1e-9)
+            share = self._seen / max(self._samples, 1)
+            self._progress.write(self._text(f" {share:.0%}", {"loss": loss}, speed, self._epoch + share,
+                                            note))
+
+    def show(self, logs: dict[str, Any], note: str = "") -> None:
+        """The numbers of the epoch, as a line unless there has just been one."""
+        text = self._text("", logs, logs["samples_per_second"], self._epoch + 1, note)
+        if (time.perf_counter() - self._progress.written > LINE_SECONDS or self._epoch + 1 == self._epochs):
+            self._progress.write(text)
+        else:
+            self._progress.pending = text
+
+    def _text(self, share: str, logs: dict[str, Any], speed: float, done: float, note: str) -> str:
+        elapsed = time.perf_counter() - self._progress.started
+        left = timedelta(seconds=round(elapsed * (self._epochs - done) / max(done, 1e-9)))
+        number = f"{self._epoch + 1:>{len(str(self._epochs))}}/{self._epochs}{share}"
+        numbers = [f"{name} {value:.4g}" for name, value in _numbers(logs)]
+        return "  ".join([f"{self._progress.title}epoch {number}", *numbers,
+                          f"{_with_prefix(speed)} samples/s", f"{left} left", *([note] if note else [])])
+
+
+def _numbers(logs: dict[str, Any]) -> list[tuple[str, float]]:
+    """What is shown of the numbers of an epoch: no arrays, none of a single layer, of which there may be
+    many, and not the speed, which has a place of its own."""
+    return [(name, value) for name, value in logs.items()
+            if name != "samples_per_second" and isinstance(value, float)
+            and not re.match(r"layer\d+_", name)]
+
+
+def _with_prefix(number: float) -> str:
+    """Three digits.
+
+    >>> [_with_prefix(number) for number in (0.5, 12.3, 1234, 98765, 2.5e6)]
+    ['0.5', '12.3', '1.23k', '98.8k', '2.5M']
+    """
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g}{prefix}"
+    return f"{number:.3g}"
 
 
 def _tqdm(total: int, description: str) -> Any:
@@ -77,6 +219,20 @@ def _tqdm(total: int, description: str) -> Any:
 
     # With a delay it is drawn by the first update, and not before there is an object to disable.
     return tqdm(total=total, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
+
+
+def _on_a_terminal() -> bool:
+    """Whether stderr is one, and goes back to the beginning of a line when it is asked to."""
+    try:
+        return bool(sys.stderr.isatty()) and os.environ.get("TERM") != "dumb"
+    except Exception:           # whatever stands in for stderr
+        return False
+
+
+def _in_a_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this, whose stderr is no terminal and shows bars all the same."""
+    get_ipython = getattr(sys.modules.get("IPython"), "get_ipython", None)
+    return get_ipython is not None and getattr(get_ipython(), "kernel", None) is not None
 
 
 def _from_a_signal(traceback: TracebackType | None) -> bool:

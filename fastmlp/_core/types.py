@@ -38,8 +38,17 @@ BiasInitializer = Callable[[np.random.Generator, int], ArrayLike]
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
 Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
+
+
+class StepCallback(Protocol):
+    """An object that is called after steps: `fastmlp.callbacks`."""
+
+    def on_step_end(self, model: MLP, step: int, logs: dict[str, Any], /) -> object: ...
+
+
 # (model, epoch, logs) -> True to stop
-Callback = Callable[[MLP, int, dict[str, Any]], object]
+Callback = Callable[[MLP, int, dict[str, Any]], object] | StepCallback
+
 
 class SparseMatrix(Protocol):
     """A sparse matrix or array of SciPy, or alike: `fastmlp._core.sources.is_sparse`."""

@@ -262,7 +262,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
                              "these make another one at every step")
 
         def callback(iteration: int, loss: float) -> bool:
-            answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks]
+            answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks if callable(call)]
             return any(map(asks_to_stop, answers))
 
         loss_factor, gradient_factor = self._loss_factors()
@@ -274,7 +274,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     def _fit_own_full_batch(self, model: MLP, X: Any, targets: Any, weights: Any) -> None:
         """`fastmlp.LBFGS`, with its own settings."""
         history = model.fit(X, targets, optimizer=copy.deepcopy(self.optimizer),
-                            sample_weight=weights, callbacks=self.callbacks, progress=bool(self.progress))
+                            sample_weight=weights, callbacks=self.callbacks, progress=self.progress)
         self.n_iter_ = len(history.loss)
         self.loss_curve_ = list(history.loss)
         if history.loss:
@@ -313,7 +313,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
                       sample_weight=weights, callbacks=[run, *(_Passed(own, run) for own in self.callbacks)],
-                      progress=bool(self.progress), log_steps=True)
+                      progress=self.progress, log_steps=True)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
@@ -469,12 +469,14 @@ class _Passed:
     def __init__(self, callback: Any, run: _Epochs) -> None:
         self.callback = callback
         self.run = run
+        if hasattr(callback, "on_step_end"):
+            self.on_step_end, self.every = callback.on_step_end, getattr(callback, "every", 1)
 
     def begin(self, model: MLP) -> Any:
         return self.callback.begin(model) if hasattr(self.callback, "begin") else None
 
     def __call__(self, model: MLP, epoch: int, logs: Any) -> Any:
-        return self.callback(model, epoch, dict(self.run.logs))
+        return self.callback(model, epoch, dict(self.run.logs)) if callable(self.callback) else None
 
     def finish(self, model: MLP) -> None:
         if hasattr(self.callback, "finish"):

@@ -95,8 +95,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     callbacks : list of callable, default ()
         Called as ``f(model_, epoch, logs)`` after every epoch, as in `fastmlp.MLP.fit`, with loss, val_loss
         and val_score in the logs; True ends the training.
-    progress : bool, default False
-        Whether to show a bar.
+    progress : bool, "bar" or "log", default False
+        What to show on stderr, as for `fastmlp.MLP.fit`.
     n_threads : int, optional
         Largest number of threads of a call; that of `fastmlp.get_num_threads` if not given.
 
@@ -205,7 +205,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         class_weight: Any = None,
         validation_data: Any = None,
         callbacks: Any = (),
-        progress: bool = False,
+        progress: bool | str = False,
         n_threads: int | None = None,
     ) -> None:
         super().__init__(

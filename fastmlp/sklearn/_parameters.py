@@ -52,7 +52,7 @@ COMMON: dict[str, list[Any]] = {
     "batch_norm": ["boolean", BatchNorm, list, tuple],
     "validation_data": [tuple, list, None],
     "callbacks": [list, tuple],
-    "progress": ["boolean"],
+    "progress": ["boolean", StrOptions({"bar", "log"})],
     "n_threads": [Interval(Integral, 1, 256, closed="both"), None],
 }
 

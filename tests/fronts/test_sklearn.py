@@ -423,8 +423,28 @@ def test_callbacks_and_progress(capsys):
         seen.clear()
         model = fitted(callbacks=[callback], max_iter=20, **options)
         assert [epoch for epoch, _ in seen] == [0, 1, 2] and model.n_iter_ in (2, 3)
-    fitted(progress=True)
-    assert "epoch 5/5" in capsys.readouterr().err
+    for progress, shown in ((True, "samples/s"), ("log", "left"), ("bar", "\r")):      # there is no terminal
+        fitted(progress=progress)
+        err = capsys.readouterr().err
+        assert "epoch 5/5" in err and shown in err
+    with pytest.raises(ValueError, match="progress"):
+        fitted(progress="bars")
+
+
+def test_callbacks_within_epochs():
+    class Steps:
+        every = 2
+
+        def __init__(self):
+            self.steps = []
+
+        def on_step_end(self, model, step, logs):
+            self.steps.append(step)
+
+    for options in ({}, {"optimizer": fastmlp.Adam(0.01)}):
+        steps = Steps()
+        fitted(callbacks=[steps], batch_size=20, **options)
+        assert steps.steps == list(range(2, steps.steps[-1] + 1, 2)) and len(steps.steps) > 5
 
 
 def test_callbacks_of_the_library():

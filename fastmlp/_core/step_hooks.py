@@ -1,0 +1,91 @@
+"""Callbacks within an epoch: who is called after which step. Only there is an epoch cut for them."""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from fastmlp._core import checks
+from fastmlp.callbacks import asks_to_stop
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array, Callback
+    from fastmlp.model import MLP
+
+__all__ = ["StepHooks", "check"]
+
+
+def check(name: str, callbacks: Any) -> tuple[Callback, ...]:
+    """A list of functions, or of objects with a method on_step_end.
+
+    Raises TypeError for anything else, and ValueError for an `every` that is no number of steps.
+    """
+    try:
+        result = tuple(callbacks)
+    except TypeError:
+        result = (None,)
+    if not result:
+        return result
+    if not all(callable(callback) or _hook(callback) is not None for callback in result):
+        raise TypeError(f"{name}: expected a list of functions or objects with on_step_end, "
+                        f"got {callbacks!r}")
+    for i, callback in enumerate(result):
+        if _hook(callback) is not None:
+            if not callable(_hook(callback)):
+                raise TypeError(f"{name}[{i}].on_step_end: expected a method, got {_hook(callback)!r}")
+            _every(f"{name}[{i}].every", callback)
+    return result
+
+
+class StepHooks:
+    """The callbacks of a training that have on_step_end; false if there are none."""
+
+    def __init__(self, callbacks: Iterable[Callback]) -> None:
+        self._hooks = [_StepHook(callback) for callback in callbacks
+                       if _hook(callback) is not None and _every("every", callback) != 0]
+        self._periods = {hook.every for hook in self._hooks if hook.every is not None}
+
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
+    def pause(self, global_step: int, steps: int) -> int:
+        """How many of the steps that come after the first `global_step` to make before somebody is called."""
+        return min([steps, *(every - global_step % every for every in self._periods)])
+
+    def stores(self, global_step: int) -> bool:
+        """Whether somebody asked for this very step, and finds all arrays up to date."""
+        return any(global_step % every == 0 for every in self._periods)
+
+    def call(self, model: MLP, epoch: int, global_step: int, record: Array) -> bool:
+        """Call whom it concerns, after steps that left these rows of the record; whether training ends."""
+        loss, weight = float(record[:, 0] @ record[:, 1]), float(record[:, 1].sum())
+        answers = [hook.call(model, epoch, global_step, loss, weight) for hook in self._hooks]
+        return any(map(asks_to_stop, answers))
+
+
+class _StepHook:
+    """One callback, and the losses of the steps since its last call."""
+
+    def __init__(self, callback: Any) -> None:
+        self.every = _every("every", callback)
+        self._function = callback.on_step_end
+        self._loss = self._weight = 0.0
+
+    def call(self, model: MLP, epoch: int, global_step: int, loss: float, weight: float) -> object:
+        self._loss += loss
+        self._weight += weight
+        if self.every is not None and global_step % self.every:
+            return None
+        mean = self._loss / self._weight if self._weight else 0.0
+        self._loss = self._weight = 0.0
+        answer: object = self._function(model, global_step, {"epoch": epoch, "loss": mean})
+        return answer
+
+
+def _hook(callback: Any) -> Any:
+    return getattr(callback, "on_step_end", None)
+
+
+def _every(name: str, callback: Any) -> int | None:
+    """After how many steps a callback is called; None whenever training pauses anyway; 0 never."""
+    every = getattr(callback, "every", 1)
+    return None if every is None else checks.integer(name, every, low=0)
