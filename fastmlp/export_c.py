@@ -212,7 +212,7 @@ def _constant(name: str, array: Array) -> Iterator[str]:
 # The formulas --------------------------------------------------------------------------------------------
 
 def _source(name: str) -> str:
-    from importlib import resources     # here, since it takes several milliseconds
+    from importlib import resources  # here, since it takes several milliseconds
 
     return resources.files("fastmlp.kernels").joinpath(name).read_text(encoding="utf-8")
 

@@ -46,7 +46,7 @@ class Guarded:
         return type(self).__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def _unknown(self, name: str) -> str:
-        import difflib      # here, since errors alone need it
+        import difflib  # here, since errors alone need it
 
         known = [*self.settable, *self.fixed]
         near = difflib.get_close_matches(name, known, n=1)

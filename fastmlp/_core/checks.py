@@ -467,7 +467,7 @@ def known_name(name: str, value: str, known: Iterable[str]) -> None:
     """One of the known names; the error lists them, and the nearest."""
     names = list(known)
     if value not in names:
-        import difflib      # here, since errors alone need it
+        import difflib  # here, since errors alone need it
 
         near = difflib.get_close_matches(value.lower(), names, n=1)
         meant = f", did you mean {near[0]!r}?" if near else "."

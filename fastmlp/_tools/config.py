@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,6 @@ def _blas() -> str:
 
 
 def _processor() -> str:
-    import platform     # here, since it is needed for nothing else
-
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -128,7 +127,7 @@ def _caches() -> str:
     >>> isinstance(_caches(), str)
     True
     """
-    from pathlib import Path    # here, since it takes several milliseconds
+    from pathlib import Path  # here, since it takes several milliseconds
 
     caches = []
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
