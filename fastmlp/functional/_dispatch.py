@@ -61,7 +61,7 @@ def fast_path(checked: Function) -> Function:
                 return result
         return checked(x, out=out)
 
-    code: CodeType = checked.__code__       # type: ignore[attr-defined]    # all of them are plain functions
+    code: CodeType = checked.__code__       # all of them are plain functions
     unary = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount] == ("x", "out")
     return call_unary if unary else call  # type: ignore[return-value]
 
