@@ -3,7 +3,8 @@
 All kernel modules come from one text, fastmlp/kernels/kernels.pyx, with two files that are generated from the
 table of operations, ops.py: Cython translates it once per module name, and the C compiler gets the flags of
 the instruction set and two macros that name the variant.
-An instruction set that the compiler cannot build is left out with a notice.
+An instruction set that the compiler cannot build is left out with a notice. On Windows clang-cl is taken
+where it is found: Microsoft's own compiler has no vectors, and gets the portable kernels alone.
 
 Every binary carries a hash of all that went into it (texts, flags, compiler, Cython, Python) and is
 taken as up to date if that hash is there, whatever the clocks and time stamps say.
@@ -19,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import setuptools
@@ -110,16 +112,18 @@ class BuildKernels(build_ext):
         wanted = BUILD_ISAS.split(",") if BUILD_ISAS else list(ISAS)
         if unknown := set(wanted) - set(ISAS):
             raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
+        self.choose_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
         self.extensions = [ext for ext in self.extensions if ext.isa is None or ext.isa in names]
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names))]
             else:
-                ext.extra_compile_args = (FLAGS_MSVC if self.msvc else FLAGS) + ISAS[ext.isa][0]
-                if ext.isa == "avx512" and not self.msvc:
-                    known = [flags for flags in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *flags])]
-                    ext.extra_compile_args += sum(known, [])
+                flags = FLAGS + ISAS[ext.isa][0]
+                if ext.isa == "avx512":
+                    known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
+                    flags = flags + sum(known, [])
+                ext.extra_compile_args = self.spelled(flags)
         self.tools = self.describe_tools()
         self.remove_leftovers(Path(self.build_lib, KERNELS))
         self.generated = Path(self.build_temp, "generated")
@@ -127,11 +131,30 @@ class BuildKernels(build_ext):
         table, generate = load("ops"), load("_generate")
         for name in ("ops", "dispatch"):
             Path(self.generated, f"{name}.pxi").write_text(getattr(generate, name)(table))
+        self.extensions.sort(key=lambda ext: ext.isa is None)  # what takes longest first
+        print(f"fastmlp: {len(self.extensions)} modules ({', '.join(names)}), {self.parallel} at a time; all "
+              "of them take up to 100 s on two processors", flush=True)
+        started = time.monotonic()
         super().build_extensions()
+        print(f"fastmlp: built in {time.monotonic() - started:.0f} s", flush=True)
 
-    @property
-    def msvc(self):
-        return self.compiler.compiler_type == "msvc"
+    def choose_compiler(self):
+        """clang-cl on Windows; elsewhere no search path in a binary: none needs a library of this machine."""
+        self.clang_cl = None
+        if self.compiler.compiler_type == "msvc":
+            self.clang_cl = shutil.which("clang-cl")
+            if self.clang_cl:
+                self.compiler.initialize()
+                self.compiler.cc = self.clang_cl
+        else:
+            linker = self.compiler.linker_so
+            self.compiler.linker_so = [word for word in linker if not word.startswith("-Wl,-rpath")]
+
+    def spelled(self, flags):
+        """Flags of GCC and Clang as this compiler takes them."""
+        if self.clang_cl:
+            return [f"/clang:{flag}" for flag in flags]
+        return FLAGS_MSVC if self.compiler.compiler_type == "msvc" else flags
 
     def can_build(self, isa):
         """Whether this platform has the instruction set and the compiler takes its flags and vectors."""
@@ -139,18 +162,20 @@ class BuildKernels(build_ext):
         if isa not in ISAS_OF_MACHINE.get(machine, ()):
             return False
         flags, probe = ISAS[isa]
-        if not self.msvc and self.takes(probe, FLAGS + flags):
+        if self.takes(probe, FLAGS + flags):
             return True
         print(f"fastmlp: NOTICE: the compiler cannot build the {isa} kernels; they are left out", flush=True)
         return False
 
     def takes(self, text, flags):
-        """Whether the compiler takes a C text with these flags."""
+        """Whether the compiler is of GCC's kind and takes a C text with these flags."""
+        if self.compiler.compiler_type == "msvc" and not self.clang_cl:
+            return False
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder, "probe.c")
             source.write_text(text)
             try:
-                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=flags)
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=self.spelled(flags))
                 return True
             except CompileError:
                 return False
@@ -158,7 +183,7 @@ class BuildKernels(build_ext):
     def describe_tools(self):
         import Cython
 
-        command = getattr(self.compiler, "compiler_so", [])
+        command = [self.clang_cl] if self.clang_cl else getattr(self.compiler, "compiler_so", [])
         try:
             version = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
         except OSError:  # no compiler: compiling will say so
@@ -197,6 +222,7 @@ class BuildKernels(build_ext):
                     shutil.copy2(binary, target)
                 return
         target.unlink(missing_ok=True)
+        started = time.monotonic()
         (source,) = ext.sources
         c_file = Path(self.build_temp, ext.name + ".c")
         command = [sys.executable, "-m", "cython", source, "--module-name", ext.name,
@@ -213,6 +239,7 @@ class BuildKernels(build_ext):
         ext.sources = [str(c_file)]
         super().build_extension(ext)
         ext.sources = [source]
+        print(f"fastmlp: {ext.name} is built, in {time.monotonic() - started:.0f} s", flush=True)
 
 
 def extension(name, source, isa=None, dtype=None):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -213,6 +212,8 @@ def _constant(name: str, array: Array) -> Iterator[str]:
 # The formulas --------------------------------------------------------------------------------------------
 
 def _source(name: str) -> str:
+    from importlib import resources  # here, since it takes several milliseconds
+
     return resources.files("fastmlp.kernels").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -24,12 +24,11 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastmlp._core import checks, frames
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
     from fastmlp._core.types import Array, Metrics
     from fastmlp.backends.interface import Backend
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["METRICS", "Metric", "accuracy", "compute", "needs", "of_scores", "r2", "resolve", "roc_auc"]
 
-Metric = Callable[[NDArray[Any], NDArray[Any]], SupportsFloat]      # (y_true, y_pred) -> number
+Metric = Callable[["NDArray[Any]", "NDArray[Any]"], SupportsFloat]  # (y_true, y_pred) -> number
 
 TAKEN = ("loss", "samples_per_second")          # names that a history has already
 NEEDS = ("predictions", "probabilities", "scores", "outputs")

@@ -179,28 +179,30 @@ def test_forward_of_few_rows_over_threads(kind, batch_norm, dtype, rng):
 
 # Instruction sets -----------------------------------------------------------------------------------------
 
+def report(steps):
+    """Hashes of what is trained in so many steps. `.ci/neon` compares them between machines."""
+    hashes = {"isa": fastmlp.active_isa()}
+    for dtype in ("float32", "float64"):
+        for case in CASES:
+            model, X, y = trained(case, dtype, steps)
+            hashes[f"{case} {dtype}"] = hash_of(model)
+            hashes[f"forward {case} {dtype}"] = sha256(model.forward(X), model.forward(X[:1]))
+            loss, gradients = model.loss_and_gradients(X, y)
+            hashes[f"gradients {case} {dtype}"] = loss.hex() + sha256(*gradients.weights, *gradients.biases)
+        for case in LONG_CASES:
+            model, X, y = trained(case, dtype, min(steps, 10))
+            hashes[f"{case} {dtype}"] = hash_of(model)
+            if not case[2].get("loss"):
+                hashes[f"probabilities {case} {dtype}"] = sha256(model.predict_proba(X))
+    return hashes
+
+
 REPORT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import json
-import numpy as np
-import fastmlp
-import test_bits as t
-
-report = {"isa": fastmlp.active_isa()}
-for dtype in ("float32", "float64"):
-    for case in t.CASES:
-        model, X, y = t.trained(case, dtype)
-        report[f"{case} {dtype}"] = t.hash_of(model)
-        report[f"forward {case} {dtype}"] = t.sha256(model.forward(X), model.forward(X[:1]))
-        loss, gradients = model.loss_and_gradients(X, y)
-        report[f"gradients {case} {dtype}"] = loss.hex() + t.sha256(*gradients.weights, *gradients.biases)
-    for case in t.LONG_CASES:
-        model, X, y = t.trained(case, dtype, 10)
-        report[f"{case} {dtype}"] = t.hash_of(model)
-        if not case[2].get("loss"):
-            report[f"probabilities {case} {dtype}"] = t.sha256(model.predict_proba(X))
-print(json.dumps(report))
+import test_bits
+print(json.dumps(test_bits.report(test_bits.STEPS)))
 """
 
 
@@ -209,9 +211,9 @@ def report_of(isa, threads):
     result = subprocess.run([sys.executable, "-c", REPORT, os.path.dirname(__file__)], env=environment,
                             capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert report.pop("isa") == isa
-    return report
+    hashes = json.loads(result.stdout)
+    assert hashes.pop("isa") == isa
+    return hashes
 
 
 @pytest.mark.skipif(not FMA_ISAS, reason="needs an instruction set with FMA")

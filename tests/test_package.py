@@ -4,6 +4,9 @@ import ast
 import hashlib
 import inspect
 import re
+import shutil
+import subprocess
+import sys
 from importlib import metadata, resources
 from pathlib import Path
 
@@ -91,3 +94,15 @@ def test_binary_is_built_from_these_texts(name):
     stamp = re.search(rb"fastmlp-texts:([0-9a-f]{64})", binary.read_bytes())
     assert stamp, f"{binary} was not built by setup.py"
     assert stamp[1].decode() == content.hexdigest(), f"{binary} is stale: run `pip install -e .`"
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("objdump"), reason="needs Linux and objdump")
+def test_binaries_run_on_older_systems():
+    """They load where glibc is as old as manylinux2014's, and look for nothing of this machine."""
+    binaries = sorted(Path(kernels.__file__).parent.glob("*.so"))
+    assert len(binaries) >= 5
+    for binary in binaries:
+        head = subprocess.run(["objdump", "-p", binary], capture_output=True, text=True, check=True).stdout
+        assert "RUNPATH" not in head and "RPATH" not in head, binary.name
+        versions = [tuple(map(int, version.split("."))) for version in re.findall(r"GLIBC_([\d.]+)", head)]
+        assert max(versions, default=(0,)) <= (2, 17), f"{binary.name}: {max(versions)}"

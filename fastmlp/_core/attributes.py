@@ -1,7 +1,6 @@
 """What may be assigned to an object's attributes: settings are validated, the rest raises."""
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -47,6 +46,8 @@ class Guarded:
         return type(self).__module__.partition(".")[0] == __name__.partition(".")[0]
 
     def _unknown(self, name: str) -> str:
+        import difflib  # here, since errors alone need it
+
         known = [*self.settable, *self.fixed]
         near = difflib.get_close_matches(name, known, n=1)
         meant = f", did you mean {near[0]!r}?" if near else "; use a subclass for attributes of your own"

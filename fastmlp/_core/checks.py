@@ -6,7 +6,6 @@ what came. No check changes an array.
 """
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 import sys
@@ -468,6 +467,8 @@ def known_name(name: str, value: str, known: Iterable[str]) -> None:
     """One of the known names; the error lists them, and the nearest."""
     names = list(known)
     if value not in names:
+        import difflib  # here, since errors alone need it
+
         near = difflib.get_close_matches(value.lower(), names, n=1)
         meant = f", did you mean {near[0]!r}?" if near else "."
         raise ValueError(f"{name}: unknown name {value!r}{meant} Known: {', '.join(names)}")

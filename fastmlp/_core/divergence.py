@@ -4,18 +4,18 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from fastmlp.model import MLP
 
 __all__ = ["all_finite", "warn"]
 
-PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
+PACKAGE = f"{os.path.dirname(os.path.dirname(__file__))}{os.sep}"
 
 
 def all_finite(*arrays: NDArray[Any]) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -51,7 +50,7 @@ def _controller(module: Any, get_threads: Callable[[], int], limit_thread: Calla
     return FastMLPController
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     """Finds nothing itself; has `register` called with the module, after the import."""
 
     def __init__(self, register: Callable[[Any], None]) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,9 +112,10 @@ def _blas() -> str:
 
 def _processor() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
     except OSError:
         pass
     return platform.processor() or platform.machine()
@@ -127,6 +127,8 @@ def _caches() -> str:
     >>> isinstance(_caches(), str)
     True
     """
+    from pathlib import Path  # here, since it takes several milliseconds
+
     caches = []
     for index in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
         try:

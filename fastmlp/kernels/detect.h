@@ -11,7 +11,7 @@
 /* The instruction sets of this build, best first, between commas (setup.py defines FASTMLP_BUILT). */
 static const char *fastmlp_built(void) { return FASTMLP_TEXT(FASTMLP_BUILT); }
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <cpuid.h>
 
 /* Bits of XCR0: register state that the operating system saves when it switches tasks. */

@@ -15,6 +15,10 @@
 #include <string.h>
 #include <math.h>
 
+#if defined(__GNUC__) || defined(__clang__)     /* clang-cl does not say the first */
+#  define HAS_VECTORS
+#endif
+
 #if defined(FASTMLP_ISA_avx512)
 #  include <immintrin.h>
 #  define VEC_BYTES 64
@@ -25,7 +29,7 @@
 #  include <arm_neon.h>
 #  define VEC_BYTES 16
 #elif defined(FASTMLP_ISA_portable)
-#  if defined(__GNUC__)
+#  if defined(HAS_VECTORS)
 #    define VEC_BYTES 16
 #  endif
 #else
@@ -42,7 +46,7 @@ typedef int32_t ireal;
 #  error "the build names no dtype"
 #endif
 
-#if defined(_MSC_VER)
+#if !defined(HAS_VECTORS)
 #  define FASTMLP_INLINE static __forceinline
 #else
 #  define FASTMLP_INLINE static inline __attribute__((always_inline, unused))
@@ -110,7 +114,7 @@ FASTMLP_INLINE vec vsqrt(vec a) {
 /* The steps of the innermost loop of a matrix product: *p in every lane, c += a b rounded once, and a fresh 0.
  * They stay in the order and the registers in which they are written. Left to itself, GCC 12 moves the sums of an
  * unrolled loop from register to register, loads ahead of need, keeps a zero in a register for later, and spills. */
-#if defined(__GNUC__) && (defined(FASTMLP_ISA_avx512) || defined(FASTMLP_ISA_avx2))
+#if defined(HAS_VECTORS) && (defined(FASTMLP_ISA_avx512) || defined(FASTMLP_ISA_avx2))
 #  if defined(FASTMLP_REAL_f32)
 #    define OF_TYPE(operation) operation "s"
 #  else
@@ -288,14 +292,14 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 /* --------------------------------------------------------------------------------------------------- */
 
 /* The same pointer, of which the compiler knows nothing: it makes addresses from it anew, and does not spill them. */
-#if defined(__GNUC__)
+#if defined(HAS_VECTORS)
 FASTMLP_INLINE real *launder(real *p) { __asm__("" : "+r"(p)); return p; }
 #else
 FASTMLP_INLINE real *launder(real *p) { return p; }
 #endif
 
 /* p will be written soon; p will be read, but not at once: the second-level cache will do. */
-#if defined(__GNUC__)
+#if defined(HAS_VECTORS)
 #  define vprefetch(p) __builtin_prefetch(p, 1)
 #  define vprefetch_soon(p) __builtin_prefetch(p, 0, 3)
 #  define vprefetch_read(p) __builtin_prefetch(p, 0, 2)

@@ -5,7 +5,7 @@
 #ifndef FASTMLP_TEAM_H
 #define FASTMLP_TEAM_H
 
-#if defined(_MSC_VER)
+#if defined(_WIN32)
 #  include <windows.h>
 #  include <intrin.h>
 typedef volatile long atomic;

@@ -11,6 +11,20 @@
 #  define THREAD_LOCAL __thread
 #endif
 
+/* The versions of two names that every glibc has. 2.34 moved them from libpthread into libc; the linker would take the
+ * versions they have there, and older systems would refuse the binary. A sanitizer replaces the plain names. */
+#if defined(__GLIBC__) && !defined(__SANITIZE_THREAD__)
+#  if __GLIBC_PREREQ(2, 34) && defined(__x86_64__)
+#    define FIRST_VERSION "GLIBC_2.2.5"
+#  elif __GLIBC_PREREQ(2, 34) && defined(__aarch64__)
+#    define FIRST_VERSION "GLIBC_2.17"
+#  endif
+#endif
+#if defined(FIRST_VERSION)
+__asm__(".symver pthread_create, pthread_create@" FIRST_VERSION);
+__asm__(".symver pthread_attr_setstacksize, pthread_attr_setstacksize@" FIRST_VERSION);
+#endif
+
 /* Of a worker, in bytes: enough for any kernel, whatever threading.stack_size() says. */
 enum { WORKER_STACK = 1 << 20 };
 
