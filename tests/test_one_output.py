@@ -54,7 +54,8 @@ def test_gradients(sizes, rows, dtype, rng):
 
 
 UPDATES = {
-    "sgd": (lambda: SGD(0.1, weight_decay=1e-3), lambda p, g, s, t: F.sgd_update(p, g, 0.1, weight_decay=1e-3)),
+    "sgd": (lambda: SGD(0.1, weight_decay=1e-3),
+            lambda p, g, s, t: F.sgd_update(p, g, 0.1, weight_decay=1e-3)),
     "momentum": (lambda: SGD(0.1, momentum=0.9), lambda p, g, s, t: F.sgd_update(
         p, g, 0.1, momentum=0.9, velocity=s[0])),
     "adam": (lambda: Adam(0.01), lambda p, g, s, t: F.adam_update(p, g, 0.01, s[0], s[1], t))}
