@@ -65,7 +65,7 @@ def sigmoid(x: ArrayLike) -> Array:
     """
     if is_floating(x):
         return F.sigmoid(x)
-    return 1 / (1 + np.exp(-x))
+    return 1 / (1 + np.exp(np.negative(x)))
 
 
 def sigmoid_grad(x: ArrayLike) -> Array:
@@ -130,9 +130,9 @@ def softmax(x: ArrayLike) -> Array:
     ndarray or number
         Result, of the shape of ``x``.
     """
-    if is_floating(x) and x.ndim and x.size:
+    if is_floating(x) and np.ndim(x) and np.size(x):
         return F.softmax(x)
-    powers = np.exp(x - np.max(x, axis=-1, keepdims=True))
+    powers = np.exp(np.subtract(x, np.max(np.asarray(x), axis=-1, keepdims=True)))
     return powers / np.sum(powers, axis=-1, keepdims=True)
 
 

@@ -30,9 +30,8 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
         Gradient, of the shape of ``x``.
     """
     gradient = np.zeros_like(x)
-    elements = np.nditer(x, flags=["multi_index"], op_flags=[["readwrite"]])
-    for _ in elements:
-        _differentiate(f, x, elements.multi_index, gradient)
+    for index in np.ndindex(np.shape(x)):
+        _differentiate(f, x, index, gradient)
     return gradient
 
 

@@ -329,8 +329,8 @@ class BatchNormalization:
         self.beta = beta
         self.momentum = momentum
         self.input_shape: Any = None
-        self.running_mean = running_mean
-        self.running_var = running_var
+        self.running_mean: Any = running_mean
+        self.running_var: Any = running_var
         self.batch_size: Any = None
         self.xc: Any = None
         self.xn: Any = None
