@@ -474,9 +474,9 @@ class _Epochs:
 
     def __call__(self, model: MLP, epoch: int, logs: Any) -> bool:
         estimator, solver = self.estimator, self.estimator._optimizer
-        losses = self.loss_factor * logs["step_loss"] + solver.penalty(logs["step_penalty"])
+        losses, penalties = float(logs["step_loss"] @ self.rows), float(logs["step_penalty"] @ self.rows)
         estimator.n_iter_ += 1
-        estimator.loss_ = float(losses @ self.rows) / self.n
+        estimator.loss_ = (self.loss_factor * losses + solver.penalty(penalties)) / self.n
         estimator.t_ += self.n
         estimator.loss_curve_.append(estimator.loss_)
         if estimator.verbose:

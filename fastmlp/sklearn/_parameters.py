@@ -38,10 +38,24 @@ class Constraints(dict[str, list[Any]]):
         return {name: [make_constraint(constraint).is_satisfied_by for constraint in constraints]
                 for name, constraints in self.items()}
 
+    @cached_property
+    def passed(self) -> dict[str, Any]:
+        """The last value of each parameter that passed, of those that never change: mostly the default."""
+        return {}
+
     def hold(self, values: dict[str, Any]) -> bool:
         """Whether all these parameters are there, and what they may be."""
-        return all(name in values and any(test(values[name]) for test in tests)
-                   for name, tests in self.tests.items())
+        for name, tests in self.tests.items():
+            if name not in values:
+                return False
+            value = values[name]
+            if value is self.passed.get(name, tests):
+                continue
+            if not any(test(value) for test in tests):
+                return False
+            if value is None or isinstance(value, (str, int, float)):
+                self.passed[name] = value
+        return True
 
 
 COMMON = Constraints({

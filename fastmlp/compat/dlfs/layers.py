@@ -108,9 +108,14 @@ class Sigmoid:
         ndarray
             Gradient.
         """
-        if _arrays.is_like(dout, self.out):
+        if not _arrays.is_like(dout, self.out):
+            return dout * (1.0 - self.out) * self.out
+        if dout.size > _arrays.FEW:
             return F.sigmoid_backward(dout, self.out)
-        return dout * (1.0 - self.out) * self.out
+        dx: Array = 1.0 - self.out
+        dx *= dout
+        dx *= self.out
+        return dx
 
 
 class Affine:

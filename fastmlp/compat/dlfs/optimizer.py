@@ -94,15 +94,13 @@ class Momentum:
             self.v = _zeros(params)
         fits = is_rate(self.lr)
         for key in params:
-            param, grad, v = params[key], grads[key], self.v[key]
-            v = self.momentum * v           # a new array, as in the book
-            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
+            grad, v = grads[key], self.momentum * self.v[key]       # a new array, as in the book
+            if is_large(grad) and fits and can_update(params[key], grad) and is_like(v, grad):
                 F.sgd_update(v, grad, self.lr)
-                param += v
-                self.v[key] = v
             else:
-                self.v[key] = v - self.lr * grad
-                params[key] += self.v[key]
+                v = v - self.lr * grad
+            self.v[key] = v
+            params[key] += v
 
 
 class Nesterov:
