@@ -26,7 +26,7 @@ from fastmlp.sklearn._fallback import SwapType, own_class_for
 from fastmlp.sklearn._solvers import OwnOptimizer, Solver, solver_for
 from fastmlp.sklearn._warnings import warn_of_convergence
 
-__all__ = ["BaseMLP", "can_step", "is_stochastic", "outputs_of", "train"]
+__all__ = ["BaseMLP", "are_plain", "can_step", "is_stochastic", "outputs_of", "train"]
 
 Array = NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -50,6 +50,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     """
 
     _constraints = _parameters.COMMON
+    n_features_in_: int
     _optimizer: Solver
     _best: dict[str, list[Any]] | None
 
@@ -291,20 +292,6 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         raise NotImplementedError
 
-    def _are_plain(self, X: Any, y: Any, kinds: str, reset: bool) -> bool:
-        """Whether scikit-learn's validation would return these arrays as they are, with y of one of these
-        kinds of dtype; then its attributes are set. A short fit would spend most of its time there."""
-        if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
-                and X.dtype.isnative and y.ndim in (1, 2) and y.dtype.kind in kinds and len(X) == len(y)
-                and X.size and y.size and math.isfinite(np.vdot(X, X))
-                and (y.dtype.kind != "f" or math.isfinite(np.vdot(y, y)))):
-            return False
-        if reset:
-            self.__dict__.pop("feature_names_in_", None)
-            self.n_features_in_ = X.shape[1]
-            return True
-        return X.shape[1] == self.n_features_in_ and "feature_names_in_" not in self.__dict__
-
     def _targets(self, y: Any, dtype: Any) -> Any:
         """What the model's loss takes."""
         raise NotImplementedError
@@ -440,6 +427,21 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def are_plain(estimator: BaseMLP, X: Any, y: Any, kinds: str, reset: bool) -> bool:
+    """Whether scikit-learn's validation would return these arrays as they are, with y of one of these kinds
+    of dtype; then the estimator's attributes are set. A short fit would spend most of its time there."""
+    if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
+            and X.dtype.isnative and y.ndim in (1, 2) and y.dtype.kind in kinds and len(X) == len(y)
+            and X.size and y.size and math.isfinite(np.vdot(X, X))
+            and (y.dtype.kind != "f" or math.isfinite(np.vdot(y, y)))):
+        return False
+    if reset:
+        estimator.__dict__.pop("feature_names_in_", None)
+        estimator.n_features_in_ = X.shape[1]
+        return True
+    return X.shape[1] == estimator.n_features_in_ and "feature_names_in_" not in estimator.__dict__
 
 
 def train(estimator: BaseMLP, X: Any, y: Any, sample_weight: Any) -> Any:

@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from fastmlp import losses
 from fastmlp.sklearn import _parameters
-from fastmlp.sklearn._base import BaseMLP, can_step, outputs_of, train
+from fastmlp.sklearn._base import BaseMLP, are_plain, can_step, outputs_of, train
 
 __all__ = ["MLPRegressor"]
 
@@ -231,7 +231,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
     # Training ----------------------------------------------------------------------------------------
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        if not self._are_plain(X, y, "biuf", reset):
+        if not are_plain(self, X, y, "biuf", reset):
             X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True,
                                  dtype=(np.float64, np.float32), reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
