@@ -114,7 +114,7 @@ class Certificate:
     @property
     def largest_ulp(self) -> float:
         """Largest difference in units in the last place, of all outputs that are floats."""
-        return float(np.nanmax([output.ulp for output in self.outputs], initial=0.0))
+        return max([output.ulp for output in self.outputs if not math.isnan(output.ulp)], default=0.0)
 
     def __str__(self) -> str:
         rows = [("output", "theirs", "ours", "absolute", "relative", "ULP")]
@@ -144,9 +144,9 @@ def certify(
     """Run two pieces of code on the same arrays; report differences, side effects and speed.
 
     Functions are called with the inputs. Layers, objects with ``forward`` and ``backward``, are run in both
-    directions, and the arrays that they hold afterwards are compared too. Both see copies of the inputs, are
-    copied themselves before a run, and find ``np.random`` in the same state, so that nothing of the caller's
-    changes.
+    directions, and the arrays that they and layers inside them hold afterwards are compared too. Both see
+    copies of the inputs, are copied themselves before a run, and find ``np.random`` in the same state, so
+    that nothing of the caller's changes.
 
     Parameters
     ----------
@@ -234,15 +234,13 @@ class _Run:
         thing, arguments = _copy(name, thing), _copy("inputs", arguments)
         self.inputs = dict(_leaves_of(dict(zip(names, arguments))))
         result, values, gradient = _call(name, thing, arguments, layer, inputs)
-        held: dict[str, Any] = {}
-        if layer:
-            held = {key: value for key, value in getattr(thing, "__dict__", {}).items() if key[0] != "_"}
-            held = {"backward": gradient, **held}
-        first = "forward" if layer else "result"
-        self.outputs = dict(_leaves_of({first: values}, all_compared=True)) | dict(_leaves_of(held))
+        held = {"backward": gradient, **_held(thing)} if layer else {}
+        first, within = "forward" if layer else "result", (thing,)
+        self.outputs = (dict(_leaves_of({first: values}, all_compared=True))
+                        | dict(_leaves_of(held, within=within)))
         self.shares = {key: tuple(other for other, given in self.inputs.items()
                                   if array.ndim and given.ndim and np.may_share_memory(array, given))
-                       for key, array in _leaves_of({first: result, **held})}
+                       for key, array in _leaves_of({first: result, **held}, within=within)}
 
 
 def _call(
@@ -276,8 +274,13 @@ def _gradient(output: Any) -> Array | None:
     return gradient
 
 
+def _has_both_directions(thing: Any) -> bool:
+    return (not isinstance(thing, type) and callable(getattr(thing, "forward", None))
+            and callable(getattr(thing, "backward", None)))
+
+
 def _is_layer(name: str, thing: Any) -> bool:
-    if callable(getattr(thing, "forward", None)) and callable(getattr(thing, "backward", None)):
+    if _has_both_directions(thing):
         return True
     if not callable(thing) or isinstance(thing, type):
         raise TypeError(f"{name}: expected a function, or an object with forward and backward, got {thing!r}")
@@ -292,14 +295,29 @@ def _copy(name: str, value: Any) -> Any:
         raise TypeError(f"{name}: expected what can be copied, got {kind}: {error}") from error
 
 
-def _leaves_of(named: dict[str, Any], all_compared: bool = False) -> Iterator[tuple[str, Array]]:
-    """Every array and number in tuples, lists and dicts, under a name that leads to it; also arrays of other
-    libraries. What is neither, nor None, is passed over, or a TypeError where all is to be compared."""
+def _held(layer: Any) -> dict[str, Any]:
+    """The public attributes of a layer."""
+    return {key: value for key, value in getattr(layer, "__dict__", {}).items() if key[0] != "_"}
+
+
+def _leaves_of(named: dict[str, Any], all_compared: bool = False, within: tuple[Any, ...] = ()
+               ) -> Iterator[tuple[str, Array]]:
+    """Every array and number in tuples, lists, dicts and layers, under a name that leads to it; also arrays
+    of other libraries. What is neither, nor None, is passed over, or a TypeError where all is to be compared;
+    and so is what holds itself, one of `within`."""
     for name, value in named.items():
+        inner: dict[str, Any] | None = None
         if isinstance(value, (tuple, list)):
-            yield from _leaves_of({f"{name}[{i}]": item for i, item in enumerate(value)}, all_compared)
+            inner = {f"{name}[{i}]": item for i, item in enumerate(value)}
         elif isinstance(value, dict):
-            yield from _leaves_of({f"{name}[{key!r}]": item for key, item in value.items()}, all_compared)
+            inner = {f"{name}[{key!r}]": item for key, item in value.items()}
+        elif _has_both_directions(value) and not all_compared:
+            inner = {f"{name}.{key}": item for key, item in _held(value).items()}
+        if inner is not None and any(value is outer for outer in within):
+            if all_compared:
+                raise TypeError(f"{name}: expected arrays and numbers, got what holds itself")
+        elif inner is not None:
+            yield from _leaves_of(inner, all_compared, (*within, value))
         elif isinstance(value, (np.ndarray, np.generic, int, float)) or hasattr(value, "__dlpack__"):
             array = checks.as_array(name, value)
             if array.dtype.kind in "biuf":
@@ -336,6 +354,8 @@ def _difference(name: str, theirs: Array | None, ours: Array | None,
     with np.errstate(all="ignore"):
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         absolute = np.where(same, 0.0, np.abs(a - b))
+        if theirs.dtype.kind in "biu" and ours.dtype.kind in "biu":
+            absolute, same = _distances(theirs, ours), theirs == ours
         relative = np.where(same, 0.0, absolute / np.maximum(np.abs(a), np.abs(b)))
     one_is_nan = np.isnan(a) != np.isnan(b)
     absolute[one_is_nan] = relative[one_is_nan] = math.inf
@@ -343,6 +363,13 @@ def _difference(name: str, theirs: Array | None, ours: Array | None,
     if not math.isnan(ulp) and one_is_nan.any():
         ulp = math.inf
     return Comparison(name, *kinds, float(absolute.max()), float(relative.max()), ulp, shares)
+
+
+def _distances(a: Array, b: Array) -> Array:
+    """|a - b| of integers: float64 has not all of those beyond 2^53."""
+    if a.itemsize < 8 and b.itemsize < 8:
+        return np.asarray(np.abs(a.astype(np.int64) - b.astype(np.int64)), np.float64)
+    return np.asarray(np.abs(a.astype(object) - b.astype(object)), np.float64)
 
 
 def _ulps(theirs: Array, ours: Array) -> float:
@@ -373,16 +400,20 @@ def _time(things: list[Any], arguments: tuple[Any, ...], layer: bool, inputs: in
     best = [math.inf, math.inf]
     end, rounds = time.perf_counter() + seconds, 0
     while seconds and rounds < MOST_ROUNDS and (rounds < LEAST_ROUNDS or time.perf_counter() < end):
-        for i, thing in enumerate(things):
+        for i, (name, thing) in enumerate(zip(("theirs", "ours"), things)):
             np.random.set_state(state)
-            thing, fresh = copy.deepcopy(thing), copy.deepcopy(arguments)
-            start = time.perf_counter()
-            if layer:
-                thing.forward(*fresh[:inputs])
-                thing.backward(*fresh[inputs:])
-            else:
-                thing(*fresh)
-            best[i] = min(best[i], time.perf_counter() - start)
+            thing, fresh = _copy(name, thing), _copy("inputs", arguments)
+            try:
+                start = time.perf_counter()
+                if layer:
+                    thing.forward(*fresh[:inputs])
+                    thing.backward(*fresh[inputs:])
+                else:
+                    thing(*fresh)
+                best[i] = min(best[i], time.perf_counter() - start)
+            except Exception as error:
+                raise RuntimeError(f"{name}: raised {type(error).__name__} while it was timed: {error}"
+                                   ) from error
         rounds += 1
     return best if rounds else [math.nan, math.nan]
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["export_c"]
 
 OUTPUTS = ("logits", "proba")
+STACK = 65536                   # bytes of activations on the stack at most: threads may have little of it
+ON_STACK = "The stack holds {bytes} bytes of activations.\n * Any number of threads may call it at once."
+STATIC = ("{bytes} bytes of activations are too many\n * for the stack, and static: ONE THREAD AT A TIME may "
+          "call it.")
 TAKEN = frozenset(               # by C, its library, or the file itself
     "auto break case char const continue default do double else enum extern float for goto if inline int "
     "long register restrict return short signed sizeof static struct switch typedef union unsigned void "
@@ -36,8 +40,7 @@ HEADER = '''\
  *
  *     void {function}(const {real} *x, {real} *y);
  *
- * x: {inputs} inputs. y: {outputs} {what}. They must not overlap. Nothing is allocated; the stack holds
- * {stack} bytes of activations. Any number of threads may call it at once.
+ * x: {inputs} inputs. y: {outputs} {what}. They must not overlap. Nothing is allocated. {memory}
  *
  * C99, without any library. Compile with optimization and, where the processor has it, FMA:
  *
@@ -140,13 +143,13 @@ def _text(model: MLP, arrays: dict[str, Array], kind: str, function: str) -> Ite
     single = model.dtype == np.float32
     real = "float" if single else "double"
     depth, hidden = len(model.layers) - 1, model.layers[1:-1]
-    widest = max(hidden, default=0)
-    buffers = min(2, len(hidden))
+    buffers = [max(hidden[i::2]) for i in range(min(2, len(hidden)))]
+    nbytes = sum(buffers) * model.dtype.itemsize
     yield HEADER.format(
         function=function, layers="-".join(map(str, model.layers)), dtype=model.dtype.name,
         version=__version__, real=real, inputs=model.layers[0], outputs=model.layers[-1],
         what={"values": "values of the last layer"}.get(kind, "probabilities"),
-        stack=buffers * widest * model.dtype.itemsize)
+        memory=(ON_STACK if nbytes <= STACK else STATIC).format(bytes=nbytes))
     yield PROLOGUE.format(real=real, bits="uint32_t" if single else "uint64_t",
                           fma="__builtin_fmaf" if single else "__builtin_fma")
 
@@ -181,8 +184,8 @@ def _text(model: MLP, arrays: dict[str, Array], kind: str, function: str) -> Ite
             yield from _constant(f"inv_std{i}", 1 / np.sqrt(arrays[f"running_variances.{i}"] + epsilon))
     yield f"void {function}(const {real} *x, {real} *y);\n\n"
     yield f"void {function}(const {real} *x, {real} *y) {{\n"
-    for i in range(buffers):
-        yield f"    real h{i}[{max(hidden[i::2])}];\n"
+    for i, size in enumerate(buffers):
+        yield f"    {'static ' if nbytes > STACK else ''}real h{i}[{size}];\n"
     if "for (j" in body:
         yield "    int j;\n"
     yield f"{body}\n}}\n"

@@ -9,6 +9,7 @@ them, and scratch is kept. Arrays that are not as the kernels take them (another
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -78,18 +79,30 @@ class InferenceHandle:
 
     __slots__ = ("_computes_in", "predictor", "_run", "_shape", "batch_size", "dtype", "layers", "output",
                  "threads")
+    predictor: Predictor
+    layers: tuple[int, ...]
+    output: str
+    dtype: np.dtype[Any]
+    batch_size: int | None
+    threads: int
+    _run: Callable[[Any, Any], Any]
+    _shape: tuple[int, ...]
+    _computes_in: np.dtype[Any]
 
     def __init__(self, predictor: Predictor, layers: tuple[int, ...], output: str, computes_in: np.dtype[Any],
                  dtype: np.dtype[Any], is_vector: bool, batch_size: int | None, threads: int) -> None:
-        self.predictor = predictor
-        self._run = predictor.run
-        self._shape = () if is_vector else layers[-1:]
-        self._computes_in = computes_in
-        self.layers = layers
-        self.output = output
-        self.dtype = dtype
-        self.batch_size = batch_size
-        self.threads = threads
+        for name, value in (
+                ("predictor", predictor), ("_run", predictor.run), ("_computes_in", computes_in),
+                ("_shape", () if is_vector else layers[-1:]), ("layers", layers), ("output", output),
+                ("dtype", dtype), ("batch_size", batch_size), ("threads", threads)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{name}: cannot be assigned, for a handle never changes; compile the model "
+                             "anew")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
 
     def __call__(self, X: ArrayLike, out: Array | None = None) -> Array:
         """Compute what the handle was made for, of every row.

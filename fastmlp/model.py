@@ -1015,6 +1015,9 @@ class MLP(Guarded):
         `predict_proba`, to the bit, as long as no number on the way is subnormal: the library counts those as
         zero. Without FMA every multiply-add is rounded twice: the bits are those of the portable kernels.
 
+        Activations are on the stack, up to 64 KiB of them; where layers are wider, they are static, and one
+        thread at a time may call the function. The header comment says which.
+
         The file is replaced as a whole, as by `save`; the same model gives the same bytes. It takes some 13
         bytes for every parameter in float32, and compilers take seconds for a million.
 

@@ -42,9 +42,10 @@ def from_torch(
         these. Or a state_dict, of tensors or NumPy arrays, of Linear and BatchNorm1d modules in their order.
     loss : str, Loss, class, callable or torch.nn.Module, optional
         Loss, as for `MLP`; or one of torch.nn: CrossEntropyLoss, NLLLoss, BCEWithLogitsLoss, BCELoss,
-        MSELoss, L1Loss, HuberLoss, with the mean as reduction. If not given, that which belongs to the last
-        module: "cross_entropy" for Softmax and LogSoftmax, "binary_cross_entropy" for Sigmoid, else
-        "mean_squared_error".
+        MSELoss, L1Loss, HuberLoss, with the mean as reduction, after the function that it takes the values
+        of: NLLLoss after LogSoftmax, BCELoss after Sigmoid, CrossEntropyLoss and BCEWithLogitsLoss after
+        none. If not given, that which belongs to the last module: "cross_entropy" for Softmax and LogSoftmax,
+        "binary_cross_entropy" for Sigmoid, else "mean_squared_error".
     activation : str, Activation, class or list of them, optional
         Activation of the hidden layers, as for `MLP`; for a state_dict, which has none.
     dropout : float or list of float, default 0.0
@@ -107,9 +108,9 @@ def from_torch(
     >>> from_torch({"0.weight": np.eye(3), "2.weight": np.ones((2, 3))}, activation="relu")
     MLP([3, 3, 2], activation=['relu'], loss='mean_squared_error', dtype='float64')
     """
-    from fastmlp._exchange.torch_losses import translated  # here, for most programs convert none
+    from fastmlp._exchange.torch_losses import ends_of, translated  # here, for most programs convert none
 
-    loss = translated(loss)
+    given, loss = loss, translated(loss)
     if isinstance(module, Mapping):
         from fastmlp._exchange.torch_state import build, linear_layers
 
@@ -125,7 +126,7 @@ def from_torch(
             raise TypeError(f"{name}: expected none with a module, which has its own, got {value!r}")
     from fastmlp._exchange.torch_modules import from_module
 
-    return from_module(module, loss, seed)
+    return from_module(module, loss, seed, type(given).__name__, ends_of(given))
 
 
 def load_state_dict(model: MLP, state: Mapping[str, ArrayLike | torch.Tensor]) -> None:

@@ -2,12 +2,14 @@
 from __future__ import annotations
 
 import importlib.util
+import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from fastmlp import MLP, backends, functional
+from fastmlp import MLP, SGD, backends, functional
 from fastmlp._core import state
 from fastmlp.backends import numpy as specification
 
@@ -73,6 +75,31 @@ def dtype(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)
+
+
+@pytest.fixture
+def trained_elsewhere(rng):
+    """`with trained_elsewhere(model):` another thread trains the model within the block; labels are 0."""
+    @contextmanager
+    def trained(model):
+        inside, leave = threading.Event(), threading.Event()
+
+        def wait(*_):
+            inside.set()
+            leave.wait(60)
+
+        thread = threading.Thread(target=lambda: model.fit(
+            rng.standard_normal((8, model.layers[0])), np.zeros(8, int), epochs=1, optimizer=SGD(0.1),
+            callbacks=[wait], progress=False))
+        thread.start()
+        try:
+            assert inside.wait(60)
+            yield
+        finally:
+            leave.set()
+            thread.join()
+
+    return trained
 
 
 LAYOUTS = ["contiguous", "read_only", "strided", "transposed", "reversed", "unaligned", "swapped",

@@ -5,13 +5,12 @@ import ctypes
 import platform
 import shutil
 import subprocess
-import threading
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from fastmlp import MLP, SGD, BatchNorm, LeakyReLU, activations, kernels
+from fastmlp import MLP, BatchNorm, LeakyReLU, activations, kernels
 from fastmlp.backends import cython, use_backend
 from fastmlp.kernels import ops
 
@@ -190,25 +189,11 @@ def test_parameters_that_are_not_finite(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_while_another_thread_trains(tmp_path, rng):
+def test_while_another_thread_trains(tmp_path, trained_elsewhere):
     model = MLP([3, 8, 2], seed=0)
-    inside, leave = threading.Event(), threading.Event()
-
-    def wait(*_):
-        inside.set()
-        leave.wait(60)
-
-    thread = threading.Thread(target=lambda: model.fit(
-        rng.standard_normal((8, 3)), np.zeros(8, int), epochs=1, optimizer=SGD(0.1), callbacks=[wait],
-        progress=False))
-    thread.start()
-    assert inside.wait(60)
-    try:
-        with pytest.raises(RuntimeError, match="trained by another thread; export it in a callback or later"):
-            model.export_c(tmp_path / "net.c")
-    finally:
-        leave.set()
-        thread.join()
+    with trained_elsewhere(model), pytest.raises(
+            RuntimeError, match="trained by another thread; export it in a callback or later"):
+        model.export_c(tmp_path / "net.c")
     model.export_c(tmp_path / "net.c")
 
 
@@ -225,3 +210,17 @@ def test_variances_that_have_no_root(tmp_path):
     with pytest.raises(ValueError, match="running_variances"):
         model.export_c(tmp_path / "net.c")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("most, static", [(68, False), (67, True)])
+def test_large_layers_are_not_on_the_stack(most, static, tmp_path, compiler, rng, monkeypatch):
+    """Their 9 and 8 floats here, where most are allowed."""
+    monkeypatch.setattr("fastmlp.export_c.STACK", most)
+    model = MLP([4, 9, 8, 3], seed=0)
+    X = rng.standard_normal((5, 4)).astype(np.float32)
+    library = compiled(tmp_path, {"large": model}, compiler)
+    np.testing.assert_allclose(answers(library, X, 3, "net_large"), model.forward(X), rtol=1e-5, atol=1e-6)
+    text = (tmp_path / "large.c").read_text()
+    assert ("static real h0[9]" in text) == ("static real h1[8]" in text) == static
+    assert ("68 bytes of activations are too many" in text) == ("ONE THREAD AT A TIME" in text) == static
+    assert ("Any number of threads" in text) != static

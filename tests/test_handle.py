@@ -262,25 +262,11 @@ def test_bad_arguments(arguments, error, message, backend):
         MLP([5, 3], seed=0).compile_predict(**arguments)
 
 
-def test_while_another_thread_trains(backend, rng):
+def test_while_another_thread_trains(backend, trained_elsewhere):
     model = MLP([3, 8, 2], seed=0)
-    inside, leave = threading.Event(), threading.Event()
-
-    def wait(*_):
-        inside.set()
-        leave.wait(60)
-
-    thread = threading.Thread(target=lambda: model.fit(
-        rng.standard_normal((8, 3)), np.zeros(8, int), epochs=1, optimizer=SGD(0.1), callbacks=[wait],
-        progress=False))
-    thread.start()
-    assert inside.wait(60)
-    try:
-        with pytest.raises(RuntimeError, match="trained by another thread; compile it in a callback or"):
-            model.compile_predict()
-    finally:
-        leave.set()
-        thread.join()
+    with trained_elsewhere(model), pytest.raises(
+            RuntimeError, match="trained by another thread; compile it in a callback or"):
+        model.compile_predict()
     model.compile_predict()
 
 
@@ -297,6 +283,12 @@ def test_what_it_says_of_itself(backend, dtype):
     assert copy.copy(handle) is handle and copy.deepcopy(handle) is handle
     with pytest.raises(TypeError, match="cannot be pickled: its weights are packed"):
         pickle.dumps(handle)
+    for name in ("batch_size", "layers", "output", "dtype", "threads", "predictor"):
+        with pytest.raises(AttributeError, match=f"{name}: cannot be assigned, for a handle never changes"):
+            setattr(handle, name, 9)
+        with pytest.raises(AttributeError, match=name):
+            delattr(handle, name)
+    assert handle.batch_size == 4
 
 
 # Threads ---------------------------------------------------------------------------------------------------

@@ -115,3 +115,21 @@ def test_no_module_touches_the_underscores_of_another():
                             list(place.parent.glob(f"{place.name}.*")) for place in (target, here)):
                         wrong.append(f"{name}: from {module} import {alias.name}")
     assert not wrong, "\n".join(wrong)
+
+
+# Parts of _core that hold nothing of a model: fronts stand on public names, and on these.
+TOOLS = {"checks", "optional", "types", "whole_files"}
+FRONTS = ("sklearn", "compat", "torch", "onnx", "certify", "_exchange")
+
+
+def test_fronts_stand_on_public_names():
+    known, found = modules(), set()
+    for name, (path, tree) in known.items():
+        front = (*name.split("."), "")[1]
+        if front in FRONTS:
+            found |= {front}
+            used = imports(name, path, tree, known)
+            assert {o.rpartition(".")[2] for o in used if o.startswith("fastmlp._core.")} <= TOOLS, name
+            attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+            assert "core" not in attributes, name           # of a model
+    assert found == set(FRONTS)

@@ -225,6 +225,19 @@ class Chain:
         layer.w, layer.b = np.pad(layer.w, [(0, 0), (1, 0)]), np.pad(layer.b, [(1, 0)])
         self._output = Output(step.label, "softmax")
 
+    @property
+    def end(self) -> tuple[str, str]:
+        """The function that the network ends with, "identity" for a linear layer and for activations that no
+        loss belongs to, and the label of the last step."""
+        if self._output is not None:
+            return self._output.function, self._output.label
+        layer = self._last
+        if layer is None or layer.activation is None:
+            return "identity", layer.label if layer else "nothing"
+        if isinstance(layer.activation, activations.Sigmoid) and self._before is None:
+            return "sigmoid", layer.activation_label
+        return "identity", layer.activation_label
+
     def build(self, loss: Any, dtype: Any, seed: int | None) -> MLP:
         """The model, with `loss`, or the default for the function at the end if it is None.
 

@@ -327,7 +327,12 @@ def _batch_normalization(node: Node, value: Any, *arrays: Any) -> Value:
 def _dropout(node: Node, value: Value, rate: Any = None, training: Any = None) -> Value:
     if isinstance(rate, Value):
         raise Refused("expected a constant rate")
+    if isinstance(training, Value):
+        raise Refused("expected a constant training_mode")
     share = node.attributes.get("ratio", 0.5) if rate is None else np.asarray(rate).reshape(-1)[0]
+    if training is not None and np.any(training) and share:
+        raise Refused("expected dropout of inference, which changes nothing, got training_mode=1; export the "
+                      "network in inference mode")
     return plain(after(settle(value), Drop(node.label, shortest(share))))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastmlp import losses
 
-__all__ = ["translated"]
+__all__ = ["ends_of", "translated"]
 
 LOSSES: dict[str, Callable[[Any], losses.Loss]] = {
     "BCELoss": lambda m: losses.BinaryCrossEntropy(),
@@ -19,6 +19,25 @@ LOSSES: dict[str, Callable[[Any], losses.Loss]] = {
 }
 UNLABELLED = -100               # PyTorch's default, for targets that have none
 
+# The function at the end of a network, as `Chain.end` has it, whose values each of these takes; anything else
+# it would take too, and compute another loss than the one of fastmlp.
+ENDS = {
+    "BCELoss": ("sigmoid",),
+    "BCEWithLogitsLoss": ("identity",),
+    "CrossEntropyLoss": ("identity", "log_softmax", "sigmoid"),     # log_softmax twice is log_softmax once
+    "NLLLoss": ("log_softmax",),
+}
+
+
+def ends_of(loss: Any) -> tuple[str, ...]:
+    """The functions at the end of a network after which PyTorch computes what `translated` does; () for
+    any."""
+    return ENDS.get(type(loss).__name__, ()) if _is_of_pytorch(loss) else ()
+
+
+def _is_of_pytorch(loss: Any) -> bool:
+    return any(base.__module__ == "torch.nn.modules.module" for base in type(loss).__mro__)
+
 
 def translated(loss: Any) -> Any:
     """The loss that a module of torch.nn stands for; anything else as it is.
@@ -26,7 +45,7 @@ def translated(loss: Any) -> Any:
     Raises TypeError for a loss of PyTorch that has no counterpart, ValueError for settings that have none.
     """
     cls = type(loss)
-    if not any(base.__module__ == "torch.nn.modules.module" for base in cls.__mro__):
+    if not _is_of_pytorch(loss):
         return loss
     if cls.__name__ not in LOSSES or not cls.__module__.startswith("torch.nn."):
         raise TypeError(f"loss: expected one of {', '.join(LOSSES)}, or one of fastmlp's, got {cls.__name__}")

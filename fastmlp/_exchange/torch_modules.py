@@ -34,13 +34,19 @@ ACTIVATIONS: dict[str, Callable[[Any], functions.Activation]] = {
     "SiLU": lambda m: functions.SiLU(),
 }
 OUTPUTS = {"Softmax": "softmax", "LogSoftmax": "log_softmax"}
+MODULES = {"log_softmax": "a LogSoftmax", "sigmoid": "a Sigmoid"}
 OTHERS = ("Linear", "BatchNorm1d", "Dropout", "Flatten", "Identity")
 # PyTorch has no public way to ask for hooks.
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 
 
-def from_module(module: Any, loss: LossLike | None, seed: int | None) -> MLP:
-    """The model of a module: what `from_torch` does."""
+def from_module(module: Any, loss: LossLike | None, seed: int | None, name: str, ends: tuple[str, ...]
+                ) -> MLP:
+    """The model of a module: what `from_torch` does.
+
+    The loss comes from one of PyTorch of this name, which is computed on the values of one of these functions
+    at the end; of any, if there are none.
+    """
     package = import_extra("torch", "from_torch")
     if not isinstance(module, package.nn.Module):
         raise TypeError("module: expected a torch.nn.Sequential or a state_dict, got "
@@ -65,6 +71,11 @@ def from_module(module: Any, loss: LossLike | None, seed: int | None) -> MLP:
             with _named(label):
                 function = ACTIVATIONS[kind](layer)
             chain.add(Activate(label, function))
+    end, label = chain.end
+    if ends and end not in ends:
+        wanted = "a Linear" if "identity" in ends else MODULES[ends[0]]
+        raise ValueError(f"loss: expected {wanted} at the end, which {name} takes the values of, got "
+                         f"{label}; PyTorch computes another loss of it than fastmlp would")
     return chain.build(loss, arrays.dtype, seed)
 
 
@@ -101,14 +112,10 @@ class _Arrays:
 
     def __init__(self) -> None:
         self.dtype = np.dtype("float32")
-        self._seen: dict[int, str] = {}
+        self._seen: list[tuple[str, Any, Array]] = []
         self._first = ""
 
     def take(self, label: str, name: str, tensor: Any, shape: tuple[int, ...]) -> Array:
-        other = self._seen.setdefault(id(tensor), label)
-        if other is not label:
-            raise ValueError(f"{label}: expected a {name} of its own, got that of {other}; an MLP shares no "
-                             "weights")
         if tensor.device.type == "meta":
             raise ValueError(f"{label}: expected a {name} with values, got one on the device meta")
         dtype = str(tensor.dtype).rpartition(".")[2]
@@ -123,6 +130,11 @@ class _Arrays:
         array: Array = tensor.detach().cpu().numpy()
         if array.shape != shape:
             raise ValueError(f"{label}: expected a {name} of shape {shape}, got {array.shape}")
+        for other, seen, memory in self._seen:
+            if tensor is seen or np.shares_memory(array, memory):
+                raise ValueError(f"{label}: expected a {name} of its own, got that of {other}; an MLP shares "
+                                 "no weights")
+        self._seen.append((label, tensor, array))
         return array
 
 

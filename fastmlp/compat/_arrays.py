@@ -18,6 +18,9 @@ from fastmlp.optimizers import SMALLEST
 
 Array = np.ndarray[Any, Any]
 
+WIDE_NBYTES = 1024          # of a row of weights from which on the kernels are never slower than BLAS
+FEW = 4096                  # elements up to which a few operations of NumPy are as fast as one of the kernels
+
 
 def is_floating(x: Any) -> bool:
     """A plain array of float32 or float64."""
@@ -67,8 +70,12 @@ def dense_forward(x: Array, w: Array, b: Array) -> Array:
         if not (x.dtype is dtype and b.dtype is dtype):
             dtype = np.result_type(x, w, b)
             x, w, b = _as(x, dtype), _as(w, dtype), _as(b, dtype)
-        if dtype.char in "fd":
+        if dtype.char in "fd" and w.shape[1] * dtype.itemsize >= WIDE_NBYTES:
             return F.dense_forward(x, w, b)
+        if dtype.char in "fd":              # narrow ones are BLAS's; one array less than the expression makes
+            out: Array = np.dot(x, w)
+            out += b
+            return out
     return np.asarray(np.dot(x, w) + b)
 
 

@@ -73,6 +73,11 @@ cdef inline bint is_real(const Table* t) noexcept nogil:
     return t.kind == (KIND_FLOAT + 2 if sizeof(real) == 4 else KIND_FLOAT + 3)
 
 
+cdef inline const real* real_at(const Table* t, Py_ssize_t i) noexcept nogil:
+    """The first element of row i, where `is_real`."""
+    return <const real*>(t.data + i * t.row)
+
+
 cdef inline real from_half(uint16_t h) noexcept nogil:
     """IEEE 754 binary16; the exponent of a float is 112 larger, and a subnormal half is no subnormal float."""
     cdef uint32_t bits = <uint32_t>(h & 0x7fff) << 13
@@ -88,15 +93,23 @@ cdef inline real from_half(uint16_t h) noexcept nogil:
 cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t panel, const char* x,
                             Py_ssize_t stride, Py_ssize_t n, Py_ssize_t ahead) noexcept nogil:
     cdef Py_ssize_t j, part
+    cdef bint is_same = Number is double and sizeof(real) == 8 or Number is float and sizeof(real) == 4
     if stride == sizeof(Number) and width == NR:
         while n >= NR:                  # a constant number of elements: one or two vectors
             for j from 0 <= j < NR * <Py_ssize_t>sizeof(Number) by LINE * <Py_ssize_t>sizeof(real):
                 vprefetch_soon(<const real*>(x + ahead + j))
-            for j in range(NR):
-                y[j] = <real>(<const Number*>x)[j]
+            if is_same:
+                copy_row(y, <const real*>x)
+            else:
+                for j in range(NR):
+                    y[j] = <real>(<const Number*>x)[j]
             x += NR * sizeof(Number)
             y += panel
             n -= NR
+        if is_same:
+            for j from 0 <= j < n by VL:        # what is behind are pads, and zeros
+                vstore(y + j, vload_part(<const real*>x + j, n - j, 0))
+            return
     while n > 0:
         part = min(n, width)
         if stride == sizeof(Number):

@@ -311,10 +311,14 @@ cdef class Engine:
             take(base, &end, parameters)
         run.z = top.d
         run.z_row = NR
-        if top.n_out > NR:
+        run.t_row = top.row_out
+        if top.n_out == 1 and (self.depth > 1 or nonzeros < 0):     # of dense rows: see one_column
+            run.z = take(base, &end, rows)
+            run.z_row = run.t_row = 1
+        elif top.n_out > NR:
             run.z = take(base, &end, rows * top.row_out + NR)
             run.z_row = top.row_out
-        run.t = take(base, &end, rows * top.row_out)
+        run.t = take(base, &end, rows * run.t_row)
         run.w = <double*>take(base, &end, rows * sizeof(double) // sizeof(real))
         run.losses = take(base, &end, rows)
         run.squares = <double*>take(base, &end, inputs * sizeof(double) // sizeof(real))

@@ -165,6 +165,37 @@ cdef inline bint is_one_row(const Product* p) noexcept nogil:
     return p.m == 1 and (p.a_run == ENDLESS or p.a_panel == NR) and p.c_panel == NR and p.y == NULL
 
 
+cdef inline bint is_one_column(const Product* p) noexcept nogil:
+    """Of B, with A in panels and C without gaps."""
+    return (p.n == 1 and p.a_run == NR and p.c_row == 1 and p.c_panel == NR and p.y == NULL
+            and p.activation == ACT_IDENTITY)
+
+
+cdef void one_column(const Product* p) noexcept nogil:
+    """gemm for one column of B: every row of C has a lane, since lanes for columns would idle. A is transposed in
+    registers. Each element is the same chain as in the tile."""
+    cdef vec columns[16]
+    cdef vec sum
+    cdef Py_ssize_t i, k, rows, width
+    cdef const real* a
+    cdef int j
+    for i from 0 <= i < p.m by VL:
+        rows = min(p.m - i, <Py_ssize_t>VL)
+        sum = vset1(p.bias[0] if p.bias != NULL else 0)
+        for k from 0 <= k < p.k by VL:
+            width = min(p.k - k, <Py_ssize_t>VL)
+            a = p.a + i * p.a_row + k // NR * p.a_panel + k % NR
+            if rows == VL and width == VL:
+                load_transposed(columns, a, p.a_row, VL, VL, True)
+                for j in range(VL):
+                    sum = vfma(columns[j], vset1(p.b[(k + j) * p.b_row]), sum)
+            else:
+                load_transposed(columns, a, p.a_row, rows, width, False)
+                for j in range(width):
+                    sum = vfma(columns[j], vset1(p.b[(k + j) * p.b_row]), sum)
+        vstore_part(p.c + i, sum, rows)
+
+
 cdef void multiply_block(const Product* p, bint first, bint last, bint streamed) noexcept nogil:
     """gemm for a block of A and of B that the caches hold: one strip of C after another. Only the last block of
     k finishes C; where all of B does not stay in the cache (`streamed`), the next panel is fetched ahead."""
@@ -242,6 +273,9 @@ cdef void gemm(Product* p) noexcept nogil:
     cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
     cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, k0
     cdef bint streamed = p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
+    if is_one_column(p):
+        one_column(p)
+        return
     if is_one_row(p) and p.b_panel == NR:
         one_row(p)
         return

@@ -54,8 +54,75 @@ cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ss
         k = end
 
 
+cdef inline void column_panels(int count, real* g, const real* a, Py_ssize_t panel, const real* d,
+                               Py_ssize_t rows) noexcept nogil:
+    """g[count NR] = A^T d, of `count` panels of A, a constant at every call, and a column of D."""
+    cdef vec acc[4][NV]
+    cdef vec factor
+    cdef Py_ssize_t r
+    cdef int p, j
+    for p in range(count):
+        for j in range(NV):
+            acc[p][j] = vset1(0)
+    for r in range(rows):
+        factor = vset1(d[r * NR])
+        for p in range(count):
+            for j in range(NV):
+                acc[p][j] = vfma(factor, vload(a + p * panel + r * NR + j * VL), acc[p][j])
+    for p in range(count):
+        for j in range(NV):
+            vstore(g + p * NR + j * VL, acc[p][j])
+
+
+cdef void column_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ssize_t k1, Py_ssize_t n, Py_ssize_t c0,
+                          Py_ssize_t rows, real* column) noexcept nogil:
+    """narrow_gradient for one column, column[k1 - k0], panels of A side by side: they hide each other's latency."""
+    cdef const real* d = p.d + c0 * NR + n // NR * p.panel
+    cdef Py_ssize_t first = k0 // NR, last = panels(k1) // NR, q, k, count
+    a += c0 * NR
+    for q from first <= q < last by 4:
+        count = min(last - q, <Py_ssize_t>4)
+        if count == 4: column_panels(4, p.square, a, p.panel, d, rows)
+        elif count == 3: column_panels(3, p.square, a, p.panel, d, rows)
+        elif count == 2: column_panels(2, p.square, a, p.panel, d, rows)
+        elif count == 1: column_panels(1, p.square, a, p.panel, d, rows)
+        for k in range(max(k0, q * NR), min(k1, (q + count) * NR)):
+            column[k - k0] = p.square[k - q * NR]
+        a += 4 * p.panel
+
+
+cdef enum:
+    COLUMN = 32                 # rows of a column that are updated together
+
+
+cdef void update_column(const Optimizer* optimizer, real* p, Py_ssize_t p_row, const real* g, Py_ssize_t m) noexcept nogil:
+    """update of m rows of one column, whose gradient is a vector: in a vector too, where no lanes idle."""
+    cdef Optimizer o = optimizer[0]
+    cdef real space[(1 + MOST_SLOTS) * COLUMN]
+    cdef Py_ssize_t i, rows
+    cdef int slot, slots = slots_of(o.rule)
+    for slot in range(slots):
+        o.slot[slot] = (1 + slot) * COLUMN
+    while m > 0:
+        rows = min(m, <Py_ssize_t>COLUMN)
+        for i in range(rows):
+            space[i] = p[i * p_row]
+        for slot in range(slots):
+            for i in range(rows):
+                space[(1 + slot) * COLUMN + i] = p[optimizer.slot[slot] + i * p_row]
+        update(&o, space, rows, g, rows, 1, rows)
+        for i in range(rows):
+            p[i * p_row] = space[i]
+        for slot in range(slots):
+            for i in range(rows):
+                p[optimizer.slot[slot] + i * p_row] = space[(1 + slot) * COLUMN + i]
+        p += rows * p_row
+        g += rows
+        m -= rows
+
+
 cdef void add_block(real* total, const real* block, Py_ssize_t n) noexcept nogil:
-    """total += block, of n reals in whole vectors."""
+    """total += block, of n reals and those up to a whole vector."""
     cdef Py_ssize_t i
     for i from 0 <= i < n by VL:
         vstore(total + i, vload(total + i) + vload(block + i))
@@ -71,7 +138,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Py_ssize_t k0, k1, k, end, rb, r0, r_blocks, c0, rows, n, width
     cdef const real* a
     cdef int nv
-    cdef bint fused = p.rows <= KG and in_registers(optimizer), direct, narrow
+    cdef bint fused = p.rows <= KG and in_registers(optimizer), direct, narrow, column
     t.y = t.next = NULL
     t.packed = NULL
     t.y_row = 0
@@ -93,12 +160,15 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
             narrow = p.rows >= VL and width * panels(k1 - k0) < nv * VL * (k1 - k0)
+            column = narrow and width == 1
             direct = fused and not narrow and (p.g_padded or width == nv * VL)
             c0 = 0
             while c0 < p.rows or c0 == 0:
                 rows = min(p.rows - c0, <Py_ssize_t>CHUNK)
                 sums = block if c0 == 0 else p.chunk
-                if narrow:
+                if column:
+                    column_gradient(p, a, k0, k1, n, c0, rows, sums)
+                elif narrow:
                     narrow_gradient(p, a, k0, k1, n, width, c0, rows, &t, sums)
                 else:
                     r_blocks = blocks_of(rows)
@@ -117,9 +187,11 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                             strip(&t, end - k, nv)
                             k = end
                 if c0:
-                    add_block(block, sums, (k1 - k0) * NR)
+                    add_block(block, sums, (k1 - k0) * (1 if column else NR))
                 c0 += CHUNK
-            if not direct:
+            if column:
+                update_column(optimizer, p.g + k0 * p.g_row + n // NR * p.g_panel, p.g_row, block, k1 - k0)
+            elif not direct:
                 update(optimizer, p.g + k0 * p.g_row + n // NR * p.g_panel, p.g_row, block, NR, k1 - k0,
                        nv * VL if p.g_padded and not narrow else width)
             n += width

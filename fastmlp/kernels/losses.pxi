@@ -143,6 +143,9 @@ cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t ro
     """Column by column, a lane for every row; zeros for no row, for rows whose factor is 0, and beyond column n."""
     cdef ivec mask = counted(factors)
     cdef Py_ssize_t c, columns = whole(n, row)
+    if n == 1 and row == 1:             # a column without gaps is a vector
+        vstore(tile, vselect(mask, vload_part(x, rows, 0), vset1(0)))
+        return
     transpose(tile, VL, x, row, rows, columns)
     for c in range(n):
         vstore(tile + c * VL, vselect(mask, vload(tile + c * VL), vset1(0)))
@@ -153,7 +156,10 @@ cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t ro
 cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
                          real* losses, vec loss, const real* factors) noexcept nogil:
     """And back; with the losses of the rows."""
-    transpose(d, row, tile, VL, whole(n, row), rows)
+    if n == 1 and row == 1:
+        vstore_part(d, vload(tile), rows)
+    else:
+        transpose(d, row, tile, VL, whole(n, row), rows)
     vstore_part(losses, vselect(counted(factors), loss, vset1(0)), rows)
 
 
@@ -385,10 +391,13 @@ cdef inline void loss_rows_as(int kind, const LossRule* rule, real* d, const rea
     cdef const real* t
     if elements:
         scale /= n
+    for j in range(step):
+        factors[j] = <real>scale
     for i from r0 <= i < r1 by step:
         rows = min(r1 - i, step)
-        for j in range(step):
-            factors[j] = 0 if j >= rows else <real>scale if weights == NULL else share_of(weights[i + j], scale)
+        if weights != NULL or rows < step:      # else as they are: they are read as a vector, and what was just
+            for j in range(step):               # written number by number is waited for
+                factors[j] = 0 if j >= rows else <real>scale if weights == NULL else share_of(weights[i + j], scale)
         t = targets.rows + i * targets.row if targets.labels == NULL else NULL
         if few and elements:
             element_few(kind, rule, d + i * row, z + i * row, row, t, targets.row, losses + i, rows, n, factors)

@@ -53,9 +53,10 @@ cdef struct Run:
     real* x                     # (batch, inputs) in panels
     SparseBatch nonzeros        # or, where samples are sparse, their nonzeros
     real* z                     # (batch, outputs), plain: logits, then their gradient; where one panel holds them
-    Py_ssize_t z_row            # all, the last layer's deltas themselves
+    Py_ssize_t z_row            # all, the last layer's deltas themselves; of one output, a vector
     Py_ssize_t* labels
     real* t                     # (batch, outputs), plain, where targets are values
+    Py_ssize_t t_row
     double* w                   # (batch,) weights of the rows
     real* losses
     double* squares             # of every row of every layer's gradients
@@ -84,6 +85,8 @@ cdef inline Py_ssize_t sample_at(const Run* run, Py_ssize_t place) noexcept nogi
 
 cdef enum:
     AHEAD = 16384               # bytes of samples that are fetched before they are read
+    AHEAD_NEAR = 1024           # where all of them stay in the second-level cache
+    TABLE_NEAR = 524288
 
 
 cdef inline Py_ssize_t next_counted(const Run* run, Py_ssize_t place, Py_ssize_t end) noexcept nogil:
@@ -135,7 +138,8 @@ cdef Py_ssize_t gather_nonzeros(Run* run, Py_ssize_t i, Py_ssize_t sample, Py_ss
 cdef void gather_batch(Run* run, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Samples and targets of rows r0..r1, from wherever they are."""
     cdef Layer* top = run.layers + run.depth - 1
-    cdef Py_ssize_t i, place = batch.start, sample, next, label, ahead = AHEAD // row_nbytes(&run.table) + 1
+    cdef Py_ssize_t i, place = batch.start, sample, next, label, row = row_nbytes(&run.table)
+    cdef Py_ssize_t ahead = (AHEAD if run.table.rows * row > TABLE_NEAR else AHEAD_NEAR) // row + 1
     cdef Py_ssize_t at = 0, begin, end          # of sparse samples
     cdef bint sparse = run.sparse.indptr != NULL
     if run.weights == NULL and not sparse:
@@ -164,8 +168,11 @@ cdef void gather_batch(Run* run, const Batch* batch, Py_ssize_t r0, Py_ssize_t r
                 run.wrong = sample
                 label = 0
             run.labels[i] = label
+        elif run.loss_function == NULL and top.n_out == 1 and is_real(&run.target_rows):
+            vprefetch_soon(real_at(&run.target_rows, next))
+            run.t[i * run.t_row] = real_at(&run.target_rows, sample)[0]
         elif run.loss_function == NULL:
-            convert_row(run.t + i * top.row_out, top.row_out, 0, &run.target_rows, sample, next)
+            convert_row(run.t + i * run.t_row, top.row_out, 0, &run.target_rows, sample, next)
 
 
 cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssize_t rows,
@@ -233,18 +240,50 @@ cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0,
         return
     targets.labels = run.labels if run.targets.labels != NULL else NULL
     targets.rows = run.t
-    targets.row = top.row_out
+    targets.row = run.t_row
     loss_rows(&run.loss, run.z, run.z, run.z_row, &targets, run.losses, r0, r1, top.n_out,
               run.w if run.weights != NULL else NULL, 1 / batch.weight if batch.weight > 0 else 0)
 
 
+cdef enum:
+    NEAR = 24576                # bytes of activations, of some rows, that stay in the first-level cache on their way
+    NEAR_WEIGHTS = 65536        # bytes of weights that can be read again for every few rows
+
+
+cdef Py_ssize_t rows_at_once(const Run* run, Py_ssize_t rows) noexcept nogil:
+    """How many rows go through a small network together, forward and back; all of a large one."""
+    cdef const Layer* layer
+    cdef Py_ssize_t width = 0, weights = 0
+    cdef int l
+    if run.loss_function != NULL or run.weights != NULL or run.sparse.indptr != NULL:
+        return rows
+    for l in range(run.depth):
+        layer = run.layers + l
+        if layer.scale != NULL:         # it meets all rows
+            return rows
+        weights += layer.n_in * panels(layer.n_out)
+        width += panels(layer.n_in) + panels(layer.n_out)       # inputs, and deltas of the outputs
+    if weights * <Py_ssize_t>sizeof(real) > NEAR_WEIGHTS:
+        return rows
+    return max(<Py_ssize_t>2, NEAR // (width * MR * <Py_ssize_t>sizeof(real))) * MR
+
+
 cdef void rows_phase(Run* run, int thread, Py_ssize_t step, const Batch* batch) noexcept nogil:
-    """This thread's rows of the batch: gather, forward, loss, backward."""
+    """This thread's rows of the batch."""
+    cdef Py_ssize_t r = share(batch.rows, thread, run.threads), r1 = share(batch.rows, thread + 1, run.threads)
+    cdef Py_ssize_t n = rows_at_once(run, batch.rows)
+    some_rows(run, thread, step, batch, r, min(r1, r + n))
+    while r + n < r1 and not run.failed:
+        r += n
+        some_rows(run, thread, step, batch, r, min(r1, r + n))
+
+
+cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
+    """Rows r0..r1 of the batch: gather, forward, loss, backward."""
     cdef Layer* layers = run.layers
     cdef Layer* layer
     cdef Layer* top = layers + run.depth - 1
     cdef Py_ssize_t rows = batch.rows, n_panels, i, y_row, y_panel
-    cdef Py_ssize_t r0 = share(rows, thread, run.threads), r1 = share(rows, thread + 1, run.threads)
     cdef real* y
     cdef int l
     gather_batch(run, batch, r0, r1)
@@ -263,7 +302,10 @@ cdef void rows_phase(Run* run, int thread, Py_ssize_t step, const Batch* batch) 
     loss_of_batch(run, thread, batch, r0, r1)
     if run.failed:
         return
-    if run.z != top.d:
+    if run.z_row == 1:
+        for i in range(r0, r1):
+            top.d[i * NR] = run.z[i]
+    elif run.z != top.d:
         for i in range(r0, r1):
             to_panels(top.d + i * NR, run.panel, run.z + i * run.z_row, top.n_out)
     for l in range(run.depth - 1, 0, -1):
@@ -385,8 +427,8 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
 
 cdef inline bint updates_transposed(const Layer* layer, const Optimizer* rule) noexcept nogil:
     """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
-    Not where the rule has state: that lies as w_p does."""
-    return layer.w_t != NULL and layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
+    Not for one output (see column_gradient), and not where the rule has state: that lies as w_p does."""
+    return layer.w_t != NULL and 1 < layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
 
 
 cdef void transposed_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
@@ -592,18 +634,29 @@ cdef void penalty_phase(Run* run, const Optimizer* weight_rule, const Optimizer*
         penalties += groups
 
 
+cdef void sum_losses(Run* run, const Batch* batch) noexcept nogil:
+    """To those of all samples so far; and the mean of the batch."""
+    cdef double total = run.loss_sum, loss = 0, one         # here, where no store can change them
+    cdef const real* losses = run.losses
+    cdef const double* w = run.w if run.weights != NULL else NULL
+    cdef Py_ssize_t i
+    for i in range(batch.rows):
+        one = losses[i] * (w[i] if w != NULL else 1.)
+        total += one
+        loss += one
+    run.loss_sum = total
+    run.weight_sum += batch.weight
+    run.batch_loss = loss / batch.weight if batch.weight > 0 else 0
+
+
 cdef void record_step(Run* run, Py_ssize_t step, const Batch* batch) noexcept nogil:
     cdef double* row = run.record + 3 * step
-    cdef double loss = 0, penalty = 0
+    cdef double penalty = 0
     cdef Py_ssize_t i, groups = 0
     for i in range(run.depth):
         groups += groups_of(run.layers + i)
     for i in range(groups):
         penalty += run.penalties[i]
-    if run.loss_function == NULL:
-        for i in range(batch.rows):
-            loss += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
-        run.batch_loss = loss / batch.weight if batch.weight > 0 else 0
     row[0] = run.batch_loss
     row[1] = batch.weight
     row[2] = penalty
@@ -615,7 +668,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
     """Steps first..last of a run, as one thread of run.threads that do the same."""
     cdef Optimizer weight_rule = run.weight_rule, bias_rule = run.bias_rule
     cdef Batch batch
-    cdef Py_ssize_t step, i
+    cdef Py_ssize_t step
     if run.load:
         load_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
@@ -634,9 +687,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
             set_rates(&weight_rule, run.rates + run.rates_row * (step - run.first))
             set_rates(&bias_rule, run.rates + run.rates_row * (step - run.first))
         if thread == 0 and run.loss_function == NULL:
-            for i in range(batch.rows):
-                run.loss_sum += run.losses[i] * (run.w[i] if run.weights != NULL else 1.)
-            run.weight_sum += batch.weight
+            sum_losses(run, &batch)
         if thread == 0 and run.record != NULL:
             record_step(run, step, &batch)
         if run.clip_norm > 0 or run.adjust != NULL:

@@ -1,29 +1,79 @@
-"""`coefs_` and `intercepts_`: lists of a network's live arrays."""
+"""`coefs_` and `intercepts_`: lists of a network's live arrays, without gaps between their rows.
+
+A network pads rows to whole cache lines. Where that leaves gaps, which no array of scikit-learn's has, the
+list holds a mirror: an array without them that is brought up to date, and brings the network's up to date,
+whenever the estimator looks at its network. Mirrors are made when they are asked for, and live as long as
+somebody holds them.
+"""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastmlp import MLP
 
-__all__ = ["LayerArrays", "best_of", "restore", "sizes_of"]
+__all__ = ["LayerArrays", "Mirrors", "best_of", "restore", "sizes_of"]
 
 Array = NDArray[Any]
 KINDS = ("weights", "biases", "scales", "running_means", "running_variances")
 
 
+class Mirrors:
+    """Arrays without gaps of a network's weights, and what they were when both were last the same."""
+
+    def __init__(self, model: MLP) -> None:
+        self.model = model
+        self._kept: dict[int, tuple[ref[Array], Array]] = {}
+
+    def weights(self) -> list[Array]:
+        """The network's arrays, or their mirrors."""
+        self.synchronise()
+        return [self._mirror(layer, array) for layer, array in enumerate(self.model.weights)]
+
+    def _mirror(self, layer: int, array: Array) -> Array:
+        if array.flags.c_contiguous:
+            return array
+        mirror = self._kept[layer][0]() if layer in self._kept else None
+        if mirror is None:
+            mirror = np.array(array, order="C")
+            self._kept[layer] = ref(mirror), mirror.copy()
+        return mirror
+
+    def synchronise(self) -> None:
+        """Take what was written to a mirror into the network; and else, from the network, what it learned."""
+        for layer, (held, before) in [*self._kept.items()]:
+            mirror, array = held(), self.model.weights[layer]
+            if mirror is None:
+                del self._kept[layer]
+            elif _differ(mirror, before):
+                array[...] = before[...] = mirror
+            elif _differ(array, before):
+                mirror[...] = before[...] = array
+
+
+def _differ(a: Array, b: Array) -> bool:
+    """Whether there are other bits: NaN is like itself."""
+    bits = f"i{a.itemsize}"
+    return bool((a.view(bits) != b.view(bits)).any())
+
+
 class LayerArrays(list[Any]):
     """The arrays of all layers, live: an assignment to an item copies into the network's array."""
 
-    def __init__(self, arrays: Any) -> None:
-        super().__init__(arrays)
+    def __init__(self, arrays: Any, shown: Any = None, synchronise: Callable[[], None] = lambda: None
+                 ) -> None:
+        super().__init__(arrays if shown is None else shown)
         self._arrays = arrays
+        self._synchronise = synchronise
 
     def __setitem__(self, places: Any, values: Any) -> None:
+        self._synchronise()
         self._arrays[places] = values
+        self._synchronise()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, ([array.copy() for array in self],)

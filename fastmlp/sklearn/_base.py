@@ -21,12 +21,12 @@ from fastmlp import MLP, limit_num_threads
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.losses import Loss
 from fastmlp.sklearn import _lbfgs, _parameters, _their_state
-from fastmlp.sklearn._arrays import LayerArrays, best_of, restore, sizes_of
+from fastmlp.sklearn._arrays import LayerArrays, Mirrors, best_of, restore, sizes_of
 from fastmlp.sklearn._fallback import SwapType, own_class_for
 from fastmlp.sklearn._solvers import OwnOptimizer, Solver, solver_for
 from fastmlp.sklearn._warnings import warn_of_convergence
 
-__all__ = ["BaseMLP", "can_step", "is_stochastic", "outputs_of", "train"]
+__all__ = ["BaseMLP", "are_plain", "can_step", "is_stochastic", "outputs_of", "train"]
 
 Array = NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -49,13 +49,19 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     assigned.
     """
 
-    _constraints: dict[str, list[Any]] = _parameters.COMMON
+    _constraints = _parameters.COMMON
+    n_features_in_: int
     _optimizer: Solver
     _best: dict[str, list[Any]] | None
 
     def __init__(self, **parameters: Any) -> None:
         for name, value in parameters.items():
             setattr(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._synchronise()
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_mirrors_of_model"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Of a pickle of ours, or of scikit-learn's."""
@@ -83,24 +89,47 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     @property
     def coefs_(self) -> Any:
         """Weights of every layer (in, out), live."""
-        return self._arrays("coefs_", "weights")
+        if "model_" in self.__dict__:
+            mirrors = self._mirrors()
+            return LayerArrays(self.model_.weights, mirrors.weights(), mirrors.synchronise)
+        return self._assigned_arrays("coefs_")
 
     @coefs_.setter
     def coefs_(self, arrays: Any) -> None:
         self._assign("coefs_", "weights", arrays)
 
+    @coefs_.deleter
+    def coefs_(self) -> None:
+        self._delete("coefs_")
+
     @property
     def intercepts_(self) -> Any:
         """Biases of every layer, live."""
-        return self._arrays("intercepts_", "biases")
+        if "model_" in self.__dict__:
+            return LayerArrays(self.model_.biases)
+        return self._assigned_arrays("intercepts_")
 
     @intercepts_.setter
     def intercepts_(self, arrays: Any) -> None:
         self._assign("intercepts_", "biases", arrays)
 
-    def _arrays(self, name: str, kind: str) -> Any:
-        if "model_" in self.__dict__:
-            return LayerArrays(getattr(self.model_, kind))
+    @intercepts_.deleter
+    def intercepts_(self) -> None:
+        self._delete("intercepts_")
+
+    def _mirrors(self) -> Mirrors:
+        """Of the network as it is."""
+        mirrors: Mirrors | None = self.__dict__.get("_mirrors_of_model")
+        if mirrors is None or mirrors.model is not self.model_:
+            mirrors = self.__dict__["_mirrors_of_model"] = Mirrors(self.model_)
+        return mirrors
+
+    def _synchronise(self) -> None:
+        """Bring the network and what `coefs_` returned to the same numbers."""
+        if "_mirrors_of_model" in self.__dict__:
+            self._mirrors().synchronise()
+
+    def _assigned_arrays(self, name: str) -> Any:
         try:
             return self.__dict__["_assigned"][name]
         except KeyError:
@@ -111,12 +140,25 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         if "model_" in self.__dict__:
             own = getattr(self.model_, kind)
             if [np.shape(array) for array in arrays] == [array.shape for array in own]:
+                self._synchronise()
                 own[:] = [np.asarray(array, own[0].dtype) for array in arrays]
+                self._synchronise()
                 return
-            self.__dict__["_assigned"] = {"coefs_": [*map(np.array, self.coefs_)],
-                                          "intercepts_": [*map(np.array, self.intercepts_)]}
-            del self.model_
+            self._detach()
         self.__dict__.setdefault("_assigned", {})[name] = arrays
+
+    def _delete(self, name: str) -> None:
+        if "model_" in self.__dict__:
+            self._detach()
+        self._assigned_arrays(name)         # AttributeError for a second time
+        del self._assigned[name]
+
+    def _detach(self) -> None:
+        """Keep copies of the network's arrays, as if they had been assigned, and no network."""
+        self.__dict__["_assigned"] = {"coefs_": [*map(np.array, self.coefs_)],
+                                      "intercepts_": [*map(np.array, self.intercepts_)]}
+        self.__dict__.pop("_mirrors_of_model", None)
+        del self.model_
 
     def _network(self) -> MLP:
         """The network; of arrays that were assigned, where there is none yet."""
@@ -128,6 +170,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             model.biases = [np.asarray(b).astype(dtype) for b in self.intercepts_]
             del self._assigned
             self.model_ = model
+        self._synchronise()
         network: MLP = self.model_
         if self._activation is not self.activation and self._activation != self.activation:
             network = self._with_other_activation(network)
@@ -140,6 +183,8 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         if hasattr(self, "_optimizer"):
             optimizer = self._optimizer.optimizer
             optimizer.set_state(other, optimizer.get_state(model))
+        if "_mirrors_of_model" in self.__dict__:
+            self._mirrors().model = other
         self.model_ = other
         return other
 
@@ -209,8 +254,8 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         object
             The estimator itself.
         """
-        _parameters.check(self, self._constraints)
-        return self._fit(X, y, sample_weight, incremental=False)
+        with _parameters.checked(self, self._constraints):
+            return self._fit(X, y, sample_weight, incremental=False)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         hidden = self.hidden_layer_sizes
@@ -238,6 +283,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
                 self._fit_lbfgs(model, X, targets, weights)
             else:
                 self._fit_stochastic(model, X, targets, weights, incremental)
+        self._synchronise()
         if not all(np.isfinite(array).all() for array in (*model.weights, *model.biases)):
             raise ValueError("Solver produced non-finite parameter weights. The input data may contain large "
                              "values and need to be preprocessed.")
@@ -299,6 +345,8 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         if self.early_stopping and getattr(self, "best_validation_score_", None) is None:
             self.validation_scores_, self.best_validation_score_ = [], -np.inf
             self._best = best_of(model)
+        elif self.early_stopping:
+            self._best = None       # as in scikit-learn, where the best weights so far are those in training
         elif not self.early_stopping and self.best_loss_ is None:
             self.best_loss_ = np.inf
         n = len(targets)
@@ -381,9 +429,24 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         return tags
 
 
-def train(estimator: BaseMLP, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
-    """Fit the estimator, or train it for an epoch; the estimator."""
-    return estimator._fit(X, y, sample_weight, incremental)
+def are_plain(estimator: BaseMLP, X: Any, y: Any, kinds: str, reset: bool) -> bool:
+    """Whether scikit-learn's validation would return these arrays as they are, with y of one of these kinds
+    of dtype; then the estimator's attributes are set. A short fit would spend most of its time there."""
+    if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
+            and X.dtype.isnative and y.ndim in (1, 2) and y.dtype.kind in kinds and len(X) == len(y)
+            and X.size and y.size and math.isfinite(np.vdot(X, X))
+            and (y.dtype.kind != "f" or math.isfinite(np.vdot(y, y)))):
+        return False
+    if reset:
+        estimator.__dict__.pop("feature_names_in_", None)
+        estimator.n_features_in_ = X.shape[1]
+        return True
+    return X.shape[1] == estimator.n_features_in_ and "feature_names_in_" not in estimator.__dict__
+
+
+def train(estimator: BaseMLP, X: Any, y: Any, sample_weight: Any) -> Any:
+    """Train the estimator for an epoch; the estimator."""
+    return estimator._fit(X, y, sample_weight, incremental=True)
 
 
 def outputs_of(estimator: BaseMLP, X: Any) -> Array:
@@ -402,22 +465,20 @@ class _Epochs:
         self.validation = validation
         self.incremental = incremental
         self.samples = np.arange(n)
-        self.rows = np.full(-(-n // batch_size), batch_size)        # of every batch
+        self.rows = np.full(-(-n // batch_size), float(batch_size))         # of every batch
         self.rows[-1] = n - batch_size * (len(self.rows) - 1)
         self.logs: dict[str, float] = {}        # of the last epoch, for the caller's callbacks
 
     def order(self, epoch: int) -> Array:
-        """The last order, shuffled."""
-        indices = np.arange(self.n)
-        self.estimator._random_state.shuffle(indices)
-        self.samples = self.samples[indices]
+        """The last order, shuffled: as scikit-learn's, which takes it in the order of shuffled indices."""
+        self.estimator._random_state.shuffle(self.samples)
         return self.samples
 
     def __call__(self, model: MLP, epoch: int, logs: Any) -> bool:
         estimator, solver = self.estimator, self.estimator._optimizer
-        losses = self.loss_factor * logs["step_loss"] + solver.penalty(logs["step_penalty"])
+        losses, penalties = float(logs["step_loss"] @ self.rows), float(logs["step_penalty"] @ self.rows)
         estimator.n_iter_ += 1
-        estimator.loss_ = float(losses @ self.rows) / self.n
+        estimator.loss_ = (self.loss_factor * losses + solver.penalty(penalties)) / self.n
         estimator.t_ += self.n
         estimator.loss_curve_.append(estimator.loss_)
         if estimator.verbose:

@@ -16,7 +16,7 @@ from sklearn.utils.validation import validate_data
 
 from fastmlp import functional, losses
 from fastmlp.sklearn import _parameters
-from fastmlp.sklearn._base import BaseMLP, can_step, outputs_of, train
+from fastmlp.sklearn._base import BaseMLP, are_plain, can_step, outputs_of, train
 
 __all__ = ["MLPClassifier"]
 
@@ -169,8 +169,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     1.0
     """
 
-    _constraints = {**_parameters.COMMON, "loss": _parameters.losses_or("log_loss"),
-                    "class_weight": [dict, list, StrOptions({"balanced"}), None]}
+    _constraints = _parameters.Constraints({
+        **_parameters.COMMON, "loss": _parameters.losses_or("log_loss"),
+        "class_weight": [dict, list, StrOptions({"balanced"}), None]})
 
     def __init__(
         self,
@@ -239,12 +240,13 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
     # Training ----------------------------------------------------------------------------------------
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True,
-                             dtype=(np.float64, np.float32), reset=reset)
+        if not are_plain(self, X, y, "biuU", reset):
+            X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True,
+                                 dtype=(np.float64, np.float32), reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or (not self.warm_start and not incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = _binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             classes = unique_labels(y)
@@ -263,9 +265,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         kind = losses.resolve(self.loss).targets if self._own_loss else "classes" if (
             self._label_binarizer.y_type_ == "multiclass") else "binary"
         if kind == "classes":
-            return np.searchsorted(self.classes_, column_or_1d(y))
+            return np.searchsorted(self.classes_, y if y.ndim == 1 else column_or_1d(y))
         if self._label_binarizer.y_type_ == "binary" and len(self.classes_) == 2:
-            columns = (column_or_1d(y) == self.classes_[1])[:, None].astype(np.int8)
+            columns = ((y if y.ndim == 1 else column_or_1d(y)) == self.classes_[1])[:, None].astype(np.int8)
         else:
             columns = self._label_binarizer.transform(y)
         if kind == "distributions" and columns.shape[1] == 1:
@@ -341,18 +343,18 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         object
             The estimator itself.
         """
-        _parameters.check(self, self._constraints)
-        known = getattr(self, "classes_", None)
-        if known is None:
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            self.classes_ = unique_labels(classes)
-            multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
-        elif classes is not None and not np.array_equal(known, unique_labels(classes)):
-            raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
-                             f"{known!r}")
-        return train(self, X, y, sample_weight, incremental=True)
+        with _parameters.checked(self, self._constraints):
+            known = getattr(self, "classes_", None)
+            if known is None:
+                if classes is None:
+                    raise ValueError("classes must be passed on the first call to partial_fit.")
+                self.classes_ = unique_labels(classes)
+                multilabel = type_of_target(y).startswith("multilabel")
+                self._label_binarizer = LabelBinarizer().fit(y if multilabel else classes)
+            elif classes is not None and not np.array_equal(known, unique_labels(classes)):
+                raise ValueError(f"`classes={classes!r}` is not the same as on last call to partial_fit, "
+                                 f"was: {known!r}")
+            return train(self, X, y, sample_weight)
 
     # Prediction --------------------------------------------------------------------------------------
 
@@ -420,3 +422,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _binarizer(y: Array) -> LabelBinarizer:
+    """A LabelBinarizer that knows the classes of y. Of integers and strings these are all that its `fit`
+    finds out, in much more time."""
+    binarizer = LabelBinarizer()
+    if y.ndim == 1 and y.dtype.kind in "biuU":
+        classes = np.unique(y)
+        if 2 * len(classes) <= len(y):          # else scikit-learn may have something to say
+            binarizer.y_type_ = "multiclass" if len(classes) > 2 else "binary"
+            binarizer.sparse_input_ = False
+            binarizer.classes_ = classes
+            return binarizer
+    return binarizer.fit(y)

@@ -1,15 +1,19 @@
 """What the constructors' parameters may be, checked when `fit` begins."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn import get_config
+from sklearn import config_context, get_config
 from sklearn.utils._param_validation import (
     Interval,
     Options,
     StrOptions,
+    make_constraint,
     validate_parameter_constraints,
 )
 
@@ -21,9 +25,40 @@ from fastmlp.losses import Loss
 from fastmlp.optimizers import Optimizer
 from fastmlp.schedules import Schedule
 
-__all__ = ["COMMON", "check", "losses_or"]
+__all__ = ["COMMON", "Constraints", "checked", "losses_or"]
 
-COMMON: dict[str, list[Any]] = {
+
+class Constraints(dict[str, list[Any]]):
+    """What each parameter may be, as scikit-learn's `validate_parameter_constraints` takes it."""
+
+    @cached_property
+    def tests(self) -> dict[str, list[Callable[[Any], bool]]]:
+        """The same as functions of the value, one of which has to hold: made once, for they take longer to
+        make than to call."""
+        return {name: [make_constraint(constraint).is_satisfied_by for constraint in constraints]
+                for name, constraints in self.items()}
+
+    @cached_property
+    def passed(self) -> dict[str, Any]:
+        """The last value of each parameter that passed, of those that never change: mostly the default."""
+        return {}
+
+    def hold(self, values: dict[str, Any]) -> bool:
+        """Whether all these parameters are there, and what they may be."""
+        for name, tests in self.tests.items():
+            if name not in values:
+                return False
+            value = values[name]
+            if value is self.passed.get(name, tests):
+                continue
+            if not any(test(value) for test in tests):
+                return False
+            if value is None or isinstance(value, (str, int, float)):
+                self.passed[name] = value
+        return True
+
+
+COMMON = Constraints({
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions({"logistic", *ACTIVATIONS}), Activation, type, list, tuple],
     "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
@@ -54,7 +89,7 @@ COMMON: dict[str, list[Any]] = {
     "callbacks": [list, tuple],
     "progress": ["boolean", StrOptions({"bar", "log"})],
     "n_threads": [Interval(Integral, 1, 256, closed="both"), None],
-}
+})
 
 
 def losses_or(*names: str) -> list[Any]:
@@ -62,8 +97,14 @@ def losses_or(*names: str) -> list[Any]:
     return [StrOptions({*names, *LOSSES}), Loss, type, callable]
 
 
-def check(estimator: Any, constraints: dict[str, list[Any]]) -> None:
-    """Raises scikit-learn's error, a ValueError and a TypeError, for a parameter that does not fit."""
-    if get_config()["skip_parameter_validation"]:
-        return
-    validate_parameter_constraints(constraints, estimator.get_params(deep=False), type(estimator).__name__)
+def checked(estimator: Any, constraints: Constraints) -> AbstractContextManager[Any]:
+    """A context for what `fit` calls, whose parameters are not checked in their turn.
+
+    Raises scikit-learn's error, a ValueError and a TypeError, for a parameter that does not fit.
+    """
+    if not get_config()["skip_parameter_validation"] and not constraints.hold(vars(estimator)):
+        # The parameters of a subclass may be others.
+        validate_parameter_constraints(constraints, estimator.get_params(deep=False),
+                                       type(estimator).__name__)
+    context: AbstractContextManager[Any] = config_context(skip_parameter_validation=True)
+    return context

@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 
 from fastmlp import losses
 from fastmlp.sklearn import _parameters
-from fastmlp.sklearn._base import BaseMLP, can_step, outputs_of, train
+from fastmlp.sklearn._base import BaseMLP, are_plain, can_step, outputs_of, train
 
 __all__ = ["MLPRegressor"]
 
@@ -162,7 +162,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
     True
     """
 
-    _constraints = {**_parameters.COMMON, "loss": _parameters.losses_or("squared_error", "poisson")}
+    _constraints = _parameters.Constraints(
+        {**_parameters.COMMON, "loss": _parameters.losses_or("squared_error", "poisson")})
 
     def __init__(
         self,
@@ -230,8 +231,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
     # Training ----------------------------------------------------------------------------------------
 
     def _validate(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True,
-                             dtype=(np.float64, np.float32), reset=reset)
+        if not are_plain(self, X, y, "biuf", reset):
+            X, y = validate_data(self, X, y, accept_sparse="csr", multi_output=True, y_numeric=True,
+                                 dtype=(np.float64, np.float32), reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
@@ -268,8 +270,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
         object
             The estimator itself.
         """
-        _parameters.check(self, self._constraints)
-        return train(self, X, y, sample_weight, incremental=True)
+        with _parameters.checked(self, self._constraints):
+            return train(self, X, y, sample_weight)
 
     # Prediction --------------------------------------------------------------------------------------
 

@@ -196,3 +196,80 @@ def test_tensors_are_compared():
     assert report.largest_absolute == 1
     report = certify(lambda x: x.add_(1), lambda x: x.mul_(5), torch.ones(3), seconds=0)
     assert report.changed
+
+
+class Inner:
+    def __init__(self, factor):
+        self.factor, self.dw = factor, None
+
+    def forward(self, x):
+        return x * self.factor
+
+    def backward(self, dout):
+        self.dw = dout * 2
+        return dout * self.factor
+
+
+class Outer:
+    def __init__(self, factor):
+        self.layers = {"first": Inner(1.0), "last": Inner(2.0)}
+        self.factor, self.parent = factor, self
+
+    def forward(self, x):
+        for layer in self.layers.values():
+            x = layer.forward(x)
+        return x
+
+    def backward(self, dout):
+        for layer in reversed(self.layers.values()):
+            dout = layer.backward(dout)
+        self.layers["last"].dw = self.layers["last"].dw * self.factor
+        return dout
+
+
+def test_layers_inside_layers_are_compared():
+    report = certify(Outer(1.0), Outer(3.0), X, dout=np.ones(3), seconds=0)
+    assert of(report, "layers['first'].dw").absolute == 0
+    assert of(report, "layers['last'].dw").absolute == 4
+    assert certify(Outer(1.0), Outer(1.0), X, seconds=0).largest_absolute == 0
+
+
+def test_what_holds_itself():
+    loop = [np.ones(2)]
+    loop.append(loop)
+    with pytest.raises(TypeError, match=r"result\[1\]: expected arrays and numbers, got what holds itself"):
+        certify(lambda x: loop, lambda x: loop, X, seconds=0)
+    twice = np.ones(2)
+    assert certify(lambda x: [twice, [twice]], lambda x: [twice, [twice]], X, seconds=0).matches
+
+
+@pytest.mark.parametrize("a, b, distance", [
+    (2**53 + 1, 2**53, 1), (2**62 + 3, 2**62, 3), (-2**63, 2**63 - 1, 2.0**64), (7, 5, 2)])
+def test_large_integers(a, b, distance):
+    report = certify(lambda x: np.array([a, 1]), lambda x: np.array([b, 1]), X, seconds=0)
+    assert report.largest_absolute == distance
+    assert report.largest_relative == pytest.approx(distance / max(abs(a), abs(b)), rel=1e-15)
+    unsigned = certify(lambda x: np.array([2**64 - 1], np.uint64),
+                       lambda x: np.array([2**64 - 2], np.uint64), X, seconds=0)
+    assert unsigned.largest_absolute == 1
+
+
+def test_no_warnings(recwarn):
+    for values in (np.array([1, 2]), np.full(3, np.nan), np.array([np.inf, -np.inf]), np.ones(0)):
+        report = certify(lambda x, v=values: v, lambda x, v=values: v, X, seconds=0)
+        assert report.largest_absolute == report.largest_ulp == 0
+        str(report)
+    assert not recwarn.list
+
+
+def test_errors_while_it_is_timed():
+    calls = []
+
+    def fails_later(x):
+        calls.append(x)
+        if len(calls) > 3:
+            raise KeyError("W9")
+        return x
+    with pytest.raises(RuntimeError, match="ours: raised KeyError while it was timed: 'W9'") as caught:
+        certify(lambda x: x, fails_later, X, seconds=0.01)
+    assert isinstance(caught.value.__cause__, KeyError)

@@ -531,6 +531,37 @@ def test_patch(monkeypatch):
         dlfs.patch(3)
 
 
+def test_patch_leaves_the_readers_modules(monkeypatch, tmp_path):
+    """Those that are not here: in a folder on the path, be it extended later."""
+    folder = tmp_path / "book"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "layers.py").write_text("Relu = 'the reader own'")
+    (folder / "mine.py").write_text("from book.layers import Relu\nVALUE = Relu.__module__")
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    dlfs.patch("book")
+    with pytest.raises(ModuleNotFoundError, match="book.mine"):
+        import book.mine
+    sys.path.append(str(tmp_path))
+    import book.layers
+    from book.mine import VALUE
+    assert VALUE == "fastmlp.compat.dlfs.layers" == book.layers.__name__
+
+
+@pytest.mark.parametrize("shape", [(3,), (40, 40)])
+@pytest.mark.parametrize("name, same", [("Momentum", False), ("Nesterov", True)])
+def test_velocities_are_rebound_as_in_the_book(name, same, shape, rng):
+    """Whatever their size: a velocity that somebody holds."""
+    rule, params = getattr(optimizer, name)(), {"W": numbers(rng, *shape)}
+    rule.update(params, {"W": numbers(rng, *shape)})
+    held = rule.v["W"]
+    before = held.copy()
+    rule.update(params, {"W": numbers(rng, *shape)})
+    assert (rule.v["W"] is held) == same
+    assert (held == before).all() != same
+
+
 @pytest.mark.skipif(not Path(ORIGINAL, "common", "layers.py").is_file(), reason="FASTMLP_DLFS names no clone")
 class TestOriginal:
     """Beside the book's own code."""

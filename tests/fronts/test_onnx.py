@@ -310,6 +310,13 @@ def test_settings_of_nodes(C):
     assert quietly(with_constants(hidden(*PATTERNS["leaky by max"]), C)).activations[0] == A.LeakyReLU(0.1)
 
 
+def test_dropout_in_training_is_refused(C):
+    proto = hidden(("Relu", ["z"], "r"), ("Dropout", ["r", "half", "training"], "a"))
+    with pytest.raises(ValueError, match=r"node .*Dropout.*: expected dropout of inference.*training_mode=1"):
+        from_onnx(with_constants(proto, {**C, "training": np.array(True)}))
+    assert quietly(with_constants(proto, {**C, "training": np.array(False)})).dropout == (0.5,)
+
+
 @pytest.mark.parametrize("operator, attributes, opset, expected", [
     ("Gelu", {}, 20, A.GELU()), ("Gelu", dict(approximate="tanh"), 20, A.GELUTanh()),
     ("Swish", {}, 24, A.SiLU())])

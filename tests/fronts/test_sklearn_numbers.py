@@ -174,6 +174,24 @@ def test_partial_fit_after_fit_and_warm_start(name, data):
         agree(*pairs)
 
 
+@pytest.mark.parametrize("fits", [2, 3])
+def test_warm_start_after_early_stopping(fits):
+    """From the second fit on the best weights are those in training, until another epoch is better."""
+    X, y = digits()
+    pairs = both("MLPClassifier", X[:300], y[:300], warm_start=True, early_stopping=True, max_iter=40,
+                 n_iter_no_change=3, learning_rate_init=0.02)
+    best = []
+    for _ in range(fits - 1):
+        for estimator in pairs:
+            estimator.fit(X[:300], y[:300])
+        best.append(pairs[0].best_validation_score_)
+        agree(*pairs)
+        for a, b in zip(pairs[0].coefs_, pairs[1].coefs_):
+            assert_allclose(b, a, rtol=1e-6, atol=1e-9)
+    last = pairs[0].validation_scores_[-1]
+    assert last < best[-1]          # the case that is worth a test
+
+
 def test_float32_stays_and_is_close():
     X, y = digits()
     expected, got = both("MLPClassifier", X.astype(np.float32), y)

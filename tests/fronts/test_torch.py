@@ -190,6 +190,32 @@ def test_losses_after_their_function(X):
             from_torch(module, loss)
 
 
+@pytest.mark.parametrize("end, loss, wanted", [
+    (nn.Softmax(1), nn.CrossEntropyLoss(), "a Linear"), (nn.Softmax(1), nn.NLLLoss(), "a LogSoftmax"),
+    (None, nn.NLLLoss(), "a LogSoftmax"), (nn.Sigmoid(), nn.NLLLoss(), "a LogSoftmax"),
+    (None, nn.BCELoss(), "a Sigmoid"), (nn.ReLU(), nn.BCELoss(), "a Sigmoid"),
+    (nn.Sigmoid(), nn.BCEWithLogitsLoss(), "a Linear")], ids=lambda x: type(x).__name__)
+def test_losses_after_another_function_are_refused(end, loss, wanted):
+    """PyTorch computes them of whatever there is: another loss than the one of fastmlp."""
+    name = type(loss).__name__
+    label = "layer 0.0 (Linear)" if end is None else f"layer 1 ({type(end).__name__})"
+    with pytest.raises(ValueError) as caught:
+        from_torch(nn.Sequential(nn.Sequential(nn.Linear(6, 3)), *([] if end is None else [end])), loss)
+    assert str(caught.value).startswith(
+        f"loss: expected {wanted} at the end, which {name} takes the values of, got {label}; ")
+
+
+@pytest.mark.parametrize("end", [nn.LogSoftmax(1), nn.Sigmoid(), nn.Tanh()], ids=lambda x: type(x).__name__)
+def test_cross_entropy_of_other_values(end, X, rng):
+    """The logarithm of softmax is that of its logarithm; other functions stay as activations."""
+    module = nn.Sequential(nn.Linear(6, 3), end)
+    model = (quietly(module, nn.CrossEntropyLoss()) if isinstance(end, nn.LogSoftmax)
+             else noted(module, "the last layer of an MLP has no activation", loss=nn.CrossEntropyLoss()))
+    y = rng.integers(0, 3, len(X))
+    desired = nn.CrossEntropyLoss()(torch.from_numpy(run(module, X)), torch.from_numpy(y)).item()
+    np.testing.assert_allclose(model.loss_and_gradients(X, y)[0], desired, rtol=1e-5)
+
+
 # What is folded ----------------------------------------------------------------------------------------
 
 def linear(n=6, m=6):
@@ -427,7 +453,30 @@ def tied():
     return [first, nn.ReLU(), second]
 
 
+def tied_by_a_view(change):
+    first, second = linear(), linear()
+    second.weight = nn.Parameter(change(first.weight.data))
+    return [first, nn.ReLU(), second]
+
+
+def apart_in_one_buffer():
+    layers = [linear(), nn.ReLU(), linear()]
+    buffer = torch.randn(2, 6, 6)
+    for layer, part in zip(layers[::2], buffer):
+        layer.weight = nn.Parameter(part)
+    return layers
+
+
+def test_parts_of_one_buffer_are_not_shared(X):
+    module = nn.Sequential(*apart_in_one_buffer())
+    assert_close(quietly(module).forward(X), run(module, X))
+
+
 REFUSED = [
+    (tied_by_a_view(lambda w: w.T), ValueError,
+     r"layer 2 \(Linear\): expected a weight of its own, got that of layer 0 \(Linear\)"),
+    (tied_by_a_view(lambda w: w.view(36).view(6, 6)), ValueError,
+     r"layer 2 \(Linear\): expected a weight of its"),
     ([linear(), nn.ReLU(), nn.Conv2d(1, 1, 1)], TypeError,
      r"layer 2 \(Conv2d\): expected a Sequential, or one of"),
     ([nn.Sequential(linear(), nn.LayerNorm(6))], TypeError, r"layer 0\.1 \(LayerNorm\)"),

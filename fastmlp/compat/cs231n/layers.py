@@ -7,6 +7,7 @@ import numpy as np
 
 import fastmlp.functional as F
 from fastmlp.compat import _arrays, _batch_norm
+from fastmlp.compat._types import Array, Cache, Config
 
 __all__ = [
     "affine_backward", "affine_forward", "batchnorm_backward", "batchnorm_backward_alt", "batchnorm_forward",
@@ -17,32 +18,107 @@ __all__ = [
 ]
 
 
-def affine_forward(x: Any, w: Any, b: Any) -> tuple[Any, Any]:
-    """x w + b, of x (n, d_1, ..., d_k) as rows, w (d, m), b (m,); cache (x, w, b)."""
+def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+    """Compute x w + b, of samples as rows.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, d_1, ..., d_k)
+        Samples; each is taken as one row of d = d_1 ... d_k numbers.
+    w : ndarray, shape (d, m)
+        Weights.
+    b : ndarray, shape (m,)
+        Biases.
+
+    Returns
+    -------
+    out : ndarray, shape (n, m)
+        Output.
+    cache : tuple
+        The arguments (x, w, b).
+    """
     return _arrays.dense_forward(x.reshape(x.shape[0], -1), w, b), (x, w, b)
 
 
-def affine_backward(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
-    """dx of the shape of x, dw, db."""
+def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Compute the gradients of `affine_forward`.
+
+    Parameters
+    ----------
+    dout : ndarray, shape (n, m)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `affine_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient with respect to ``x``, of its shape.
+    dw : ndarray
+        Gradient with respect to ``w``, of its shape.
+    db : ndarray
+        Gradient with respect to ``b``, of its shape.
+    """
     x, w, _ = cache
     dx, dw, db = _arrays.dense_backward(dout, x.reshape(x.shape[0], -1), w)
     return dx.reshape(x.shape), dw, db      # type: ignore[union-attr]
 
 
-def relu_forward(x: Any) -> tuple[Any, Any]:
-    """max(x, 0); cache x."""
+def relu_forward(x: Array) -> tuple[Array, Array]:
+    """Compute max(x, 0).
+
+    Parameters
+    ----------
+    x : ndarray
+        Numbers, of any shape.
+
+    Returns
+    -------
+    out : ndarray
+        Output, of the shape of ``x``.
+    cache : ndarray
+        ``x`` itself.
+    """
     return _arrays.rectify(x), x
 
 
-def relu_backward(dout: Any, cache: Any) -> Any:
-    """dout where x > 0, else 0, in a new array."""
+def relu_backward(dout: Array, cache: Array) -> Array:
+    """Compute the gradient of `relu_forward`: dout where x > 0, else 0.
+
+    Parameters
+    ----------
+    dout : ndarray
+        Gradient of the loss with respect to the output.
+    cache : ndarray
+        That of `relu_forward`.
+
+    Returns
+    -------
+    ndarray
+        Gradient with respect to ``x``, in a new array.
+    """
     if _arrays.is_like(dout, cache):
         return F.relu_backward(dout, cache)
     return dout * (cache > 0)
 
 
-def softmax_loss(x: Any, y: Any) -> tuple[Any, Any]:
-    """The mean cross entropy of softmax(x) for class indices y (n,), and its gradient."""
+def softmax_loss(x: Array, y: Array) -> tuple[np.floating[Any], Array]:
+    """Compute the mean cross-entropy of softmax(x), and its gradient.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, c)
+        Scores of the classes.
+    y : ndarray of int, shape (n,)
+        Class of every row.
+
+    Returns
+    -------
+    loss : floating
+        Mean of -log softmax(x)[y] over the rows.
+    dx : ndarray, shape (n, c)
+        Its gradient with respect to ``x``.
+    """
     if _arrays.is_floating(x):
         loss, dx = F.softmax_cross_entropy(x, y)
         return x.dtype.type(loss), dx
@@ -54,8 +130,23 @@ def softmax_loss(x: Any, y: Any) -> tuple[Any, Any]:
     return -np.sum(log_p[rows, y]) / n, dx / n
 
 
-def svm_loss(x: Any, y: Any) -> tuple[Any, Any]:
-    """The mean over rows of the sum over j != y of max(0, x_j - x_y + 1), and its gradient."""
+def svm_loss(x: Array, y: Array) -> tuple[np.floating[Any], Array]:
+    """Compute the mean multiclass hinge loss, and its gradient.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, c)
+        Scores of the classes.
+    y : ndarray of int, shape (n,)
+        Class of every row.
+
+    Returns
+    -------
+    loss : floating
+        Mean over the rows of the sum over j != y of max(0, x_j - x_y + 1).
+    dx : ndarray, shape (n, c)
+        Its gradient with respect to ``x``.
+    """
     n, rows = x.shape[0], np.arange(x.shape[0])
     margins = x - x[rows, y][:, np.newaxis]
     margins += 1
@@ -69,11 +160,29 @@ def svm_loss(x: Any, y: Any) -> tuple[Any, Any]:
     return loss, dx
 
 
-def batchnorm_forward(x: Any, gamma: Any, beta: Any, bn_param: Any) -> tuple[Any, Any]:
-    """gamma (x - mean) / sqrt(var + eps) + beta, of x (n, d), with the mean and var of its columns.
+def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Config) -> tuple[Array, Cache | None]:
+    """Compute gamma (x - mean) / sqrt(var + eps) + beta, with mean and var of the columns.
 
-    bn_param: "mode" ("train" or "test"), "eps" (1e-5), "momentum" (0.9), "running_mean", "running_var" (0).
-    The last two are set: averages over time in "train", which stand for mean and var in "test"."""
+    Parameters
+    ----------
+    x : ndarray, shape (n, d)
+        Samples.
+    gamma : ndarray, shape (d,)
+        Scales.
+    beta : ndarray, shape (d,)
+        Shifts.
+    bn_param : dict
+        "mode" ("train" or "test"), "eps" (default 1e-5), "momentum" (0.9), "running_mean" and
+        "running_var" (0). The last two are set: averages over time in "train", which stand for mean and var
+        in "test".
+
+    Returns
+    -------
+    out : ndarray, shape (n, d)
+        Output.
+    cache : tuple or None
+        What the backward function takes; None in "test".
+    """
     mode, eps = bn_param["mode"], bn_param.get("eps", 1e-5)
     momentum = bn_param.get("momentum", 0.9)
     d = x.shape[1]
@@ -95,26 +204,96 @@ def batchnorm_forward(x: Any, gamma: Any, beta: Any, bn_param: Any) -> tuple[Any
     return _batch_norm.scale_and_shift(x_hat, gamma, beta), cache
 
 
-def batchnorm_backward(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
-    """dx, dgamma, dbeta; cache of "train"."""
+def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Compute the gradients of `batchnorm_forward` in "train".
+
+    Parameters
+    ----------
+    dout : ndarray, shape (n, d)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient with respect to ``x``, of its shape.
+    dgamma : ndarray
+        Gradient with respect to ``gamma``, of its shape.
+    dbeta : ndarray
+        Gradient with respect to ``beta``, of its shape.
+    """
     return _batch_norm.backward(dout, *cache)
 
 
-def batchnorm_backward_alt(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
-    """The same as `batchnorm_backward`."""
+def batchnorm_backward_alt(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Compute the same as `batchnorm_backward`.
+
+    Parameters
+    ----------
+    dout : ndarray, shape (n, d)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient with respect to ``x``, of its shape.
+    dgamma : ndarray
+        Gradient with respect to ``gamma``, of its shape.
+    dbeta : ndarray
+        Gradient with respect to ``beta``, of its shape.
+    """
     return _batch_norm.backward(dout, *cache)
 
 
-def layernorm_forward(x: Any, gamma: Any, beta: Any, ln_param: Any) -> tuple[Any, Any]:
-    """gamma (x - mean) / sqrt(var + eps) + beta, with mean and var of each row; ln_param: "eps" (1e-5)."""
+def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Config) -> tuple[Array, Cache]:
+    """Compute gamma (x - mean) / sqrt(var + eps) + beta, with mean and var of each row.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, d)
+        Samples.
+    gamma : ndarray, shape (d,)
+        Scales.
+    beta : ndarray, shape (d,)
+        Shifts.
+    ln_param : dict
+        "eps" (default 1e-5).
+
+    Returns
+    -------
+    out : ndarray, shape (n, d)
+        Output.
+    cache : tuple
+        What the backward function takes.
+    """
     x_hat = x - np.mean(x, axis=1, keepdims=True)
     std = np.sqrt(np.mean(x_hat * x_hat, axis=1, keepdims=True) + ln_param.get("eps", 1e-5))
     x_hat /= std
     return _batch_norm.scale_and_shift(x_hat, gamma, beta), (x_hat, std, gamma)
 
 
-def layernorm_backward(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
-    """dx, dgamma, dbeta."""
+def layernorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Compute the gradients of `layernorm_forward`.
+
+    Parameters
+    ----------
+    dout : ndarray, shape (n, d)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `layernorm_forward`.
+
+    Returns
+    -------
+    dx : ndarray
+        Gradient with respect to ``x``, of its shape.
+    dgamma : ndarray
+        Gradient with respect to ``gamma``, of its shape.
+    dbeta : ndarray
+        Gradient with respect to ``beta``, of its shape.
+    """
     x_hat, std, gamma = cache
     d = dout.shape[1]
     dx = dout * gamma
@@ -125,10 +304,24 @@ def layernorm_backward(dout: Any, cache: Any) -> tuple[Any, Any, Any]:
     return dx, np.add.reduce(dout * x_hat, axis=0), np.add.reduce(dout, axis=0)
 
 
-def dropout_forward(x: Any, dropout_param: Any) -> tuple[Any, Any]:
-    """x mask, where the mask is 1/p with probability p and else 0 ("train"), or x itself ("test").
+def dropout_forward(x: Array, dropout_param: Config) -> tuple[Array, Cache]:
+    """Compute x mask, where the mask is 1/p with probability p and else 0.
 
-    dropout_param: "p", "mode", and perhaps a "seed" for ``np.random``; cache (dropout_param, mask)."""
+    Parameters
+    ----------
+    x : ndarray
+        Numbers, of any shape.
+    dropout_param : dict
+        "p", "mode" ("train", or "test", which returns ``x`` itself), and perhaps a "seed" for
+        ``np.random``.
+
+    Returns
+    -------
+    out : ndarray
+        Output, of the shape of ``x``.
+    cache : tuple
+        (dropout_param, mask).
+    """
     p, mode = dropout_param["p"], dropout_param["mode"]
     if mode not in ("train", "test"):
         raise ValueError(f"dropout_param['mode']: expected 'train' or 'test', got {mode!r}")
@@ -140,8 +333,21 @@ def dropout_forward(x: Any, dropout_param: Any) -> tuple[Any, Any]:
     return (x * mask).astype(x.dtype, copy=False), (dropout_param, mask)
 
 
-def dropout_backward(dout: Any, cache: Any) -> Any:
-    """dout mask ("train"), or dout itself ("test")."""
+def dropout_backward(dout: Array, cache: Cache) -> Array:
+    """Compute the gradient of `dropout_forward`.
+
+    Parameters
+    ----------
+    dout : ndarray
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `dropout_forward`.
+
+    Returns
+    -------
+    ndarray
+        dout mask ("train"), or ``dout`` itself ("test").
+    """
     dropout_param, mask = cache
     return dout * mask if dropout_param["mode"] == "train" else dout
 

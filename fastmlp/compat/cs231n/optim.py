@@ -9,12 +9,34 @@ import numpy as np
 
 import fastmlp.functional as F
 from fastmlp.compat._arrays import can_update, is_divisor, is_like, is_rate, is_share
+from fastmlp.compat._types import Array, Config
 
 __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
 
 
-def sgd(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
-    """w -= lr dw, in place; config: "learning_rate" (1e-2)."""
+def sgd(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
+    """Take a step of gradient descent.
+
+    Parameters
+    ----------
+    w : ndarray
+        Parameters.
+    dw : ndarray
+        Their gradient, of the same shape.
+    config : dict, optional
+        "learning_rate" (default 1e-2).
+
+    Returns
+    -------
+    w : ndarray
+        ``w`` itself, which is changed in place.
+    config : dict
+        ``config`` itself, with what it lacked; a new one if there was none.
+
+    Notes
+    -----
+    w -= lr dw
+    """
     config = {} if config is None else config
     lr = config.setdefault("learning_rate", 1e-2)
     if is_rate(lr) and can_update(w, dw):
@@ -24,8 +46,29 @@ def sgd(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
     return w, config
 
 
-def sgd_momentum(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
-    """v = momentum v - lr dw, w + v; config: "learning_rate" (1e-2), "momentum" (0.9), "velocity" v (0)."""
+def sgd_momentum(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
+    """Take a step of gradient descent with momentum.
+
+    Parameters
+    ----------
+    w : ndarray
+        Parameters.
+    dw : ndarray
+        Their gradient, of the same shape.
+    config : dict, optional
+        "learning_rate" (default 1e-2), "momentum" (0.9), "velocity" v (0), which is replaced.
+
+    Returns
+    -------
+    w : ndarray
+        New parameters, in a new array.
+    config : dict
+        ``config`` itself, with what it lacked; a new one if there was none.
+
+    Notes
+    -----
+    v = momentum v - lr dw, w = w + v
+    """
     config = _with_defaults(config, learning_rate=1e-2, momentum=0.9)
     lr, v = config["learning_rate"], config.get("velocity")
     v = np.zeros_like(w) if v is None else config["momentum"] * v
@@ -37,10 +80,29 @@ def sgd_momentum(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
     return w + v, config
 
 
-def rmsprop(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
-    """cache = decay cache + (1 - decay) dw^2, w - lr dw / (sqrt(cache) + epsilon)
+def rmsprop(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
+    """Take a step of RMSprop.
 
-    config: "learning_rate" (1e-2), "decay_rate" (0.99), "epsilon" (1e-8), "cache" (0)."""
+    Parameters
+    ----------
+    w : ndarray
+        Parameters.
+    dw : ndarray
+        Their gradient, of the same shape.
+    config : dict, optional
+        "learning_rate" (default 1e-2), "decay_rate" (0.99), "epsilon" (1e-8), "cache" (0), which is replaced.
+
+    Returns
+    -------
+    w : ndarray
+        New parameters, in a new array.
+    config : dict
+        ``config`` itself, with what it lacked; a new one if there was none.
+
+    Notes
+    -----
+    cache = decay cache + (1 - decay) dw^2, w = w - lr dw / (sqrt(cache) + epsilon)
+    """
     config = _with_defaults(config, learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
     lr, decay, epsilon = config["learning_rate"], config["decay_rate"], config["epsilon"]
     squares = config["cache"].copy() if "cache" in config else np.zeros_like(w)
@@ -54,12 +116,31 @@ def rmsprop(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
     return w, config
 
 
-def adam(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
-    """m = beta1 m + (1 - beta1) dw, v = beta2 v + (1 - beta2) dw^2,
+def adam(w: Array, dw: Array, config: Config | None = None) -> tuple[Array, Config]:
+    """Take a step of Adam.
 
-    w - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon), where t counts the updates from 1.
+    Parameters
+    ----------
+    w : ndarray
+        Parameters.
+    dw : ndarray
+        Their gradient, of the same shape.
+    config : dict, optional
+        "learning_rate" (default 1e-3), "beta1" (0.9), "beta2" (0.999), "epsilon" (1e-8), "m", "v" and "t"
+        (0), which are replaced.
 
-    config: "learning_rate" (1e-3), "beta1" (0.9), "beta2" (0.999), "epsilon" (1e-8), "m", "v", "t" (0)."""
+    Returns
+    -------
+    w : ndarray
+        New parameters, in a new array.
+    config : dict
+        ``config`` itself, with what it lacked; a new one if there was none.
+
+    Notes
+    -----
+    m = beta1 m + (1 - beta1) dw, v = beta2 v + (1 - beta2) dw^2,
+    w = w - lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + epsilon), where t counts the steps from 1.
+    """
     config = _with_defaults(config, learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, t=0)
     lr, beta1, beta2, epsilon = (config[key] for key in ("learning_rate", "beta1", "beta2", "epsilon"))
     m = config["m"].copy() if "m" in config else np.zeros_like(w)
@@ -77,7 +158,7 @@ def adam(w: Any, dw: Any, config: Any = None) -> tuple[Any, Any]:
     return w, config
 
 
-def _with_defaults(config: Any, **defaults: Any) -> Any:
+def _with_defaults(config: Config | None, **defaults: Any) -> Config:
     """The caller's dict itself, with what it lacks; a new one for None."""
     if config is None:
         return defaults

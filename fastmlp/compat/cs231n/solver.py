@@ -1,9 +1,12 @@
 """The training loop of the course."""
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from fastmlp.compat._types import Array
 
 from . import optim
 
@@ -15,21 +18,38 @@ _OPTIONS = {"update_rule": "sgd", "optim_config": None, "lr_decay": 1.0, "batch_
 
 
 class Solver:
-    """Trains a model on batches that ``np.random`` draws, and leaves the best parameters in it.
+    """Train a model on batches that ``np.random`` draws, and leave the best parameters in it.
 
-    model has ``params`` (a dict) and ``loss(X, y)``, which returns the loss and a dict of gradients, or the
-    scores where y is left out. data has "X_train", "y_train", "X_val", "y_val".
+    Parameters
+    ----------
+    model : object
+        Model with ``params``, a dict of arrays, and ``loss(X, y)``, which returns the loss and a dict of
+        gradients, or the scores where y is left out.
+    data : dict
+        "X_train", "y_train", "X_val", "y_val".
+    **kwargs : dict
+        update_rule ("sgd", a name in ``optim``), optim_config ({}), lr_decay (1.0, after every epoch),
+        batch_size (100), num_epochs (10), num_train_samples (1000) and num_val_samples (None: all) for
+        accuracy, print_every (10), verbose (True), checkpoint_name (None).
 
-    Options: update_rule ("sgd", a name in ``optim``), optim_config ({}), lr_decay (1.0, after every epoch),
-    batch_size (100), num_epochs (10), num_train_samples (1000) and num_val_samples (None: all) for accuracy,
-    print_every (10), verbose (True), checkpoint_name (None).
+    Attributes
+    ----------
+    loss_history : list of float
+        Loss of every step.
+    train_acc_history, val_acc_history : list of float
+        Accuracy after every epoch.
+    best_val_acc : float
+        The best of them.
+    best_params : dict
+        Parameters of that epoch.
 
-    After `train`: ``loss_history`` (every step), ``train_acc_history`` and ``val_acc_history`` (every epoch),
-    ``best_val_acc``, ``best_params``. With a checkpoint_name, every epoch is saved as NAME_epoch_N.npz:
-    the parameters as "params/W1" and so on, and the histories. (The course's solver writes pickles.)
+    Notes
+    -----
+    With a checkpoint_name, every epoch is saved as NAME_epoch_N.npz: the parameters as "params/W1" and so on,
+    and the histories. (The course's solver writes pickles.)
     """
 
-    def __init__(self, model: Any, data: Any, **kwargs: Any) -> None:
+    def __init__(self, model: Any, data: Mapping[str, Array], **kwargs: Any) -> None:
         unknown = sorted(set(kwargs) - set(_OPTIONS))
         if unknown:
             raise ValueError(f"Unrecognized arguments {', '.join(unknown)}; expected some of "
@@ -70,8 +90,26 @@ class Solver:
             next_w, config = self.update_rule(w, grads[name], self.optim_configs[name])
             self.model.params[name], self.optim_configs[name] = next_w, config
 
-    def check_accuracy(self, X: Any, y: Any, num_samples: int | None = None, batch_size: int = 100) -> Any:
-        """The share of samples that the model gets right, of all or of num_samples drawn ones."""
+    def check_accuracy(self, X: Array, y: Array, num_samples: int | None = None, batch_size: int = 100
+                       ) -> np.floating[Any]:
+        """Compute the share of samples that the model gets right.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, d_1, ..., d_k)
+            Samples.
+        y : ndarray of int, shape (n,)
+            Class of every row.
+        num_samples : int, optional
+            How many are drawn by ``np.random``; all if not given.
+        batch_size : int, default 100
+            Rows of a call of the model.
+
+        Returns
+        -------
+        floating
+            The share.
+        """
         if num_samples is not None and X.shape[0] > num_samples:
             sample = np.random.choice(X.shape[0], num_samples)
             X, y = X[sample], y[sample]

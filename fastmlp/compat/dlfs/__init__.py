@@ -16,8 +16,11 @@ In a notebook, `patch` does the same for the imports that follow.
 """
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
 from importlib import import_module
+from types import ModuleType
 
 __all__ = ["MODULES", "patch"]
 
@@ -42,7 +45,8 @@ def patch(name: str = "common") -> None:
 
     Notes
     -----
-    Names that were imported before stay what they are, so call it first.
+    Names that were imported before stay what they are, so call it first. Modules that the reader's own folder
+    of this name has beside the book's are imported from there.
 
     References
     ----------
@@ -59,6 +63,23 @@ def patch(name: str = "common") -> None:
         raise TypeError(f"name: expected a string, got {name!r}")
     if not name.isidentifier():
         raise ValueError(f"name: expected the name of a package, got {name!r}")
-    sys.modules[name] = sys.modules[__name__]
+    package = ModuleType(name, __doc__)
+    package.__path__ = _Folders(name)       # type: ignore[assignment]
+    sys.modules[name] = package
     for module in MODULES:
         sys.modules[f"{name}.{module}"] = import_module(f"{__name__}.{module}")
+        setattr(package, module, sys.modules[f"{name}.{module}"])
+
+
+class _Folders:
+    """Where the reader's package of this name may be: looked up at every import of a module that is not here,
+    since programs of the book extend the path first."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __iter__(self) -> Iterator[str]:
+        for entry in sys.path:
+            folder = os.path.join(entry or os.getcwd(), self.name)
+            if os.path.isdir(folder):
+                yield folder

@@ -6,25 +6,50 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.compat._types import Array
+
 __all__ = ["np", "numerical_gradient", "numerical_gradient_2d"]
 
 _H = 1e-4
 
 
-def numerical_gradient(f: Callable[[Any], Any], x: Any) -> Any:
-    """(f(x + h) - f(x - h)) / 2h for every element of x, with h = 1e-4.
+def numerical_gradient(f: Callable[[Array], Any], x: Array) -> Array:
+    """Compute (f(x + h) - f(x - h)) / 2h for every element of x, with h = 1e-4.
 
-    f is called with x itself, in which one element is changed at a time and put back: f may as well look at
-    something that holds x, and need not look at its argument."""
+    Parameters
+    ----------
+    f : callable
+        Function of ``x`` itself, in which one element is changed at a time and put back: it may as well look
+        at something that holds ``x``.
+    x : ndarray
+        Where the gradient is taken.
+
+    Returns
+    -------
+    ndarray
+        Gradient, of the shape of ``x``.
+    """
     gradient = np.zeros_like(x)
-    elements = np.nditer(x, flags=["multi_index"], op_flags=[["readwrite"]])
-    for _ in elements:
-        _differentiate(f, x, elements.multi_index, gradient)
+    for index in np.ndindex(np.shape(x)):
+        _differentiate(f, x, index, gradient)
     return gradient
 
 
-def numerical_gradient_2d(f: Callable[[Any], Any], X: Any) -> Any:
-    """The `numerical_gradient` of f at every row of X; f is called with a row."""
+def numerical_gradient_2d(f: Callable[[Array], Any], X: Array) -> Array:
+    """Compute the `numerical_gradient` of f at every row of X.
+
+    Parameters
+    ----------
+    f : callable
+        Function of a row.
+    X : ndarray, shape (n, d) or (d,)
+        Rows.
+
+    Returns
+    -------
+    ndarray
+        Gradients, of the shape of ``X``.
+    """
     if X.ndim == 1:
         return _numerical_gradient_1d(f, X)
     gradient = np.zeros_like(X)
@@ -33,14 +58,14 @@ def numerical_gradient_2d(f: Callable[[Any], Any], X: Any) -> Any:
     return gradient
 
 
-def _numerical_gradient_1d(f: Callable[[Any], Any], x: Any) -> Any:
+def _numerical_gradient_1d(f: Callable[[Array], Any], x: Array) -> Array:
     gradient = np.zeros_like(x)
     for i in range(x.size):
         _differentiate(f, x, i, gradient)
     return gradient
 
 
-def _differentiate(f: Callable[[Any], Any], x: Any, index: Any, gradient: Any) -> None:
+def _differentiate(f: Callable[[Array], Any], x: Array, index: Any, gradient: Array) -> None:
     before = x[index]
     x[index] = before + _H
     above = f(x)

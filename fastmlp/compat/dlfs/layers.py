@@ -8,6 +8,7 @@ import numpy as np
 import fastmlp.functional as F
 from fastmlp.compat import _arrays, _batch_norm
 from fastmlp.compat._spare import Spare
+from fastmlp.compat._types import Array
 
 from . import functions
 from .functions import *  # noqa: F403  (as the book's module does)
@@ -19,12 +20,30 @@ __all__ = ["Affine", "BatchNormalization", "Convolution", "Dropout", "Pooling", 
 
 
 class Relu:
-    """max(x, 0). ``mask`` is where x <= 0; `backward` writes zeros there into ``dout``, and returns it."""
+    """Compute max(x, 0).
+
+    Attributes
+    ----------
+    mask : ndarray of bool
+        Where x <= 0, after `forward`.
+    """
 
     def __init__(self) -> None:
         self.mask: Any = None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Array) -> Array:
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : ndarray
+            Numbers, of any shape.
+
+        Returns
+        -------
+        ndarray
+            Output.
+        """
         self.mask = x <= 0
         if _arrays.is_floating(x):
             return F.relu(x)
@@ -32,33 +51,90 @@ class Relu:
         out[self.mask] = 0
         return out
 
-    def backward(self, dout: Any) -> Any:
+    def backward(self, dout: Array) -> Array:
+        """Compute the gradient with respect to x, in place.
+
+        Parameters
+        ----------
+        dout : ndarray
+            Gradient of the loss with respect to the output.
+
+        Returns
+        -------
+        ndarray
+            ``dout`` itself, with 0 where ``mask`` is true.
+        """
         return _arrays.block(dout, self.mask)
 
 
 class Sigmoid:
-    """1 / (1 + e^-x). ``out`` is the array that `forward` returned."""
+    """Compute 1 / (1 + e^-x).
+
+    Attributes
+    ----------
+    out : ndarray
+        What `forward` returned.
+    """
 
     def __init__(self) -> None:
         self.out: Any = None
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Array) -> Array:
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : ndarray
+            Numbers, of any shape.
+
+        Returns
+        -------
+        ndarray
+            Output.
+        """
         self.out = sigmoid(x)
         return self.out
 
-    def backward(self, dout: Any) -> Any:
-        if _arrays.is_like(dout, self.out):
+    def backward(self, dout: Array) -> Array:
+        """Compute the gradient with respect to x.
+
+        Parameters
+        ----------
+        dout : ndarray
+            Gradient of the loss with respect to the output.
+
+        Returns
+        -------
+        ndarray
+            Gradient.
+        """
+        if not _arrays.is_like(dout, self.out):
+            return dout * (1.0 - self.out) * self.out
+        if dout.size > _arrays.FEW:
             return F.sigmoid_backward(dout, self.out)
-        return dout * (1.0 - self.out) * self.out
+        dx: Array = 1.0 - self.out
+        dx *= dout
+        dx *= self.out
+        return dx
 
 
 class Affine:
-    """x W + b, of W (inputs, outputs) and b (outputs,), which stay the caller's arrays.
+    """Compute x W + b.
 
-    x has any number of dimensions, the first of which is the batch. After `backward`, whose result has the
-    shape of x, ``dW`` and ``db`` hold the gradients, in arrays that nobody else holds."""
+    Parameters
+    ----------
+    W : ndarray, shape (inputs, outputs)
+        Weights, which stay the caller's array.
+    b : ndarray, shape (outputs,)
+        Biases, which stay the caller's array.
 
-    def __init__(self, W: Any, b: Any) -> None:
+    Attributes
+    ----------
+    dW, db : ndarray
+        Gradients, after `backward`, in arrays that nobody else holds.
+    """
+
+    def __init__(self, W: Array, b: Array) -> None:
         self.W = W
         self.b = b
         self.x: Any = None
@@ -67,38 +143,103 @@ class Affine:
         self.db: Any = None
         self._spare = Spare()
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Array) -> Array:
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d_1, ..., d_k)
+            Samples; each is taken as one row.
+
+        Returns
+        -------
+        ndarray
+            Output.
+        """
         self.original_x_shape = x.shape
         self.x = x.reshape(x.shape[0], -1)
         return _arrays.dense_forward(self.x, self.W, self.b)
 
-    def backward(self, dout: Any) -> Any:
+    def backward(self, dout: Array) -> Array:
+        """Compute the gradients.
+
+        Parameters
+        ----------
+        dout : ndarray, shape (n, outputs)
+            Gradient of the loss with respect to the output.
+
+        Returns
+        -------
+        ndarray
+            Gradient with respect to x, of its shape.
+        """
         self.dW = None      # its memory may be taken for the new one
         dx, self.dW, self.db = _arrays.dense_backward(dout, self.x, self.W, spare=self._spare)
         return dx.reshape(*self.original_x_shape)      # type: ignore[union-attr]
 
-    def backward_parameters(self, dout: Any) -> None:
-        """``dW`` and ``db`` without the gradient of x: half the work, and all that a first layer needs."""
+    def backward_parameters(self, dout: Array) -> None:
+        """Compute ``dW`` and ``db`` alone: half the work, and all that a first layer needs.
+
+        Parameters
+        ----------
+        dout : ndarray, shape (n, outputs)
+            Gradient of the loss with respect to the output.
+        """
         self.dW = None
         _, self.dW, self.db = _arrays.dense_backward(dout, self.x, self.W, False, self._spare)
 
 
 class SoftmaxWithLoss:
-    """The mean cross entropy of softmax(x) and t, class indices or one-hot rows. ``y`` holds the softmax."""
+    """Compute the mean cross-entropy of softmax(x).
+
+    Attributes
+    ----------
+    loss : floating
+        What `forward` returned.
+    y : ndarray, shape (n, classes)
+        The softmax.
+    t : ndarray
+        The targets.
+    """
 
     def __init__(self) -> None:
         self.loss: Any = None
         self.y: Any = None
         self.t: Any = None
 
-    def forward(self, x: Any, t: Any) -> Any:
+    def forward(self, x: Array, t: Array) -> np.floating[Any]:
+        """Compute the loss.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, classes)
+            Scores.
+        t : ndarray, shape (n,) or (n, classes)
+            Class indices, or one-hot rows.
+
+        Returns
+        -------
+        floating
+            Mean loss.
+        """
         self.t = t
         self.y = softmax(x)
         self.loss = cross_entropy_error(self.y, self.t)
         return self.loss
 
-    def backward(self, dout: Any = 1) -> Any:
-        """The gradient of the mean loss; ``dout`` is not looked at, as in the book."""
+    def backward(self, dout: float = 1) -> Array:
+        """Compute the gradient of the mean loss with respect to x.
+
+        Parameters
+        ----------
+        dout : float, default 1
+            Not looked at, as in the book.
+
+        Returns
+        -------
+        ndarray, shape (n, classes)
+            Gradient.
+        """
         n = self.t.shape[0]
         if self.t.size == self.y.size:
             dx = self.y - self.t
@@ -110,36 +251,91 @@ class SoftmaxWithLoss:
 
 
 class Dropout:
-    """x mask in training, x (1 - dropout_ratio) otherwise; the mask comes from ``np.random``."""
+    """Compute x mask in training, and x (1 - dropout_ratio) otherwise.
+
+    Parameters
+    ----------
+    dropout_ratio : float, default 0.5
+        Share of the numbers that become 0.
+
+    Attributes
+    ----------
+    mask : ndarray of bool
+        Numbers that stay, after `forward`; they come from ``np.random``.
+    """
 
     def __init__(self, dropout_ratio: float = 0.5) -> None:
         self.dropout_ratio = dropout_ratio
         self.mask: Any = None
 
-    def forward(self, x: Any, train_flg: bool = True) -> Any:
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : ndarray
+            Numbers, of any shape.
+        train_flg : bool, default True
+            Whether this is training.
+
+        Returns
+        -------
+        ndarray
+            Output.
+        """
         if not train_flg:
             return x * (1.0 - self.dropout_ratio)
         self.mask = np.random.rand(*x.shape) > self.dropout_ratio
         return x * self.mask
 
-    def backward(self, dout: Any) -> Any:
+    def backward(self, dout: Array) -> Array:
+        """Compute the gradient with respect to x.
+
+        Parameters
+        ----------
+        dout : ndarray
+            Gradient of the loss with respect to the output.
+
+        Returns
+        -------
+        ndarray
+            Gradient.
+        """
         return dout * self.mask
 
 
 class BatchNormalization:
-    """gamma (x - mean) / sqrt(var + 1e-6) + beta, of x (n, d) or (n, c, h, w).
+    """Compute gamma (x - mean) / sqrt(var + 1e-6) + beta.
 
-    Mean and var are those of the batch in training, whose averages over time are ``running_mean`` and
-    ``running_var``, and these otherwise. After `backward`, ``dgamma`` and ``dbeta`` hold the gradients."""
+    Mean and var are those of the batch in training, and otherwise their averages over time.
 
-    def __init__(self, gamma: Any, beta: Any, momentum: float = 0.9, running_mean: Any = None,
-                 running_var: Any = None) -> None:
+    Parameters
+    ----------
+    gamma : ndarray, shape (d,)
+        Scales.
+    beta : ndarray, shape (d,)
+        Shifts.
+    momentum : float, default 0.9
+        Share of an average that stays.
+    running_mean : ndarray, shape (d,), optional
+        Average of the means so far.
+    running_var : ndarray, shape (d,), optional
+        Average of the variances so far.
+
+    Attributes
+    ----------
+    dgamma, dbeta : ndarray, shape (d,)
+        Gradients, after `backward`.
+    """
+
+    def __init__(self, gamma: Array, beta: Array, momentum: float = 0.9, running_mean: Array | None = None,
+                 running_var: Array | None = None) -> None:
         self.gamma = gamma
         self.beta = beta
         self.momentum = momentum
         self.input_shape: Any = None
-        self.running_mean = running_mean
-        self.running_var = running_var
+        self.running_mean: Any = running_mean
+        self.running_var: Any = running_var
         self.batch_size: Any = None
         self.xc: Any = None
         self.xn: Any = None
@@ -147,7 +343,21 @@ class BatchNormalization:
         self.dgamma: Any = None
         self.dbeta: Any = None
 
-    def forward(self, x: Any, train_flg: bool = True) -> Any:
+    def forward(self, x: Array, train_flg: bool = True) -> Array:
+        """Compute the output.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d) or (n, c, h, w)
+            Samples; each is taken as one row.
+        train_flg : bool, default True
+            Whether this is training.
+
+        Returns
+        -------
+        ndarray
+            Output, of the shape of ``x``.
+        """
         self.input_shape = x.shape
         x = _rows(x)
         if self.running_mean is None:
@@ -163,12 +373,24 @@ class BatchNormalization:
             x_hat = (x - self.running_mean) / np.sqrt(self.running_var + 1e-6)
         return _batch_norm.scale_and_shift(x_hat, self.gamma, self.beta).reshape(self.input_shape)
 
-    def backward(self, dout: Any) -> Any:
+    def backward(self, dout: Array) -> Array:
+        """Compute the gradients.
+
+        Parameters
+        ----------
+        dout : ndarray
+            Gradient of the loss with respect to the output.
+
+        Returns
+        -------
+        ndarray
+            Gradient with respect to x, of its shape.
+        """
         dx, self.dgamma, self.dbeta = _batch_norm.backward(_rows(dout), self.xn, self.std, self.gamma)
         return dx.reshape(self.input_shape)
 
 
-def _rows(x: Any) -> Any:
+def _rows(x: Array) -> Array:
     """(n, d) as it is, (n, c, h, w) as (n, c h w)."""
     if x.ndim == 2:
         return x
@@ -180,7 +402,7 @@ def _rows(x: Any) -> Any:
 class Convolution:
     """A convolution, which is no fully-connected layer: making one raises NotImplementedError."""
 
-    def __init__(self, W: Any, b: Any, stride: int = 1, pad: int = 0) -> None:
+    def __init__(self, W: Array, b: Array, stride: int = 1, pad: int = 0) -> None:
         _refuse("Convolution")
 
 

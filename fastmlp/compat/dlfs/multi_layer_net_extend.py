@@ -10,6 +10,7 @@ import numpy as np
 
 from fastmlp.compat import _arrays
 from fastmlp.compat._spare import Spare
+from fastmlp.compat._types import Array
 from fastmlp.compat.dlfs import _network
 
 from . import layers
@@ -21,13 +22,40 @@ __all__ = ["MultiLayerNetExtend", "numerical_gradient", "OrderedDict", "os", "sy
 
 
 class MultiLayerNetExtend:
-    """`MultiLayerNet` with batch normalisation before and dropout after the activation of a hidden layer.
+    """[Affine, BatchNormalization, Relu or Sigmoid, Dropout] for every hidden layer, Affine, SoftmaxWithLoss.
 
-    ``params`` has gamma1, beta1, ... too. ``train_flg`` says whether the batch's mean is used and values are
-    dropped; `gradient` has it on."""
+    Parameters
+    ----------
+    input_size : int
+        Numbers of a sample.
+    hidden_size_list : list of int
+        Units of the hidden layers.
+    output_size : int
+        Number of classes.
+    activation : {"relu", "sigmoid"}, default "relu"
+        Activation of the hidden layers.
+    weight_init_std : float or str, default "relu"
+        Standard deviation of the initial weights; or sqrt(2/inputs) for "relu" and "he", sqrt(1/inputs) for
+        "sigmoid" and "xavier".
+    weight_decay_lambda : float, default 0
+        Factor of the penalty weight_decay_lambda/2 |W|^2.
+    use_dropout : bool, default False
+        Whether hidden layers have dropout, after the activation.
+    dropout_ration : float, default 0.5
+        Share of the numbers that become 0.
+    use_batchnorm : bool, default False
+        Whether hidden layers have batch normalisation, before the activation.
+
+    Attributes
+    ----------
+    params : dict
+        W1, b1, (gamma1, beta1,) W2, ..., which the layers share.
+    layers : OrderedDict
+        Layers by name.
+    """
 
     def __init__(self, input_size: int, hidden_size_list: list[int], output_size: int,
-                 activation: str = "relu", weight_init_std: Any = "relu",
+                 activation: str = "relu", weight_init_std: float | str = "relu",
                  weight_decay_lambda: float = 0, use_dropout: bool = False,
                  dropout_ration: float = 0.5, use_batchnorm: bool = False) -> None:
         self.input_size = input_size
@@ -54,22 +82,78 @@ class MultiLayerNetExtend:
         self.last_layer = SoftmaxWithLoss()
         self._spares = {name: Spare() for name in self.params if name[0] == "W"}
 
-    def predict(self, x: Any, train_flg: bool = False) -> Any:
-        """The scores of every row, before softmax."""
+    def predict(self, x: Array, train_flg: bool = False) -> Array:
+        """Compute the scores of every row, before softmax.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d_1, ..., d_k)
+            Samples.
+        train_flg : bool, default False
+            Whether this is training.
+
+        Returns
+        -------
+        ndarray, shape (n, classes)
+            Scores.
+        """
         for name, layer in self.layers.items():
             x = layer.forward(x, train_flg) if "Dropout" in name or "BatchNorm" in name else layer.forward(x)
         return x
 
-    def loss(self, x: Any, t: Any, train_flg: bool = False) -> Any:
+    def loss(self, x: Array, t: Array, train_flg: bool = False) -> np.floating[Any]:
+        """Compute the mean cross-entropy and the penalty.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d_1, ..., d_k)
+            Samples.
+        t : ndarray, shape (n,) or (n, classes)
+            Class indices, or one-hot rows.
+        train_flg : bool, default False
+            Whether this is training.
+
+        Returns
+        -------
+        floating
+            Loss.
+        """
         y = self.predict(x, train_flg)
         penalty = _network.penalty(self.params, self.hidden_layer_num + 1, self.weight_decay_lambda)
         return self.last_layer.forward(y, t) + penalty
 
-    def accuracy(self, x: Any, t: Any) -> Any:
+    def accuracy(self, x: Array, t: Array) -> np.floating[Any]:
+        """Compute the share of rows whose largest score is at the class.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d_1, ..., d_k)
+            Samples.
+        t : ndarray, shape (n,) or (n, classes)
+            Class indices, or one-hot rows.
+
+        Returns
+        -------
+        floating
+            The share.
+        """
         return _network.accuracy(self.predict(x), t)
 
-    def numerical_gradient(self, x: Any, t: Any) -> dict[str, Any]:
-        """`gradient` by central differences."""
+    def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Compute `gradient` by central differences.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d_1, ..., d_k)
+            Samples.
+        t : ndarray, shape (n,) or (n, classes)
+            Class indices, or one-hot rows.
+
+        Returns
+        -------
+        dict
+            Gradients, under the names of ``params``.
+        """
         grads: dict[str, Any] = {}
         for i in range(1, self.hidden_layer_num + 2):
             normalized = self.use_batchnorm and i <= self.hidden_layer_num
@@ -78,7 +162,21 @@ class MultiLayerNetExtend:
                 grads[f"{name}{i}"] = numerical_gradient(lambda _: self.loss(x, t, train_flg=True), param)
         return grads
 
-    def gradient(self, x: Any, t: Any) -> dict[str, Any]:
+    def gradient(self, x: Array, t: Array) -> dict[str, Array]:
+        """Compute the gradient of the loss, in training.
+
+        Parameters
+        ----------
+        x : ndarray, shape (n, d_1, ..., d_k)
+            Samples.
+        t : ndarray, shape (n,) or (n, classes)
+            Class indices, or one-hot rows.
+
+        Returns
+        -------
+        dict
+            Gradients, under the names of ``params``.
+        """
         self.loss(x, t, train_flg=True)
         _network.backward(list(self.layers.values()), self.last_layer.backward(1))
         grads: dict[str, Any] = {}

@@ -1,12 +1,14 @@
 """Optimizers of the book's ``common/optimizer.py``: `update` changes a dict of parameters in place."""
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 
 import fastmlp.functional as F
 from fastmlp.compat._arrays import can_update, is_large, is_like, is_rate, is_share
+from fastmlp.compat._types import Array
 
 __all__ = ["AdaGrad", "Adam", "Momentum", "Nesterov", "np", "RMSprop", "SGD"]
 
@@ -18,12 +20,31 @@ def _zeros(params: Any) -> dict[Any, Any]:
 
 
 class SGD:
-    """p -= lr g"""
+    """Gradient descent.
+
+    Formula::
+
+        p -= lr g
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    """
 
     def __init__(self, lr: float = 0.01) -> None:
         self.lr = lr
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change the parameters, in place.
+
+        Parameters
+        ----------
+        params : dict of ndarray
+            Parameters by name.
+        grads : dict of ndarray
+            Their gradients, under the same names.
+        """
         fits = is_rate(self.lr)
         for key in params:
             param, grad = params[key], grads[key]
@@ -34,37 +55,90 @@ class SGD:
 
 
 class Momentum:
-    """v = momentum v - lr g, p += v"""
+    """Gradient descent with momentum.
+
+    Formula::
+
+        v = momentum v - lr g
+        p += v
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    momentum : float, default 0.9
+        Share of the velocity that stays.
+
+    Attributes
+    ----------
+    v : dict of ndarray
+        Velocities by name; every update makes new arrays.
+    """
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         self.lr = lr
         self.momentum = momentum
         self.v: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change the parameters, in place.
+
+        Parameters
+        ----------
+        params : dict of ndarray
+            Parameters by name.
+        grads : dict of ndarray
+            Their gradients, under the same names.
+        """
         if self.v is None:
             self.v = _zeros(params)
         fits = is_rate(self.lr)
         for key in params:
-            param, grad, v = params[key], grads[key], self.v[key]
-            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
-                v *= self.momentum
+            grad, v = grads[key], self.momentum * self.v[key]       # a new array, as in the book
+            if is_large(grad) and fits and can_update(params[key], grad) and is_like(v, grad):
                 F.sgd_update(v, grad, self.lr)
-                param += v
             else:
-                self.v[key] = self.momentum * v - self.lr * grad
-                params[key] += self.v[key]
+                v = v - self.lr * grad
+            self.v[key] = v
+            params[key] += v
 
 
 class Nesterov:
-    """p += momentum^2 v - (1 + momentum) lr g, v = momentum v - lr g"""
+    """Nesterov's accelerated gradient.
+
+    Formula::
+
+        p += momentum^2 v - (1 + momentum) lr g
+        v = momentum v - lr g
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    momentum : float, default 0.9
+        Share of the velocity that stays.
+
+    Attributes
+    ----------
+    v : dict of ndarray
+        Velocities by name; every update changes them in place.
+    """
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         self.lr = lr
         self.momentum = momentum
         self.v: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change the parameters, in place.
+
+        Parameters
+        ----------
+        params : dict of ndarray
+            Parameters by name.
+        grads : dict of ndarray
+            Their gradients, under the same names.
+        """
         if self.v is None:
             self.v = _zeros(params)
         rate = (1 + self.momentum) * self.lr
@@ -74,22 +148,48 @@ class Nesterov:
             if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
                 param += self.momentum * self.momentum * v
                 F.sgd_update(param, grad, rate)
-                v *= self.momentum
+                v *= self.momentum          # the same array, as in the book
                 F.sgd_update(v, grad, self.lr)
             else:
                 params[key] += self.momentum * self.momentum * v
                 params[key] -= rate * grad
-                self.v[key] = self.momentum * v - self.lr * grads[key]
+                self.v[key] *= self.momentum
+                self.v[key] -= self.lr * grads[key]
 
 
 class AdaGrad:
-    """h += g^2, p -= lr g / (sqrt(h) + 1e-7)"""
+    """AdaGrad.
+
+    Formula::
+
+        h += g^2
+        p -= lr g / (sqrt(h) + 1e-7)
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+
+    Attributes
+    ----------
+    h : dict of ndarray
+        Sums of squares by name.
+    """
 
     def __init__(self, lr: float = 0.01) -> None:
         self.lr = lr
         self.h: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change the parameters, in place.
+
+        Parameters
+        ----------
+        params : dict of ndarray
+            Parameters by name.
+        grads : dict of ndarray
+            Their gradients, under the same names.
+        """
         if self.h is None:
             self.h = _zeros(params)
         fits = is_rate(self.lr)
@@ -102,14 +202,41 @@ class AdaGrad:
 
 
 class RMSprop:
-    """h = decay_rate h + (1 - decay_rate) g^2, p -= lr g / (sqrt(h) + 1e-7)"""
+    """RMSprop.
+
+    Formula::
+
+        h = decay_rate h + (1 - decay_rate) g^2
+        p -= lr g / (sqrt(h) + 1e-7)
+
+    Parameters
+    ----------
+    lr : float, default 0.01
+        Learning rate.
+    decay_rate : float, default 0.99
+        Share of the average that stays.
+
+    Attributes
+    ----------
+    h : dict of ndarray
+        Averages of squares by name.
+    """
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
         self.lr = lr
         self.decay_rate = decay_rate
         self.h: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change the parameters, in place.
+
+        Parameters
+        ----------
+        params : dict of ndarray
+            Parameters by name.
+        grads : dict of ndarray
+            Their gradients, under the same names.
+        """
         if self.h is None:
             self.h = _zeros(params)
         fits = is_rate(self.lr) and is_share(self.decay_rate)
@@ -123,9 +250,30 @@ class RMSprop:
 
 
 class Adam:
-    """m += (1 - beta1) (g - m), v += (1 - beta2) (g^2 - v), p -= rate m / (sqrt(v) + 1e-7)
+    """Adam.
 
-    with rate = lr sqrt(1 - beta2^t) / (1 - beta1^t) in update t."""
+    Formula::
+
+        m += (1 - beta1) (g - m)
+        v += (1 - beta2) (g^2 - v)
+        p -= lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + 1e-7), in update t
+
+    Parameters
+    ----------
+    lr : float, default 0.001
+        Learning rate.
+    beta1 : float, default 0.9
+        Share of the first moment that stays.
+    beta2 : float, default 0.999
+        Share of the second moment that stays.
+
+    Attributes
+    ----------
+    iter : int
+        Updates so far.
+    m, v : dict of ndarray
+        First and second moments by name.
+    """
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         self.lr = lr
@@ -135,7 +283,16 @@ class Adam:
         self.m: Any = None
         self.v: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
+    def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
+        """Change the parameters, in place.
+
+        Parameters
+        ----------
+        params : dict of ndarray
+            Parameters by name.
+        grads : dict of ndarray
+            Their gradients, under the same names.
+        """
         if self.m is None:
             self.m, self.v = _zeros(params), _zeros(params)
         self.iter += 1

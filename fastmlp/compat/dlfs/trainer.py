@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastmlp.compat._types import Array
+
 from . import optimizer as optimizers
 from .optimizer import *  # noqa: F403
 from .optimizer import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
@@ -15,13 +17,44 @@ __all__ = ["Trainer", "os", "sys", *optimizers.__all__]
 
 
 class Trainer:
-    """Trains a network (with gradient, loss, accuracy and params) on batches that ``np.random`` draws.
+    """Train a network on batches that ``np.random`` draws.
 
-    ``train_loss_list`` gets the loss after every step, ``train_acc_list`` and ``test_acc_list`` accuracies at
-    the begin of every epoch, on all samples or the first ``evaluate_sample_num_per_epoch``."""
+    Parameters
+    ----------
+    network : object
+        Network with gradient, loss, accuracy and params, such as `MultiLayerNet`.
+    x_train : ndarray, shape (n, ...)
+        Samples to train on.
+    t_train : ndarray, shape (n, ...)
+        Their targets.
+    x_test : ndarray, shape (m, ...)
+        Samples to test with.
+    t_test : ndarray, shape (m, ...)
+        Their targets.
+    epochs : int, default 20
+        Passes over the samples.
+    mini_batch_size : int, default 100
+        Samples of a step.
+    optimizer : str, default "SGD"
+        Name of a class in ``optimizer``, in any case.
+    optimizer_param : dict, default {"lr": 0.01}
+        Its arguments.
+    evaluate_sample_num_per_epoch : int, optional
+        How many samples accuracies are taken of, the first ones; all if not given.
+    verbose : bool, default True
+        Whether losses and accuracies are printed.
 
-    def __init__(self, network: Any, x_train: Any, t_train: Any, x_test: Any, t_test: Any, epochs: int = 20,
-                 mini_batch_size: int = 100, optimizer: str = "SGD", optimizer_param: Any = {"lr": 0.01},  # noqa: B006
+    Attributes
+    ----------
+    train_loss_list : list of float
+        Loss after every step.
+    train_acc_list, test_acc_list : list of float
+        Accuracies at the begin of every epoch.
+    """
+
+    def __init__(self, network: Any, x_train: Array, t_train: Array, x_test: Array, t_test: Array,
+                 epochs: int = 20, mini_batch_size: int = 100, optimizer: str = "SGD",
+                 optimizer_param: dict[str, Any] = {"lr": 0.01},  # noqa: B006
                  evaluate_sample_num_per_epoch: int | None = None, verbose: bool = True) -> None:
         self.network = network
         self.verbose = verbose
@@ -44,6 +77,7 @@ class Trainer:
         self.test_acc_list: list[Any] = []
 
     def train_step(self) -> None:
+        """Take a step, with what is due at the begin of an epoch."""
         batch = np.random.choice(self.train_size, self.batch_size)
         x, t = self.x_train[batch], self.t_train[batch]
         grads = self.network.gradient(x, t)
@@ -57,6 +91,7 @@ class Trainer:
         self.current_iter += 1
 
     def train(self) -> None:
+        """Take all steps, and measure the accuracy in the end."""
         for _ in range(self.max_iter):
             self.train_step()
         accuracy = self.network.accuracy(self.x_test, self.t_test)
