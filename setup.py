@@ -1,4 +1,5 @@
-"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype.
+"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype, where products of
+bfloat16 count as a dtype, one for each of the instructions that compute them.
 
 All kernel modules come from one text, fastmlp/kernels/kernels.pyx, with two files that are generated from the
 table of operations, ops.py: Cython translates it once per module name, and the C compiler gets the flags of
@@ -58,6 +59,11 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
+# What computes products of bfloat16, best first: the instruction sets beside which it is built, and its flags.
+BF16 = {
+    "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
+    "fma": (tuple(ISAS), []),
+}
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
 
@@ -111,12 +117,18 @@ class BuildKernels(build_ext):
         if unknown := set(wanted) - set(ISAS):
             raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
-        self.extensions = [ext for ext in self.extensions if ext.isa is None or ext.isa in names]
+        bf16 = [way for way, (isas, flags) in BF16.items()
+                if set(isas) & set(names) and (not flags or self.takes("int i;\n", ["-Werror", *flags]))]
+        self.extensions = [ext for ext in self.extensions
+                           if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
-                ext.define_macros = [("FASTMLP_BUILT", ",".join(names))]
+                ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
+                                     ("FASTMLP_BUILT_BF16", ",".join(bf16))]
             else:
                 ext.extra_compile_args = (FLAGS_MSVC if self.msvc else FLAGS) + ISAS[ext.isa][0]
+                if ext.bf16:
+                    ext.extra_compile_args += BF16[ext.bf16][1]
                 if ext.isa == "avx512" and not self.msvc:
                     known = [flags for flags in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *flags])]
                     ext.extra_compile_args += sum(known, [])
@@ -215,8 +227,9 @@ class BuildKernels(build_ext):
         ext.sources = [source]
 
 
-def extension(name, source, isa=None, dtype=None):
+def extension(name, source, isa=None, dtype=None, bf16=None):
     macros = [(f"FASTMLP_ISA_{isa}", "1"), (f"FASTMLP_REAL_{dtype}", "1")] if isa else []
+    macros += [(f"FASTMLP_BF16_{bf16}", "1")] if bf16 else []
     ext = setuptools.Extension(
         f"fastmlp.kernels.{name}",
         [f"{KERNELS}/{source}"],
@@ -224,7 +237,7 @@ def extension(name, source, isa=None, dtype=None):
         define_macros=macros,
         depends=[path.as_posix() for path in texts()],
     )
-    ext.isa = isa
+    ext.isa, ext.bf16 = isa, bf16
     return ext
 
 
@@ -232,5 +245,7 @@ setuptools.setup(
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
     ext_modules=[extension(name, f"{name}.pyx") for name in ("_detect", "_team", "cython_api")]
-    + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES],
+    + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES]
+    + [extension(way if way.startswith(isa) else f"{isa}_bf16_{way}", "kernels.pyx", isa, "bf16", way)
+       for way, (isas, _) in BF16.items() for isa in isas],
 )

@@ -45,7 +45,9 @@ cdef inline Py_ssize_t activations_nbytes(const Inference* run) noexcept nogil:
 
 
 cdef inline Py_ssize_t product_nbytes(const Inference* run) noexcept nogil:
-    """What a thread's packed take to pack weights, after the activations of all threads."""
+    """What a thread's products take to pack weights, after the activations of all threads."""
+    if WITH_BF16:
+        return product_scratch(run.block) * sizeof(real)
     return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS and not run.packed else 0
 
 

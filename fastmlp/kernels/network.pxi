@@ -53,7 +53,7 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
                 const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows,
                 real* packed) noexcept nogil:
     """y = f(x w + b), or the pre-activations alone; each matrix unpacked or in panels. `packed` is scratch for a panel of
-    unpacked weights that PACK_PADDED_ROWS rows and more pass."""
+    unpacked weights that PACK_PADDED_ROWS rows and more pass; in bfloat16, of product_scratch."""
     cdef Product p
     p.m = rows
     p.n = layer.n_out
@@ -73,15 +73,16 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.alpha = layer.alpha
     p.y = NULL
     p.exact = False
-    p.a_block = p.b_block = NULL
+    p.a_block = packed + PANEL if WITH_BF16 else NULL
+    p.b_block = NULL
     p.packed = packed
     p.edge = NULL
     gemm(&p)
 
 
 cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t panel,
-                              Py_ssize_t r0, Py_ssize_t rows) noexcept nogil:
-    """below.d = (layer.d w^T) f'(z), of y = f(z) below"""
+                              Py_ssize_t r0, Py_ssize_t rows, real* packed) noexcept nogil:
+    """below.d = (layer.d w^T) f'(z), of y = f(z) below; `packed` is scratch in bfloat16, of product_scratch."""
     cdef Product p
     p.m = rows
     p.n = layer.n_in
@@ -101,6 +102,8 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.alpha = below.alpha
     p.y = (below.s if below.s != NULL else below.y) + r0 * NR
     p.exact = False
-    p.a_block = p.b_block = NULL
-    p.packed = p.edge = NULL
+    p.a_block = packed + PANEL if WITH_BF16 else NULL
+    p.b_block = NULL
+    p.packed = packed
+    p.edge = NULL
     gemm(&p)

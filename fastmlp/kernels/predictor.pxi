@@ -162,7 +162,8 @@ cdef class Predictor:
         plan.columns = 1 if plan.output == OUT_LARGEST else engine.layers[plan.depth - 1].n_out
         plan.block = min(MC, batch_size) if batch_size else MC
         largest.block, largest.width, largest.threads, largest.shares_columns = plan.block, plan.width, threads, False
-        plan.scratch_nbytes = activations_nbytes(&largest) + 64
+        largest.packed = True
+        plan.scratch_nbytes = activations_nbytes(&largest) + threads * product_nbytes(&largest) + 64
         plan.layers = <Layer*>calloc(plan.depth, sizeof(Layer))
         if plan.layers == NULL:
             raise MemoryError
