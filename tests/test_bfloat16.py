@@ -135,7 +135,7 @@ SHAPES = [(1, 1, 1), (1, 3, 5), (3, 4, 2), (2, 31, 33), (7, 32, 16), (13, 33, 40
           (50, 10, 70), (33, 300, 65), (270, 40, 20), (12, 1100, 24)]
 
 
-@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids="-".join)
+@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_dense_layers_to_the_bit(shape, isa, way, rng):
     rows, inputs, outputs = shape
@@ -157,7 +157,7 @@ def test_dense_layers_to_the_bit(shape, isa, way, rng):
     assert same_bits(dw, expected).all()
 
 
-@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids="-".join)
+@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
 @pytest.mark.parametrize("rows", [31, 4096, 4100, 8300])
 def test_sums_over_many_rows(rows, isa, way, rng):
     module = kernels.load_bfloat16(isa, way)
@@ -169,7 +169,7 @@ def test_sums_over_many_rows(rows, isa, way, rng):
     assert same_bits(dw, expected).all()
 
 
-@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids="-".join)
+@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
 def test_underflow_overflow_and_nan(isa, way, rng):
     """Near the smallest normal number, below it, near the largest, and beyond."""
     module = kernels.load_bfloat16(isa, way)
@@ -182,6 +182,19 @@ def test_underflow_overflow_and_nan(isa, way, rng):
         assert module.dense_forward(y, x, w, None, resolve("identity").code, 0.0)
         expected = bfloat16.product(x, w)
         assert same_bits(y, expected).all()
+
+
+@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
+def test_just_below_the_smallest_normal_number(isa, way):
+    """What rounds to it, with an exponent of any size, is not subnormal; what rounds to less is."""
+    x, w = np.zeros((4, 3), np.float32), np.zeros((3, 1), np.float32)
+    x[:, 0], w[0], w[2] = 1, 2.0**-126, 2.0**-81
+    x[:, 2] = np.float32([-1.5, -0.5, -1, -1.25]) * 2.0**-70        # in units of 2^-151
+    expected = np.float32([0, 1, 1, 0]) * np.float32(2.0**-126)
+    y = np.empty((4, 1), np.float32)
+    assert kernels.load_bfloat16(isa, way).dense_forward(y, x, w, None, resolve("identity").code, 0.0)
+    assert_array_equal(bfloat16.product(x, w)[:, 0], expected)
+    assert_array_equal(y[:, 0], expected)
 
 
 # Models --------------------------------------------------------------------------------------------------
@@ -237,7 +250,7 @@ def test_one_hash_for_all(case, use):
     assert hashes != {hash_of(start, data(layers, case[1], options.get("loss"))[0])}
 
 
-@pytest.mark.parametrize(("isa", "way"), WAYS, ids="-".join)
+@pytest.mark.parametrize(("isa", "way"), WAYS, ids=str)
 def test_a_row_alone_as_in_any_batch(isa, way, use, rng):
     use(isa, way)
     model = MLP([50, 70, 33, 5], activation="tanh", seed=0, compute_dtype="bfloat16")
@@ -260,7 +273,7 @@ def gradients(backend, layers, X, y, weights, **options):
     return model.forward(X), model.loss_and_gradients(X, y)[1]
 
 
-@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids="-".join)
+@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
 def test_a_model_to_the_bit(isa, way, use, rng):
     """With ReLU and a loss whose derivative is exact arithmetic, the NumPy backend has the same bits."""
     use(isa, way)
@@ -449,7 +462,7 @@ assert len(loaded()) == 1, loaded()
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(("isa", "way"), WAYS, ids="-".join)
+@pytest.mark.parametrize(("isa", "way"), WAYS, ids=str)
 def test_the_callers_mode_stays(isa, way, use):
     """Subnormal numbers are numbers before and after, in every thread."""
     use(isa, way)

@@ -48,6 +48,7 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
     p.b = w
     p.b_row = n
     p.b_panel = NR
+    p.b_operands = False
     p.c = y
     p.c_row = n
     p.c_panel = NR
@@ -171,6 +172,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         p.b = w_t
         p.b_row = NR
         p.b_panel = n * NR
+        p.b_operands = False
         p.c_row = k
         p.c_panel = NR
         p.bias = NULL

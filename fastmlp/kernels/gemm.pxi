@@ -16,6 +16,7 @@ cdef struct Product:
     const real* b               # (k, n): panels b_panel apart (NR: plain)
     Py_ssize_t b_row
     Py_ssize_t b_panel
+    bint b_operands             # in bfloat16: b is in operands, and not of reals
     real* c                     # (m, n): panels c_panel apart (NR: plain)
     Py_ssize_t c_row
     Py_ssize_t c_panel
@@ -194,11 +195,11 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
         width = min(width, <Py_ssize_t>nv * VL)
         t.a = p.a
         partial = p.exact and width < nv * VL
-        if WITH_BF16:
+        if WITH_BF16 and not p.b_operands:
             pack_columns(t.packed, p.b + n // NR * p.b_panel, p.b_row, p.k, width)
             t.b = t.packed
             t.b_row = NR
-        elif partial and p.b_row != NR:
+        elif partial and p.b_row != NR and not WITH_BF16:
             pack_panel(t.packed, p.b + n, p.b_row, False, t.k, width)
             t.b = t.packed
             t.b_row = NR
@@ -214,7 +215,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
         t.walk = PANELS if p.a_run == RUN and t.b_row == NR else PLAIN
         if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
             t.walk = PACKING
-        t.next = t.b + p.b_panel if streamed and n + NR < p.n and not WITH_BF16 else NULL
+        t.next = t.b + p.b_panel if streamed and n + NR < p.n and (p.b_operands or not WITH_BF16) else NULL
         t.next_row = t.b_row
         c = p.c + n // NR * p.c_panel
         y = p.y + n // NR * p.c_panel if p.y != NULL else NULL
@@ -257,7 +258,7 @@ cdef void gemm(Product* p) noexcept nogil:
     for kb in range(k_blocks):
         k0 = share(k_units, kb, k_blocks) * k_unit
         p.k = min(k, share(k_units, kb + 1, k_blocks) * k_unit) - k0
-        p.b = b + k0 * b_row
+        p.b = b + (k0 // TERMS if p.b_operands else k0) * b_row
         if p.b_block != NULL and not WITH_BF16:
             p.b_panel = p.k * NR
             pack(p.b_block, p.b_panel, p.b, b_row, p.k, p.n)

@@ -51,9 +51,9 @@ cdef inline bint finished_apart(const Layer* layer) noexcept nogil:
 cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel, const real* b,
                 real* y, Py_ssize_t y_row, Py_ssize_t y_panel,
                 const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows,
-                real* packed) noexcept nogil:
+                real* packed, bint operands) noexcept nogil:
     """y = f(x w + b), or the pre-activations alone; each matrix unpacked or in panels. `packed` is scratch for a panel of
-    unpacked weights that PACK_PADDED_ROWS rows and more pass; in bfloat16, of product_scratch."""
+    unpacked weights that PACK_PADDED_ROWS rows and more pass; in bfloat16, of product_scratch. `operands`: in bfloat16, w is in them."""
     cdef Product p
     p.m = rows
     p.n = layer.n_out
@@ -65,6 +65,7 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.b = w
     p.b_row = w_row
     p.b_panel = w_panel
+    p.b_operands = operands
     p.c = y
     p.c_row = y_row
     p.c_panel = y_panel
@@ -94,6 +95,7 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.b = layer.w_t
     p.b_row = NR
     p.b_panel = layer.n_out * NR
+    p.b_operands = False
     p.c = below.d + r0 * NR
     p.c_row = NR
     p.c_panel = panel

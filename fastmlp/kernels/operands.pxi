@@ -1,7 +1,7 @@
 # Operands of bfloat16 products: what the register tile reads in the place of reals.
 #
-# They are packed where a product needs them, block by block, from matrices of float32: nothing else in the library
-# knows of them. Terms of a sum go into operands as simd.h says, and a last span of fewer than SPAN terms has zeros in
+# They are packed where a product needs them, block by block, from matrices of float32; the weights of a predictor once.
+# Terms of a sum go into operands as simd.h says, and a last span of fewer than SPAN terms has zeros in
 # the place of the others: some of these are multiplied, so that it does not matter for the sign of a zero how many.
 
 cdef inline Py_ssize_t operands_of(Py_ssize_t k) noexcept nogil:
@@ -32,6 +32,13 @@ cdef void pack_columns(real* y, const real* x, Py_ssize_t x_row, Py_ssize_t k, P
             left = width - j
             vstore(y + u * NR + j, voperand(term_of_column(x + j, x_row, k, at, left),
                                             term_of_column(x + j, x_row, k, at + 2 * (TERMS - 1), left)))
+
+
+cdef void pack_operands(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """The operands of all columns of a plain x (k, n), in panels."""
+    cdef Py_ssize_t j
+    for j from 0 <= j < n by NR:
+        pack_columns(y + j // NR * panel, x + j, x_row, k, min(n - j, <Py_ssize_t>NR))
 
 
 cdef inline vec terms_of_row(const real* x, Py_ssize_t x_panel, Py_ssize_t k, Py_ssize_t at, bint whole) noexcept nogil:

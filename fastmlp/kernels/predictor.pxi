@@ -106,7 +106,10 @@ cdef Py_ssize_t place_parameters(Plan* plan, real* base, bint copies) noexcept n
         for i in range(5 if layer.scale != NULL else 1):
             vectors[i] = take(base, &end, n)
         if copies:
-            pack(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
+            if WITH_BF16:
+                pack_operands(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
+            else:
+                pack(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
             layer.w = w
             layer.b = copied(vectors[0], layer.b, n)
             if layer.scale != NULL:

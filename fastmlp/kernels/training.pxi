@@ -259,7 +259,7 @@ cdef void rows_phase(Run* run, int thread, Py_ssize_t step, const Batch* batch) 
             sparse_forward(layer, finished_apart(layer), y, y_row, y_panel, &run.nonzeros, r0, r1)
         else:
             dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p, y, y_row, y_panel,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch)
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, False)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, batch, r0, r1)
