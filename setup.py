@@ -1,5 +1,5 @@
-"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype, where products of
-bfloat16 count as a dtype, one for each of the instructions that compute them.
+"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype; products of
+bfloat16 count as a dtype for each of the instructions that compute them.
 
 All kernel modules come from one text, fastmlp/kernels/kernels.pyx, with two files that are generated from the
 table of operations, ops.py: Cython translates it once per module name, and the C compiler gets the flags of
@@ -59,7 +59,7 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
-# What computes products of bfloat16, best first: the instruction sets beside which it is built, and its flags.
+# What computes products of bfloat16, best first: instruction sets beside which it is built, and its flags.
 BF16 = {
     "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
     "fma": (tuple(ISAS), []),

@@ -1,10 +1,10 @@
-"""Training steps and predictions in bfloat16 beside float32, one thread: fastmlp by everything that this processor has,
-and PyTorch's autocast where it is installed.
+"""Training steps and predictions in bfloat16 beside float32, one thread: fastmlp by everything that this
+processor has, and PyTorch's autocast where it is installed.
 
     python bench/bfloat16.py [--seconds 1] [--only 784-256] [--mnist mnist.npz]
 
-All take turns, with a step of 784-256-128-10 taking a millisecond or so; the least of many turns counts. --mnist trains
-networks of float32 and of bfloat16 from the same weights, and prints the test accuracy after every epoch.
+All take turns, and the least of many counts. --mnist trains networks of float32 and of bfloat16 from the same
+weights, and prints the test accuracy after every epoch.
 """
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ import fastmlp
 from fastmlp import MLP, SGD, kernels
 from fastmlp.backends.cython import _kernels
 
-ROWS = [((64, 128, 128, 10), 128), ((784, 256, 128, 10), 128), ((784, 512, 512, 10), 256), ((784, 1024, 1024, 10), 1024),
-        ((2048, 2048, 2048, 1000), 512)]
+ROWS = [((64, 128, 128, 10), 128), ((784, 256, 128, 10), 128), ((784, 512, 512, 10), 256),
+        ((784, 1024, 1024, 10), 1024), ((2048, 2048, 2048, 1000), 512)]
 
 
 def model_by(way: str, layers: tuple[int, ...]) -> MLP:
@@ -32,7 +32,8 @@ def model_by(way: str, layers: tuple[int, ...]) -> MLP:
     return MLP(layers, seed=0, compute_dtype="bfloat16")
 
 
-def contestants(layers: tuple[int, ...], batch: int, X: Any, y: Any) -> dict[str, tuple[Callable[[], Any], ...]]:
+def contestants(layers: tuple[int, ...], batch: int, X: Any, y: Any
+                ) -> dict[str, tuple[Callable[[], Any], ...]]:
     """A training step and a prediction of every contestant."""
     found: dict[str, tuple[Callable[[], Any], ...]] = {}
     for way in ("float32", *kernels.available_bfloat16()):
@@ -94,12 +95,15 @@ def mnist(path: str, epochs: int = 8) -> None:
             def look(model: MLP, epoch: int, logs: Any, reached: list[float] = reached) -> None:
                 reached.append(float((model.predict(x_test) == y_test).mean()))
 
-            model.fit(x, y, epochs=epochs, batch_size=128, optimizer=SGD(0.05, 0.9), callbacks=[look], progress=False)
-            print(f"seed {seed}, {compute_dtype or 'float32':8}", *(f"{100 * a:.2f}" for a in reached))
+            model.fit(x, y, epochs=epochs, batch_size=128, optimizer=SGD(0.05, 0.9), callbacks=[look],
+                      progress=False)
+            print(f"seed {seed}, {compute_dtype or 'float32':8}", *(f"{100 * a:.2f}" for a in reached),
+                  flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--mnist")
@@ -113,12 +117,14 @@ def main() -> None:
         name = f"{'-'.join(map(str, layers))}, {batch}"
         if options.only not in name:
             continue
-        X, y = rng.standard_normal((batch, layers[0])).astype(np.float32), rng.integers(0, layers[-1], batch)
+        X = rng.standard_normal((batch, layers[0])).astype(np.float32)
+        y = rng.integers(0, layers[-1], batch)
         both = contestants(layers, batch, X, y)
         for what, i in (("train", 0), ("predict", 1)):
             seconds = least({who: calls[i] for who, calls in both.items()}, options.seconds)
+            ours = seconds["float32"]
             print(f"{name:28} {what:8}", ", ".join(
-                f"{who} {1e6 * s:.0f} us ({seconds['float32'] / s:.2f}x)" for who, s in seconds.items()), flush=True)
+                f"{who} {1e6 * s:.0f} us ({ours / s:.2f}x)" for who, s in seconds.items()), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Products of bfloat16: the specification against silicon and exact arithmetic, and the kernels against it."""
+"""Products of bfloat16: the specification against silicon and exact arithmetic, kernels against it."""
 from __future__ import annotations
 
 import copy
@@ -97,8 +97,8 @@ def test_silicon_pairs():
 
 def test_rounding(rng):
     """Against the rounding of NumPy to whole numbers, which is to nearest even, too."""
-    x = np.concatenate([spread(rng, 4000, orders=100), np.float32([0.0, -0.0, np.inf, -np.inf, 3.4e38, 1.00390625,
-                                                                   1.01171875])])
+    special = np.float32([0.0, -0.0, np.inf, -np.inf, 3.4e38, 1.00390625, 1.01171875])
+    x = np.concatenate([spread(rng, 4000, orders=100), special])
     mantissa, exponent = np.frexp(x.astype(np.float64))
     expected = np.ldexp(np.rint(mantissa * 256), exponent - 8).astype(np.float64)
     with np.errstate(over="ignore"):
@@ -174,9 +174,8 @@ def test_underflow_overflow_and_nan(isa, way, rng):
     """Near the smallest normal number, below it, near the largest, and beyond."""
     module = kernels.load_bfloat16(isa, way)
     for low, high in ((-75, -50), (-149, -100), (50, 64), (60, 127)):
-        x, w = (rng.choice([-1.0, 1.0], shape) * (1 + rng.random(shape)) * 2.0 ** rng.integers(low, high, shape)
-                for shape in ((40, 70), (70, 40)))
-        x, w = x.astype(np.float32), w.astype(np.float32)
+        x, w = (np.float32(rng.choice([-1.0, 1.0], shape) * (1 + rng.random(shape))
+                           * 2.0 ** rng.integers(low, high, shape)) for shape in ((40, 70), (70, 40)))
         x[3, 5], x[4, 6], x[5, 7] = np.nan, np.inf, 0
         y = np.empty((40, 40), np.float32)
         assert module.dense_forward(y, x, w, None, resolve("identity").code, 0.0)
@@ -236,7 +235,7 @@ def hash_of(model, X):
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case[:3]))
 def test_one_hash_for_all(case, use):
-    """Of the weights after training and of predictions, whatever computes them, with any number of threads."""
+    """Of the weights after training and of predictions, whatever computes them, on any number of threads."""
     steps = 200 if case[0][0] < 64 else 30
     hashes = set()
     for isa, way in FMA_WAYS:
@@ -280,7 +279,8 @@ def test_a_model_to_the_bit(isa, way, use, rng):
     layers = [33, 47, 40, 4]
     X, y = spread(rng, 64, 33, orders=2), spread(rng, 64, 4, orders=2)
     weights = [spread(rng, n, m, orders=2) / 64 for n, m in zip(layers, layers[1:])]
-    results = [gradients(name, layers, X, y, weights, loss="mean_squared_error") for name in ("cython", "numpy")]
+    results = [gradients(name, layers, X, y, weights, loss="mean_squared_error")
+               for name in ("cython", "numpy")]
     assert same_bits(results[0][0], results[1][0]).all()
     for ours, expected in zip(results[0][1].weights, results[1][1].weights):
         assert same_bits(ours, expected).all()
@@ -292,7 +292,8 @@ def test_error_bounds(backend, rng):
     layers, n = [40, 50, 30, 6], 48
     X, y = rng.standard_normal((n, 40)), rng.standard_normal((n, 6))
     with fastmlp.use_backend(backend):
-        model = MLP(layers, activation="identity", loss="mean_squared_error", seed=0, compute_dtype="bfloat16")
+        model = MLP(layers, activation="identity", loss="mean_squared_error", seed=0,
+                    compute_dtype="bfloat16")
     w = [a.astype(np.float64) for a in model.weights]
     x = X.astype(np.float32).astype(np.float64)
     t = y.astype(np.float32).astype(np.float64)
@@ -349,7 +350,8 @@ def test_files_copies_and_pickles(backend, tmp_path, rng):
         model, optimizer = MLP([6, 9, 3], seed=0, compute_dtype="bfloat16"), SGD(0.1, 0.9)
         model.fit(X, y, epochs=2, batch_size=16, optimizer=optimizer, progress=False)
         model.save(tmp_path / "net.safetensors")
-        others = [fastmlp.load(tmp_path / "net.safetensors"), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+        others = [fastmlp.load(tmp_path / "net.safetensors"), copy.deepcopy(model),
+                  pickle.loads(pickle.dumps(model))]
     for other in others:
         assert other.compute_dtype == "bfloat16" and repr(other) == repr(model)
         assert_array_equal(other.forward(X), model.forward(X))
@@ -425,8 +427,8 @@ def test_sparse_samples_count_as_dense_ones(backend, rng):
 # What computes it ----------------------------------------------------------------------------------------
 
 def run_python(code, **environment):
-    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True,
-                          text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment},
+                          capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize("way", kernels.available_bfloat16())

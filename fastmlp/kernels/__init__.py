@@ -144,7 +144,8 @@ def load_bfloat16(isa: str, name: str) -> KernelModule:
     """
     load(isa, "float32")
     _check_bfloat16(isa, name)
-    return cast("KernelModule", import_module(f"{__name__}.{name if name in _BESIDE else f'{isa}_bf16_{name}'}"))
+    module_name = name if name in _BESIDE else f"{isa}_bf16_{name}"
+    return cast("KernelModule", import_module(f"{__name__}.{module_name}"))
 
 
 def _check_bfloat16(isa: str, name: str) -> None:

@@ -1,7 +1,7 @@
 """Products of bfloat16: operands of 8 significant bits, sums in float32, in one order on every processor.
 
-Operands are rounded to bfloat16, to nearest even, and subnormal ones are zeros. A sum goes in spans of 32 terms, the
-last one filled up with zeros. Of a span
+Operands are rounded to bfloat16, to nearest even, and subnormal ones are zeros. A sum goes in spans of 32
+terms, the last one filled up with zeros. Of a span
 
     even = chain of FMAs from 0 over its terms 0, 2, ..., 30;  odd = the same over 1, 3, ..., 31
     c = c + (even + odd)
@@ -63,8 +63,8 @@ def flushed(x: Array) -> Array:
 def fma(a: Array, b: Array, c: Array) -> Array:
     """a b + c in float64 arrays that hold bfloat16 (a, b) and float32 (c), rounded to float32 once.
 
-    The product is exact. The sum is rounded to odd first: where it is not exact, its last bit is set. Then rounding it
-    once more, to fewer bits, gives what rounding the exact sum gives.
+    The product is exact. The sum is rounded to odd first: where it is not exact, its last bit is set. Then
+    rounding it once more, to fewer bits, gives what rounding the exact sum gives.
     """
     term = a * b
     total = term + c

@@ -32,7 +32,7 @@ class Engine:
     """A network over a buffer of parameters: the forward pass, gradients, and runs of minibatches.
 
     Arguments have been checked. `threads` is for compiled backends. `seed` is that of dropout; `global_step`
-    counts the steps that the model has taken: the mask depends on it. `compute_dtype` is that of the products.
+    counts the steps that the model has taken: the mask depends on it. `compute_dtype` is that of products.
     """
 
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
