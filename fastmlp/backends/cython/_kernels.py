@@ -30,8 +30,8 @@ def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
         kernels = bfloat16_module()
         if available_bfloat16()[0] == "fma":
             warnings.warn(
-                "compute_dtype: this processor has nothing faster for bfloat16 than FMAs in float32; they give "
-                "the same bits, about as fast as float32", RuntimeWarning, stacklevel=6)
+                "compute_dtype: this processor has nothing faster for bfloat16 than FMAs in float32; they "
+                "give the same bits, about as fast as float32", RuntimeWarning, stacklevel=5)
         kernels.introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, None)
         KERNELS[compute_dtype] = kernels
     return KERNELS[compute_dtype]
