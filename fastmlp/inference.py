@@ -175,7 +175,7 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
         As for `MLP.compile_predict`.
     threads : int
         As for `MLP.compile_predict`.
-    compute_dtype : {None, "bfloat16"}, default None
+    compute_dtype : {"bfloat16"}, optional
         As for `MLP.compile_predict`.
 
     Returns

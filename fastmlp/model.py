@@ -140,10 +140,10 @@ class MLP(Guarded):
         layer.
     batch_norm : bool, BatchNorm or list of them, default False
         True, or a `fastmlp.BatchNorm` with settings, for hidden layers; or a list with one for each.
-    compute_dtype : {None, "bfloat16"}, default None
-        Type to which the operands of matrix products are rounded, in training and in prediction: None for
-        ``dtype``; "bfloat16", with dtype "float32", is faster on processors that have it, and gives the same
-        bits on all of them. Sums, parameters and all else stay float32.
+    compute_dtype : {"bfloat16"}, optional
+        Type to which the operands of matrix products are rounded, in training and in prediction. "bfloat16",
+        with dtype "float32", is faster on processors that have it, and gives the same bits on all of them.
+        Sums, parameters and all else stay float32. ``dtype`` if not given.
 
     Attributes
     ----------
@@ -546,7 +546,7 @@ class MLP(Guarded):
         threads : int, default 1
             Threads that share the work of a call with many rows, or with large weights. With 1 a call runs on
             the thread that makes it.
-        compute_dtype : {None, "bfloat16"}, default None
+        compute_dtype : {"bfloat16"}, optional
             Type to which the operands of matrix products are rounded, as for `MLP`; that of the model if not
             given.
 
