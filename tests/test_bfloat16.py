@@ -5,6 +5,9 @@ import copy
 import hashlib
 import os
 import pickle
+import platform
+import re
+import shutil
 import subprocess
 import sys
 from fractions import Fraction
@@ -479,3 +482,26 @@ def test_the_callers_mode_stays(isa, way, use):
     model.fit(np.ones((256, 64)), np.zeros(256, int), epochs=2, callbacks=[look], progress=False)
     look()
     assert seen == [True] * 3
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists(), reason="needs Linux")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs x86-64")
+def test_detector_agrees_with_the_kernel():
+    text = Path("/proc/cpuinfo").read_text()
+    flags = set(re.search(r"^flags\s*:(.*)$", text, re.M)[1].split())
+    runs, is_fast = kernels._detect.supported_bf16()["avx512_bf16"]
+    assert runs == ({"avx512_bf16", "avx512bw", "avx512dq", "avx512vl"} <= flags)
+    assert is_fast == ("AuthenticAMD" in text)
+    assert kernels._detect.supported_bf16()["fma"] == (True, False)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs x86-64")
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="needs objdump")
+@pytest.mark.parametrize(("isa", "way"), WAYS, ids=str)
+def test_machine_code(isa, way):
+    """Products are by the instruction that was asked for, and by no other."""
+    module = kernels.load_bfloat16(isa, way)
+    command = ["objdump", "-d", module.__file__]
+    code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert code.count("vdpbf16ps") > 1000 if way == "avx512_bf16" else "vdpbf16ps" not in code
+    assert ("vfmadd" in code) == (isa != "portable")
