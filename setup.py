@@ -1,4 +1,5 @@
-"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype.
+"""Builds the compiled parts: one detector, and one kernel module per instruction set and dtype; products of
+bfloat16 count as a dtype for each of the instructions that compute them.
 
 All kernel modules come from one text, fastmlp/kernels/kernels.pyx, with two files that are generated from the
 table of operations, ops.py: Cython translates it once per module name, and the C compiler gets the flags of
@@ -10,6 +11,7 @@ Every binary carries a hash of all that went into it (texts, flags, compiler, Cy
 taken as up to date if that hash is there, whatever the clocks and time stamps say.
 
 FASTMLP_DEBUG=1 builds with bounds checks. FASTMLP_BUILD_ISAS=avx2,portable builds no other instruction sets.
+FASTMLP_SANITIZE=address,undefined or =thread builds with these sanitizers of GCC or Clang (.ci/sanitize).
 """
 
 import hashlib
@@ -29,6 +31,7 @@ from setuptools.errors import CompileError, OptionError
 
 KERNELS = "fastmlp/kernels"
 DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
+SANITIZE = os.environ.get("FASTMLP_SANITIZE", "")
 BUILD_ISAS = os.environ.get("FASTMLP_BUILD_ISAS", "")
 
 # Instruction sets, best first: compiler flags, and the least that a compiler must take with them.
@@ -60,6 +63,11 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
+# What computes products of bfloat16, best first: instruction sets beside which it is built, and its flags.
+BF16 = {
+    "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
+    "fma": (tuple(ISAS), []),
+}
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
 
@@ -75,6 +83,8 @@ DIRECTIVES = {
 # with -fsanitize=signed-integer-overflow, too.
 FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
 FLAGS_MSVC = ["/O2"]
+# -O1: code of -O3 with sanitizers takes minutes to build. A finding ends the process.
+FLAGS_SANITIZE = ["-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
 
 
 def texts():
@@ -114,16 +124,23 @@ class BuildKernels(build_ext):
             raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
         self.choose_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
-        self.extensions = [ext for ext in self.extensions if ext.isa is None or ext.isa in names]
+        bf16 = [way for way, (isas, flags) in BF16.items()
+                if set(isas) & set(names) and (not flags or self.takes("int i;\n", ["-Werror", *flags]))]
+        self.extensions = [ext for ext in self.extensions
+                           if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
-                ext.define_macros = [("FASTMLP_BUILT", ",".join(names))]
+                ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
+                                     ("FASTMLP_BUILT_BF16", ",".join(bf16))]
             else:
-                flags = FLAGS + ISAS[ext.isa][0]
+                flags = FLAGS + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
                 if ext.isa == "avx512":
                     known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
                     flags = flags + sum(known, [])
                 ext.extra_compile_args = self.spelled(flags)
+            if SANITIZE:
+                ext.extra_compile_args += FLAGS_SANITIZE
+                ext.extra_link_args += [f"-fsanitize={SANITIZE}"]
         self.tools = self.describe_tools()
         self.remove_leftovers(Path(self.build_lib, KERNELS))
         self.generated = Path(self.build_temp, "generated")
@@ -242,8 +259,9 @@ class BuildKernels(build_ext):
         print(f"fastmlp: {ext.name} is built, in {time.monotonic() - started:.0f} s", flush=True)
 
 
-def extension(name, source, isa=None, dtype=None):
+def extension(name, source, isa=None, dtype=None, bf16=None):
     macros = [(f"FASTMLP_ISA_{isa}", "1"), (f"FASTMLP_REAL_{dtype}", "1")] if isa else []
+    macros += [(f"FASTMLP_BF16_{bf16}", "1")] if bf16 else []
     ext = setuptools.Extension(
         f"fastmlp.kernels.{name}",
         [f"{KERNELS}/{source}"],
@@ -251,7 +269,7 @@ def extension(name, source, isa=None, dtype=None):
         define_macros=macros,
         depends=[path.as_posix() for path in texts()],
     )
-    ext.isa = isa
+    ext.isa, ext.bf16 = isa, bf16
     return ext
 
 
@@ -259,5 +277,7 @@ setuptools.setup(
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
     ext_modules=[extension(name, f"{name}.pyx") for name in ("_detect", "_team", "cython_api")]
-    + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES],
+    + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES]
+    + [extension(way if way.startswith(isa) else f"{isa}_bf16_{way}", "kernels.pyx", isa, "bf16", way)
+       for way, (isas, _) in BF16.items() for isa in isas],
 )

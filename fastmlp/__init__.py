@@ -9,7 +9,7 @@ from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
 from .certify import Certificate, certify
 from .gradient_check import GradientCheck, gradient_check
-from .kernels import active_isa, available_isas
+from .kernels import active_bfloat16, active_isa, available_bfloat16, available_isas
 from .lbfgs import LBFGS
 from .loading import load
 from .loggers import CSVLogger, TensorBoard
@@ -21,10 +21,12 @@ from .torch import from_torch
 from .version import __version__ as __version__
 
 __all__ = [
+    "active_bfloat16",
     "active_isa",
     "AdaGrad",
     "Adam",
     "AdamW",
+    "available_bfloat16",
     "available_isas",
     "BatchNorm",
     "callbacks",

@@ -117,6 +117,9 @@ def export_c(model: MLP, path: Path, output: str, function: str) -> None:
         raise TypeError(f"output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
     checks.known_name("output", output, OUTPUTS)
     kind = made_of_outputs(model.loss, output, model.layers[-1])[0]
+    if model.compute_dtype is not None:
+        raise ValueError(f"model: expected compute_dtype None, got {model.compute_dtype!r}; the C file would "
+                         "have other bits")
     if not isinstance(function, str):
         raise TypeError(f"function: expected the name of a C function, got {function!r}")
     if (not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", function) or len(function) > 63

@@ -185,7 +185,8 @@ def gradient_check(
     TypeError
         For a model that is none, and for arguments of the wrong type.
     ValueError
-        For arguments out of range, data that do not fit the model, and a loss that is not finite.
+        For arguments out of range, data that do not fit the model, a loss that is not finite, and a model
+        with a ``compute_dtype``.
 
     Notes
     -----
@@ -244,6 +245,9 @@ def gradient_check(
     """
     if not isinstance(model, MLP):
         raise TypeError(f"model: expected an MLP, got {type(model).__name__}")
+    if model.compute_dtype is not None:
+        raise ValueError(f"model: expected compute_dtype None, got {model.compute_dtype!r}, whose rounding "
+                         "is larger than the errors that are looked for")
     h = STEP if step is None else checks.number("step", step, low=0.0)
     if h == 0:
         raise ValueError("step: expected a number above 0, got 0.0")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from fastmlp._core import checks
+from fastmlp._core.core import engine_for
 from fastmlp.losses import Loss
 
 if TYPE_CHECKING:
@@ -173,7 +174,8 @@ class InferenceHandle:
                         "set of this process; pickle the model, and compile it where it is used")
 
 
-def compile_predict(model: MLP, batch_size: int | None, output: str, threads: int) -> InferenceHandle:
+def compile_predict(model: MLP, batch_size: int | None, output: str, threads: int,
+                    compute_dtype: str | None = None) -> InferenceHandle:
     """Make a handle: what `fastmlp.MLP.compile_predict` does.
 
     Parameters
@@ -185,6 +187,8 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
     output : str
         As for `MLP.compile_predict`.
     threads : int
+        As for `MLP.compile_predict`.
+    compute_dtype : {"bfloat16"}, optional
         As for `MLP.compile_predict`.
 
     Returns
@@ -201,9 +205,14 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
     if batch_size is not None:
         batch_size = checks.integer("batch_size", batch_size, low=1)
     threads = checks.integer("threads", threads, low=1, high=256)
+    compute_dtype = checks.compute_dtype("compute_dtype", compute_dtype, model.dtype)
     kind, is_vector, is_index = made_of_outputs(model.loss, output, model.layers[-1])
     with model.core.lock.between_steps("compile it"):
-        predictor = model.core.engine.predictor(kind, is_vector, batch_size or 0, threads)
+        engine = model.core.engine
+        if compute_dtype not in (None, model.compute_dtype):
+            engine.write_back()
+            engine = engine_for(model, model.core.parameters, model.dropout, 0, compute_dtype)
+        predictor = engine.predictor(kind, is_vector, batch_size or 0, threads)
     dtype = np.dtype(np.intp) if is_index else model.dtype
     return InferenceHandle(
         predictor, model.layers, output, model.dtype, dtype, is_vector, batch_size, threads)

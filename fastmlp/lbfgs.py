@@ -199,7 +199,8 @@ class LBFGS(Optimizer):
         except ImportError:
             raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
         X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
-        samples = Samples(sources.readable(X, model.dtype), targets, weights, None, len(X))
+        X = sources.readable(X, model.dtype, dense=model.compute_dtype is not None)
+        samples = Samples(X, targets, weights, None, len(X))
         parameters = model.core.parameters
         trial = parameters.copy()
         engine = model.core.engine

@@ -167,6 +167,8 @@ def _parse(metadata: Mapping[str, str]) -> dict[str, Any]:
         raise ValueError(f"dtype {short(settings['dtype'])}")
     if not all(isinstance(kind, str) for kind in settings["callbacks"]):
         raise ValueError(f"callbacks: {short(settings['callbacks'])}")
+    if settings.get("compute_dtype") not in (None, "bfloat16"):
+        raise ValueError(f"compute_dtype {short(settings['compute_dtype'])}")
     return settings
 
 
@@ -212,6 +214,7 @@ def _build(path: str, settings: Mapping[str, Any]) -> MLP:
             dtype=settings["dtype"],
             dropout=settings["dropout"],
             batch_norm=[None if norm is None else BatchNorm(**norm) for norm in settings["batch_norm"]],
+            compute_dtype=settings.get("compute_dtype"),
         )
         _set_generator(model.core.rng.bit_generator, settings["generator"])
         state.set_counters(model, settings["counters"])

@@ -5,9 +5,10 @@
     optimizer.NAME              the state of an optimizer, by the names of its `get_state`
     callbacks.I.NAME            the state of a callback, the I-th of those that have state
     metadata                    "fastmlp": one JSON text of version, layers, activations and loss with their
-                                parameters, dropout, batch_norm, dtype; where training stands: the state of
-                                the random generator, dropout's seed, the number of steps; and the optimizer
-                                as it prints and the classes of the callbacks
+                                parameters, dropout, batch_norm, dtype, and compute_dtype if it has one;
+                                where training stands: the state of the random generator, dropout's seed,
+                                the number of steps; and the optimizer as it prints and the classes of the
+                                callbacks
 
 Numbers are little-endian on every machine, any program that reads safetensors reads the file, and the same
 model gives the same bytes: so the metadata is one text, since the package writes several in random order. In
@@ -86,7 +87,7 @@ def save(model: MLP, path: Path, optimizer: Optimizer | None = None, callbacks: 
 
 def _settings(model: MLP) -> dict[str, Any]:
     """All that makes a model what it is, beside its arrays, in the words of JSON."""
-    return {
+    return ({"compute_dtype": model.compute_dtype} if model.compute_dtype is not None else {}) | {
         "version": VERSION,
         "layers": list(model.layers),
         "activations": [_described("activation", f, activations.BY_NAME) for f in model.activations[:-1]],

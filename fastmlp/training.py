@@ -97,7 +97,8 @@ class Training:
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
-        self._readable = sources.is_readable(samples.x)
+        self._dense = model.compute_dtype is not None
+        self._readable = sources.is_readable(samples.x, self._dense)
         self._stored = time.perf_counter()      # when the model's own arrays were last up to date
         self._in_order = None if samples.order is None else samples.order.copy()
         # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
@@ -229,8 +230,9 @@ class Training:
         """Some samples in their order, converted."""
         samples = self.samples
         rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
-        return Samples(sources.readable(samples.x[rows], self.model.dtype), samples.targets[rows],
-                       None if samples.weights is None else samples.weights[rows], None, samples.batch_size)
+        x = sources.readable(samples.x[rows], self.model.dtype, self._dense)
+        weights = None if samples.weights is None else samples.weights[rows]
+        return Samples(x, samples.targets[rows], weights, None, samples.batch_size)
 
 
 def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimizer,

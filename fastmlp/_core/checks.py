@@ -496,6 +496,17 @@ def float_dtype(name: str, value: Any) -> np.dtype[Any]:
     return dtype
 
 
+def compute_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> str | None:
+    """None or "bfloat16", which goes with float32."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or value != "bfloat16":
+        raise ValueError(f"{name}: expected None or 'bfloat16', got {value!r}")
+    if dtype != np.float32:
+        raise ValueError(f"{name}: 'bfloat16' goes with dtype float32, got {dtype.name}")
+    return value
+
+
 def seed(name: str, value: Any) -> int | None:
     """A seed of NumPy's random generator."""
     return None if value is None else integer(name, value, low=0)

@@ -66,12 +66,15 @@ class Core:
         self._dropout_seed = None
 
 
-def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], step: int) -> Engine:
-    """An engine for a network like the model's, with its own parameters or with others."""
+def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], step: int,
+               compute_dtype: str | None = None) -> Engine:
+    """An engine for a network like the model's, with its own parameters or with others; it computes as the
+    model does, unless compute_dtype is given."""
     network = [Layer(*settings)
                for settings in zip(model.activations, (*dropout, 0.0), (*model.batch_norm, None))]
     engine = model.backend.Engine(parameters, model.core.statistics, network, model.loss,
-                                  seed=model.core.dropout_seed if any(dropout) else 0)
+                                  seed=model.core.dropout_seed if any(dropout) else 0,
+                                  compute_dtype=compute_dtype or model.compute_dtype)
     engine.global_step = step
     return engine
 
@@ -99,4 +102,5 @@ def batch_of(model: MLP, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | N
     if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
         return Samples(X, y, None, None, len(X))        # type: ignore[arg-type]
     X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
-    return Samples(sources.readable(X, model.dtype), targets, weights, None, len(X))
+    X = sources.readable(X, model.dtype, dense=model.compute_dtype is not None)
+    return Samples(X, targets, weights, None, len(X))

@@ -64,6 +64,13 @@ class SparseRows:
         return SparseRows(self.data[own].astype(dtype), self.indices[own], self.indptr - self.indptr[0],
                           self.shape[1])
 
+    def dense(self, dtype: Any) -> Array:
+        """The same rows with their zeros, (rows, columns)."""
+        result = np.zeros(self.shape, dtype)
+        own = slice(int(self.indptr[0]), int(self.indptr[-1]))
+        result[np.repeat(np.arange(len(self)), np.diff(self.indptr)), self.indices[own]] = self.data[own]
+        return result
+
     def nonzeros(self, rows: int, repeated: bool = False) -> int:
         """The most nonzeros that so many rows have; `repeated`: where any may be there more than once."""
         lengths = np.diff(self.indptr)
@@ -119,16 +126,19 @@ def rows(name: str, value: Any, columns: int) -> Rows:
     return result if _is_canonical(result) else _canonical(result)
 
 
-def readable(X: Rows, dtype: np.dtype[Any]) -> Rows:
-    """The samples themselves where the engine reads them as they are, else converted."""
+def readable(X: Rows, dtype: np.dtype[Any], dense: bool = False) -> Rows:
+    """The samples themselves where the engine reads them as they are, else converted; `dense`: it reads no
+    sparse ones."""
     if isinstance(X, SparseRows):
-        return X if checks.is_readable(X.data) else X.astype(dtype)
+        return X.dense(dtype) if dense else X if checks.is_readable(X.data) else X.astype(dtype)
     return checks.readable(X, dtype)
 
 
-def is_readable(X: Rows) -> bool:
+def is_readable(X: Rows, dense: bool = False) -> bool:
     """Whether the engine reads them as they are."""
-    return checks.is_readable(X.data if isinstance(X, SparseRows) else X)
+    if isinstance(X, SparseRows):
+        return not dense and checks.is_readable(X.data)
+    return checks.is_readable(X)
 
 
 def source_arrays(name: str, X: Rows) -> dict[str, Array]:

@@ -61,6 +61,7 @@ def describe(measure: bool = False) -> dict[str, str]:
         "NumPy": f"{np.__version__}, BLAS {_blas()}",
         "processor": _processor(),
         "instruction sets": ", ".join(isas),
+        "bfloat16 by": _bfloat16(),
         "backend": get_backend(),
         "threads": str(get_num_threads()),
         "caches": _caches() or "unknown",
@@ -97,6 +98,17 @@ def fma_peak(dtype: str, seconds: float = 0.2) -> float:
     True
     """
     return kernels.module(dtype).fma_peak(seconds)
+
+
+def _bfloat16() -> str:
+    """What computes products of bfloat16.
+
+    >>> "(active)" in _bfloat16()
+    True
+    """
+    names, active = kernels.available_bfloat16(), kernels.active_bfloat16()
+    text = ", ".join(f"{name} (active)" if name == active else name for name in names)
+    return text if names[0] != "fma" else f"{text}: FMAs in float32, about as fast as float32"
 
 
 def _blas() -> str:

@@ -97,13 +97,15 @@ class Engine(Protocol):
 
     seed            of dropout
     global_step     training steps that the network has taken; dropout's masks depend on it
+    compute_dtype   "bfloat16", of float32 parameters: the products are those of
+                    `fastmlp.backends.numpy.bfloat16`, and samples are dense; None: of the parameters' dtype
     """
 
     seed: int
     global_step: int
 
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
-                 seed: int) -> None: ...
+                 seed: int, compute_dtype: str | None = None) -> None: ...
 
     def takes(self, x: object, y: object) -> bool:
         """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""

@@ -3,6 +3,9 @@
 The best instruction set that was built and that this processor and operating system run is taken;
 the environment variable ``FASTMLP_ISA`` forces one by name. Nothing falls back in silence: a name
 that cannot be had is an error, and so is a kernel module that was built but cannot be imported.
+
+Products of bfloat16 have modules of their own, of which one is imported when a model asks for it. What they
+are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from . import _detect
 if TYPE_CHECKING:
     from .kernels import KernelModule
 
-__all__ = ["active_isa", "available_isas", "load", "module"]
+__all__ = ["active_bfloat16", "active_isa", "available_bfloat16", "available_isas", "bfloat16_module", "load",
+           "load_bfloat16", "module"]
 
 _DTYPES = {"float32": "f32", "float64": "f64"}
+_BESIDE = {"avx512_bf16": "avx512"}     # the instruction set of which this is an extension
 
 
 def available_isas() -> list[str]:
@@ -85,6 +90,108 @@ def load(isa: str, dtype: str) -> KernelModule:
     return cast("KernelModule", import_module(f"{__name__}.{isa}_{_DTYPES[dtype]}"))
 
 
+def available_bfloat16(isa: str | None = None) -> list[str]:
+    """Return what can compute products of bfloat16 here, with the same bits.
+
+    Parameters
+    ----------
+    isa : str, optional
+        Name of the instruction set; the active one if not given.
+
+    Returns
+    -------
+    list of str
+        Names, fastest first: "avx512_bf16" is AVX512-BF16 (on Intel's processors slower than FMAs), "fma" are
+        FMAs in float32 of any instruction set.
+
+    Examples
+    --------
+    >>> "fma" in available_bfloat16()
+    True
+    """
+    supported = _detect.supported_bf16()
+    names = [name for name in _detect.built_bf16()
+             if supported[name][0] and _BESIDE.get(name, isa or _active) == (isa or _active)]
+    return sorted(names, key=lambda name: name == "avx512_bf16" and not supported[name][1])
+
+
+def load_bfloat16(isa: str, name: str) -> KernelModule:
+    """Return the kernel module of an instruction set whose products are of bfloat16.
+
+    Parameters
+    ----------
+    isa : str
+        Name of the instruction set; one of `available_isas`.
+    name : str
+        What they are computed with; one of `available_bfloat16`.
+
+    Returns
+    -------
+    module
+        Compiled kernels, whose arrays are float32.
+
+    Raises
+    ------
+    ValueError
+        For a name that is unknown, not built, or not supported by this machine.
+    ImportError
+        Where a module that was built cannot be imported.
+
+    Examples
+    --------
+    >>> load_bfloat16("portable", "fma").BF16
+    'fma'
+    """
+    load(isa, "float32")
+    _check_bfloat16(isa, name)
+    module_name = name if name in _BESIDE else f"{isa}_bf16_{name}"
+    return cast("KernelModule", import_module(f"{__name__}.{module_name}"))
+
+
+def _check_bfloat16(isa: str, name: str) -> None:
+    names = available_bfloat16(isa)
+    if name not in names:
+        if name not in _detect.supported_bf16():
+            why = "no such instructions"
+        elif name not in _detect.built_bf16():
+            why = "not built into this installation"
+        else:
+            why = f"not supported by this processor, or not beside {isa}"
+        raise ValueError(f"bfloat16 by {name!r}: {why}; available here: {', '.join(names)}")
+
+
+def active_bfloat16() -> str:
+    """Return what computes products of bfloat16.
+
+    Returns
+    -------
+    str
+        Name: FASTMLP_BF16, or the fastest of `available_bfloat16`.
+
+    Examples
+    --------
+    >>> active_bfloat16() in available_bfloat16()
+    True
+    """
+    return _bfloat16
+
+
+def bfloat16_module() -> KernelModule:
+    """Return the active kernel module whose products are of bfloat16; the first call imports it.
+
+    Returns
+    -------
+    module
+        Compiled kernels, whose arrays are float32.
+
+    Examples
+    --------
+    >>> bfloat16_module().BF16 == active_bfloat16()
+    True
+    """
+    return load_bfloat16(_active, _bfloat16)
+
+
 def active_isa() -> str:
     """Return the instruction set whose kernels run.
 
@@ -137,3 +244,9 @@ try:
     _modules = {dtype: load(_active, dtype) for dtype in _DTYPES}
 except ValueError as error:
     raise ValueError(f"FASTMLP_ISA: {error}") from None
+
+_bfloat16 = os.environ.get("FASTMLP_BF16") or available_bfloat16()[0]
+try:
+    _check_bfloat16(_active, _bfloat16)
+except ValueError as error:
+    raise ValueError(f"FASTMLP_BF16: {error}") from None

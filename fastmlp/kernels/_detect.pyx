@@ -2,6 +2,9 @@
 
 cdef extern from "detect.h" nogil:
     const char* fastmlp_built()
+    const char* fastmlp_built_bf16()
+    bint fastmlp_runs_avx512_bf16()
+    bint fastmlp_is_fast_avx512_bf16()
     bint fastmlp_runs_avx512()
     bint fastmlp_runs_avx2()
     bint fastmlp_runs_neon()
@@ -19,4 +22,17 @@ def supported():
         "avx2": fastmlp_runs_avx2(),
         "neon": fastmlp_runs_neon(),
         "portable": True,
+    }
+
+
+def built_bf16():
+    """What products of bfloat16 can be computed with in this installation, best first."""
+    return fastmlp_built_bf16().decode("ascii").split(",")
+
+
+def supported_bf16():
+    """{name: (whether it runs here, whether it is faster than FMAs)} of everything known that computes them."""
+    return {
+        "avx512_bf16": (fastmlp_runs_avx512_bf16(), fastmlp_is_fast_avx512_bf16()),
+        "fma": (True, False),
     }

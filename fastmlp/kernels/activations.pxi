@@ -80,7 +80,7 @@ cdef inline vec softplus(vec alpha, vec z) noexcept nogil:
 
 
 cdef inline vec softplus_backward(vec alpha, vec dy, vec y) noexcept nogil:
-    return dy * (vset1(0) - vexpm1_nonpositive(-y))         # 0 - 0, for -0 would give the result another sign
+    return dy * (vset1(0) - vexpm1_nonpositive(-vmax(vset1(0), y)))         # 0 - 0, for -0 would give the result another sign
 
 
 # z F(z) and its derivative F(z) + z F'(z), where F is a distribution function with F(-z) = 1 - F(z).

@@ -10,6 +10,8 @@
 
 /* The instruction sets of this build, best first, between commas (setup.py defines FASTMLP_BUILT). */
 static const char *fastmlp_built(void) { return FASTMLP_TEXT(FASTMLP_BUILT); }
+/* And what it computes products of bfloat16 with. */
+static const char *fastmlp_built_bf16(void) { return FASTMLP_TEXT(FASTMLP_BUILT_BF16); }
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <cpuid.h>
@@ -43,9 +45,27 @@ static int fastmlp_runs_avx512(void) {
     __cpuid_count(7, 0, a, b, c, d);
     return (b & wanted) == wanted;
 }
+
+static int fastmlp_runs_avx512_bf16(void) {
+    unsigned a, b, c, d;
+    if (!fastmlp_runs_avx512()) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    if (a < 1) return 0;                                                    /* no leaf 7.1 */
+    __cpuid_count(7, 1, a, b, c, d);
+    return (a & 1u << 5) != 0;
+}
+
+/* Whether VDPBF16PS is faster than two FMAs: on AMD's processors twice as fast as one; on Intel's, half as fast. */
+static int fastmlp_is_fast_avx512_bf16(void) {
+    unsigned a, b, c, d;
+    __cpuid(0, a, b, c, d);
+    return b == signature_AMD_ebx && d == signature_AMD_edx && c == signature_AMD_ecx;
+}
 #else
 static int fastmlp_runs_avx2(void) { return 0; }
 static int fastmlp_runs_avx512(void) { return 0; }
+static int fastmlp_runs_avx512_bf16(void) { return 0; }
+static int fastmlp_is_fast_avx512_bf16(void) { return 0; }
 #endif
 
 #if defined(__aarch64__)

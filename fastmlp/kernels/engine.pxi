@@ -201,7 +201,7 @@ cdef class Engine:
     cdef Py_ssize_t width
     cdef void* workspace
     cdef void* scratch
-    cdef int scratch_threads                    # threads for which there is scratch
+    cdef Py_ssize_t scratch_size                # reals
     cdef real* base                             # the parameters
     cdef Py_ssize_t size                        # and pads, in reals
     cdef object parameters
@@ -264,7 +264,7 @@ cdef class Engine:
         cdef Py_ssize_t most = -1 if nonzeros is None else nonzeros
         threads = threads_for(self.depth, self.layers, batch_size, self.layers[0].n_in, threads)
         return (self.plan_workspace(NULL, batch_size, slots, most, &run, False)
-                + <Py_ssize_t>threads * SCRATCH * <Py_ssize_t>sizeof(real))
+                + <Py_ssize_t>threads * training_scratch(batch_size) * <Py_ssize_t>sizeof(real))
 
     cdef Py_ssize_t plan_workspace(self, real* base, Py_ssize_t batch_size, int slots, Py_ssize_t nonzeros, Run* run,
                                    bint place) noexcept:
@@ -312,7 +312,7 @@ cdef class Engine:
         run.z = top.d
         run.z_row = NR
         run.t_row = top.row_out
-        if top.n_out == 1 and (self.depth > 1 or nonzeros < 0):     # of dense rows: see one_column
+        if top.n_out == 1 and (self.depth > 1 or nonzeros < 0) and not WITH_BF16:   # of dense rows: see one_column
             run.z = take(base, &end, rows)
             run.z_row = run.t_row = 1
         elif top.n_out > NR:
@@ -355,15 +355,15 @@ cdef class Engine:
             self.nonzeros = nonzeros
         return to_line(self.workspace)
 
-    cdef real* ensure_scratch(self, int threads) except NULL:
-        """SCRATCH reals for every thread; kept for the next call."""
-        if self.scratch_threads < threads:
+    cdef real* ensure_scratch(self, int threads, Py_ssize_t size) except NULL:
+        """So many reals for every thread; kept for the next call."""
+        if self.scratch_size < threads * size:
             free(self.scratch)
-            self.scratch_threads = 0
-            self.scratch = malloc(<size_t>threads * SCRATCH * sizeof(real) + 64)
+            self.scratch_size = 0
+            self.scratch = malloc(<size_t>(threads * size) * sizeof(real) + 64)
             if self.scratch == NULL:
                 raise MemoryError
-            self.scratch_threads = threads
+            self.scratch_size = threads * size
         return to_line(self.scratch)
 
     def takes(self, x, y):
@@ -518,9 +518,12 @@ cdef class Engine:
                     or function is None and run.targets.labels == NULL and run.target_rows.columns != outputs
                     or run.weights != NULL and view[1].len != run.table.rows * <Py_ssize_t>sizeof(double)):
                 raise ValueError("X, y: their shapes changed while they were trained on")
+            if WITH_BF16 and run.sparse.indptr != NULL:
+                raise TypeError("X: expected dense samples to compute in bfloat16, got sparse ones")
             run.threads = _team.claim(threads_for(self.depth, self.layers, batch_size, inputs, threads))
             claimed = True
-            run.scratch = self.ensure_scratch(run.threads)
+            run.scratch_size = training_scratch(batch_size)
+            run.scratch = self.ensure_scratch(run.threads, run.scratch_size)
             with nogil:
                 _team.run(train, &run, run.threads)
             self.last = run
@@ -567,6 +570,8 @@ cdef class Engine:
             if (run.x.columns != self.layers[0].n_in or run.x.rows != out.shape[0]
                     or self.layers[self.depth - 1].n_out != out.shape[1]):
                 return False
+            if WITH_BF16 and run.sparse.indptr != NULL:
+                return False
             if run.x.rows == 0:
                 return True
             for i in range(held):
@@ -595,7 +600,7 @@ cdef class Engine:
             run.threads = threads
             memset(&run.barrier, 0, sizeof(Barrier))
             run.block = min(MC, run.x.rows)
-            scratch = malloc((activations_nbytes(&run) + threads * product_nbytes(&run)) + 64)
+            scratch = malloc(activations_nbytes(&run) + threads * product_nbytes(&run) + 64)
             run.scratch = to_line(scratch)
             if scratch != NULL:
                 with nogil:

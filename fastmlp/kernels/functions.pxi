@@ -48,6 +48,7 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
     p.b = w
     p.b_row = n
     p.b_panel = NR
+    p.b_operands = False
     p.c = y
     p.c_row = n
     p.c_panel = NR
@@ -57,13 +58,15 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
     p.y = NULL
     p.exact = True
     p.a_block = p.b_block = NULL
-    if m >= PACK_ROWS and n >= PACK_COLUMNS:
+    if m >= PACK_ROWS and n >= PACK_COLUMNS or WITH_BF16:
         a_size = (MC | 1) * KC
     if m > PACK_BLOCK_ROWS and k * n > CACHED:
         b_size = KC * panels(n)
     if m > 1 and (m >= PACK_ROWS or n % VL):
         packed_size = min(k, <Py_ssize_t>KC) * NR
-    if m > 1 and n % VL:
+    if WITH_BF16:
+        packed_size = PANEL
+    if (m > 1 or WITH_BF16) and n % VL:
         edge_size = min(m, <Py_ssize_t>MC) * NR
     if a_size + b_size + packed_size + edge_size:
         scratch = malloc((a_size + b_size + packed_size + edge_size) * sizeof(real) + 64)
@@ -119,7 +122,8 @@ cpdef Py_ssize_t dense_backward_scratch(Py_ssize_t m, Py_ssize_t k, Py_ssize_t n
     products take."""
     cdef Py_ssize_t block = min(panels(k), <Py_ssize_t>MG) * NR
     return ((m | 1) * (panels(n) + min(panels(k), <Py_ssize_t>MG)) + n * panels(k) + LINE
-            + max(min(m, <Py_ssize_t>MC) * NR, block * (2 if m > CHUNK else 1) + NR * NR))
+            + max(min(m, <Py_ssize_t>MC) * NR + product_scratch(m),
+                  block * (2 if m > CHUNK else 1) + NR * NR + gradient_operands(m)))
 
 
 cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, const real* x, const real* w, const real* y,
@@ -168,6 +172,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         p.b = w_t
         p.b_row = NR
         p.b_panel = n * NR
+        p.b_operands = False
         p.c_row = k
         p.c_panel = NR
         p.bias = NULL
@@ -175,9 +180,10 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         p.alpha = 0
         p.y = NULL
         p.exact = True
-        p.a_block = p.b_block = NULL
-        p.packed = NULL
+        p.b_block = NULL
         p.edge = rest
+        p.packed = rest + min(m, <Py_ssize_t>MC) * NR       # in bfloat16; else nothing is packed here
+        p.a_block = p.packed + PANEL if WITH_BF16 else NULL
         gemm(&p)
     if n:
         begin(&store, RULE_GRADIENT)
@@ -191,6 +197,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         g.block = rest
         g.square = rest + min(panels(k), <Py_ssize_t>MG) * NR
         g.chunk = g.square + NR * NR
+        g.operands = g.chunk + (min(panels(k), <Py_ssize_t>MG) * NR if m > CHUNK else 0)
         g.d = z_p
         g.panel = row
         g.g_row = n

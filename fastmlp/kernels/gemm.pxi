@@ -16,6 +16,7 @@ cdef struct Product:
     const real* b               # (k, n): panels b_panel apart (NR: plain)
     Py_ssize_t b_row
     Py_ssize_t b_panel
+    bint b_operands             # in bfloat16: b is in operands, and not of reals
     real* c                     # (m, n): panels c_panel apart (NR: plain)
     Py_ssize_t c_row
     Py_ssize_t c_panel
@@ -28,6 +29,7 @@ cdef struct Product:
     real* a_block               # scratch for block after block of a plain a, (MC | 1) KC reals, and of a plain b,
     real* b_block               # KC panels(n) reals, in panels; or NULL: it is used as it is
     real* packed                # scratch for a panel of a plain b: min(k, KC) NR reals where it is packed or exact
+                                # (in bfloat16 a_block and packed are of product_scratch, and always there)
     real* edge                  # and for a strip of c whose last columns do not exist: min(m, MC) NR reals if exact
 
 
@@ -206,14 +208,14 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
     cdef real* here             # where the strip is computed: in C or beside it
     cdef const real* y
     cdef int nv
-    cdef bint partial, activates
-    t.k = p.k
+    cdef bint partial, activates, adds_bias = p.bias != NULL and (last if WITH_BF16 else first)
+    t.k = operands_of(p.k)
     t.a_row = p.a_row
     t.a_run = p.a_run
     t.a_panel = p.a_panel
     t.y_row = p.c_row
     t.packed = p.packed
-    t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL else FROM_ZERO
+    t.start = FROM_C if not first else FROM_BIAS if p.bias != NULL and not WITH_BF16 else FROM_ZERO
     t.finish = STORE
     if last and p.activation == ACT_RELU:
         t.finish = STORE_RELU if p.y == NULL else STORE_RELU_BACKWARD
@@ -224,22 +226,27 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
         width = min(width, <Py_ssize_t>nv * VL)
         t.a = p.a
         partial = p.exact and width < nv * VL
-        if partial and p.b_row != NR:
+        if WITH_BF16 and not p.b_operands:
+            pack_columns(t.packed, p.b + n // NR * p.b_panel, p.b_row, p.k, width)
+            t.b = t.packed
+            t.b_row = NR
+        elif partial and p.b_row != NR and not WITH_BF16:
             pack_panel(t.packed, p.b + n, p.b_row, False, t.k, width)
             t.b = t.packed
             t.b_row = NR
         else:
             t.b = p.b + n // NR * p.b_panel
             t.b_row = p.b_row
-        if t.start == FROM_BIAS:
+        t.bias = NULL
+        if adds_bias:
             t.bias = p.bias + n
             if partial:
                 copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                 t.bias = bias_edge
-        t.walk = PANELS if p.a_run == NR and t.b_row == NR else PLAIN
+        t.walk = PANELS if p.a_run == RUN and t.b_row == NR else PLAIN
         if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
             t.walk = PACKING
-        t.next = t.b + p.b_panel if streamed and n + NR < p.n else NULL
+        t.next = t.b + p.b_panel if streamed and n + NR < p.n and (p.b_operands or not WITH_BF16) else NULL
         t.next_row = t.b_row
         c = p.c + n // NR * p.c_panel
         y = p.y + n // NR * p.c_panel if p.y != NULL else NULL
@@ -265,28 +272,28 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
 
 cdef void gemm(Product* p) noexcept nogil:
     """C = f(bias + A B), or (A B) f'(y) where y is given; p is used up."""
-    cdef Py_ssize_t m = p.m, k = p.k, a_row = p.a_row, b_row = p.b_row
+    cdef Py_ssize_t m = p.m, k = p.k, a_row = p.a_row, a_run = p.a_run, a_panel = p.a_panel, b_row = p.b_row
     cdef const real* a = p.a
     cdef const real* b = p.b
     cdef const real* y = p.y
     cdef real* c = p.c
-    cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC - 1) // KC)
-    cdef Py_ssize_t k_panels = (p.k + NR - 1) // NR, mb, kb, m0, k0
+    cdef Py_ssize_t m_blocks = (p.m + MC - 1) // MC, k_blocks = max(1, (p.k + KC * TERMS - 1) // (KC * TERMS))
+    cdef Py_ssize_t k_unit = RUN * TERMS, k_units = (p.k + k_unit - 1) // k_unit, mb, kb, m0, k0
     cdef bint streamed = p.k * p.n > (CACHED if p.m > 2 * MR else STREAMED)
-    if is_one_column(p):
+    if is_one_column(p) and not WITH_BF16:
         one_column(p)
         return
-    if is_one_row(p) and p.b_panel == NR:
+    if is_one_row(p) and p.b_panel == NR and not WITH_BF16:
         one_row(p)
         return
-    if is_one_row(p) and not p.exact:
+    if is_one_row(p) and not p.exact and not WITH_BF16:
         one_row_of_panels(p)
         return
     for kb in range(k_blocks):
-        k0 = share(k_panels, kb, k_blocks) * NR
-        p.k = min(k, share(k_panels, kb + 1, k_blocks) * NR) - k0
-        p.b = b + k0 * b_row
-        if p.b_block != NULL:
+        k0 = share(k_units, kb, k_blocks) * k_unit
+        p.k = min(k, share(k_units, kb + 1, k_blocks) * k_unit) - k0
+        p.b = b + (k0 // TERMS if p.b_operands else k0) * b_row
+        if p.b_block != NULL and not WITH_BF16:
             p.b_panel = p.k * NR
             pack(p.b_block, p.b_panel, p.b, b_row, p.k, p.n)
             p.b = p.b_block
@@ -294,7 +301,13 @@ cdef void gemm(Product* p) noexcept nogil:
         for mb in range(m_blocks):
             m0 = share(m, mb, m_blocks)
             p.m = share(m, mb + 1, m_blocks) - m0
-            if p.a_block != NULL:
+            if WITH_BF16:
+                p.a_panel = (p.m | 1) * RUN
+                pack_rows(p.a_block, p.a_panel, a + m0 * a_row + (k0 if a_run == ENDLESS else k0 // NR * a_panel), a_row,
+                          NR if a_run == ENDLESS else a_panel, p.m, p.k)
+                p.a = p.a_block
+                p.a_row = p.a_run = RUN
+            elif p.a_block != NULL:
                 p.a_panel = (p.m | 1) * NR
                 pack(p.a_block, p.a_panel, a + m0 * a_row + k0, a_row, p.m, p.k)
                 p.a = p.a_block

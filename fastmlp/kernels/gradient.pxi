@@ -9,7 +9,8 @@ cdef struct Gradient:
     const real* d               # (rows, n): deltas, in panels
     Py_ssize_t panel            # from one panel of both to the next
     real* a_block               # scratch for block after block of a plain a in panels, panel MG / NR reals; or NULL
-    Py_ssize_t a_row
+    Py_ssize_t a_row            # of a plain a; in bfloat16 also NR of one in panels
+    real* operands              # scratch in bfloat16, of gradient_operands
     real* g                     # (k, n): gradient or parameters, as the optimizer says; panels g_panel apart
     Py_ssize_t g_row            # (NR: plain)
     Py_ssize_t g_panel
@@ -20,10 +21,16 @@ cdef struct Gradient:
 
 
 cdef inline void gradient_scratch(Gradient* p, real* scratch) noexcept nogil:
-    """From SCRATCH reals that begin with a cache line."""
+    """From training_scratch reals that begin with a cache line."""
     p.block = scratch
     p.chunk = scratch + BLOCK
     p.square = scratch + 2 * BLOCK
+    p.operands = scratch + SCRATCH
+
+
+cdef inline Py_ssize_t training_scratch(Py_ssize_t rows) noexcept nogil:
+    """Reals of scratch that a thread takes for batches of so many rows."""
+    return max(SCRATCH + gradient_operands(rows), product_scratch(rows))
 
 
 cdef inline Py_ssize_t blocks_of(Py_ssize_t rows) noexcept nogil:
@@ -31,10 +38,15 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t rows) noexcept nogil:
     return max(1, (rows + KG - 1) // KG)
 
 
-cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ssize_t k1, Py_ssize_t n, Py_ssize_t width,
-                          Py_ssize_t c0, Py_ssize_t rows, Tile* t, real* block) noexcept nogil:
-    """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, n:n + width], over `rows` rows from c0 on, for so few columns that lanes
-    of their vectors would idle: D^T A, whose rows fill vectors, transposed. a is the panel of k0."""
+cdef inline Py_ssize_t block_start(Py_ssize_t rows, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """Where a block of rows begins, of so many that are summed; in bfloat16 with a span."""
+    return min(rows, share((rows + SPAN - 1) // SPAN, part, parts) * SPAN)
+
+
+cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t a_panel, const real* d, Py_ssize_t k0, Py_ssize_t k1,
+                          Py_ssize_t width, Py_ssize_t c0, Py_ssize_t rows, Tile* t, real* block) noexcept nogil:
+    """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, :width], over `rows` rows from c0 on, for so few columns that lanes of
+    their vectors would idle: D^T A, whose rows fill vectors, transposed. a is the panel of k0, d that of D."""
     cdef real* g = p.square
     cdef Py_ssize_t k = k0, end, rb, r0, r_blocks = blocks_of(rows)
     t.c_row = NR
@@ -42,15 +54,15 @@ cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t k0, Py_ss
     while k < k1:
         end = min(k1, (k // NR + 1) * NR)
         for rb in range(r_blocks):
-            r0 = c0 + share(rows, rb, r_blocks)
-            t.k = c0 + share(rows, rb + 1, r_blocks) - r0
-            t.a = p.d + r0 * NR + n // NR * p.panel
-            t.b = a + r0 * NR
+            r0 = c0 + block_start(rows, rb, r_blocks)
+            t.k = operands_of(c0 + block_start(rows, rb + 1, r_blocks) - r0)
+            t.a = d + r0 // TERMS * NR
+            t.b = a + r0 // TERMS * NR
             t.c = g
             t.start = FROM_C if rb else FROM_ZERO
             strip(t, width, NV if end - k // NR * NR > VL else 1)
         transpose(block + (k - k0) * NR, NR, g + k % NR, NR, width, end - k)
-        a += p.panel
+        a += a_panel
         k = end
 
 
@@ -135,8 +147,10 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Tile t
     cdef real* block = p.block
     cdef real* sums             # of a chunk: there, or beside it
-    cdef Py_ssize_t k0, k1, k, end, rb, r0, r_blocks, c0, rows, n, width
+    cdef Py_ssize_t k0, k1, k, end, rb, r0, r_blocks, c0, rows, n, width, a_panel = p.panel
     cdef const real* a
+    cdef const real* d
+    cdef real* d_operands = NULL
     cdef int nv
     cdef bint fused = p.rows <= KG and in_registers(optimizer), direct, narrow, column
     t.y = t.next = NULL
@@ -146,11 +160,23 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     t.a_row = 1
     t.a_run = ENDLESS
     t.a_panel = 0
+    t.bias = NULL
     t.optimizer = optimizer
+    if WITH_BF16:
+        a_panel = (operands_of(p.rows) | 1) * NR
+        d_operands = to_line(p.operands)
+        t.a_run = RUN
+        t.a_panel = RUN * NR
     k0 = p.k0
     while k0 < p.k1:
         k1 = min(p.k1, (k0 // NR + MG // NR) * NR)
-        if p.a_block != NULL:
+        if WITH_BF16:
+            a = d_operands + a_panel
+            for k from k0 // NR * NR <= k < k1 by NR:
+                pack_columns(d_operands + (1 + k // NR - k0 // NR) * a_panel,
+                             p.a + (k // NR * p.panel if p.a_row == NR else k), p.a_row, p.rows,
+                             min(k1 - k, <Py_ssize_t>NR))
+        elif p.a_block != NULL:
             pack(p.a_block, p.panel, p.a + k0, p.a_row, p.rows, k1 - k0)
             a = p.a_block
         else:
@@ -160,8 +186,12 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
             narrow = p.rows >= VL and width * panels(k1 - k0) < nv * VL * (k1 - k0)
-            column = narrow and width == 1
+            column = narrow and width == 1 and not WITH_BF16
             direct = fused and not narrow and (p.g_padded or width == nv * VL)
+            d = p.d + n // NR * p.panel
+            if WITH_BF16:
+                pack_columns(d_operands, d, NR, p.rows, width)
+                d = d_operands
             c0 = 0
             while c0 < p.rows or c0 == 0:
                 rows = min(p.rows - c0, <Py_ssize_t>CHUNK)
@@ -169,19 +199,19 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                 if column:
                     column_gradient(p, a, k0, k1, n, c0, rows, sums)
                 elif narrow:
-                    narrow_gradient(p, a, k0, k1, n, width, c0, rows, &t, sums)
+                    narrow_gradient(p, a, a_panel, d, k0, k1, width, c0, rows, &t, sums)
                 else:
                     r_blocks = blocks_of(rows)
                     for rb in range(r_blocks):
-                        r0 = c0 + share(rows, rb, r_blocks)
-                        t.k = c0 + share(rows, rb + 1, r_blocks) - r0
-                        t.b = p.d + r0 * NR + n // NR * p.panel
+                        r0 = c0 + block_start(rows, rb, r_blocks)
+                        t.k = operands_of(c0 + block_start(rows, rb + 1, r_blocks) - r0)
+                        t.b = d + r0 // TERMS * NR
                         t.start = FROM_C if rb else FROM_ZERO
                         t.finish = UPDATE if direct and optimizer.rule != RULE_GRADIENT else STORE
                         k = k0
                         while k < k1:
                             end = min(k1, (k // NR + 1) * NR)
-                            t.a = a + r0 * NR + (k // NR - k0 // NR) * p.panel + k % NR
+                            t.a = a + r0 // TERMS * NR + (k // NR - k0 // NR) * a_panel + k % NR
                             t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else sums + (k - k0) * NR
                             t.c_row = p.g_row if direct else NR
                             strip(&t, end - k, nv)

@@ -45,13 +45,15 @@ cdef inline Py_ssize_t activations_nbytes(const Inference* run) noexcept nogil:
 
 
 cdef inline Py_ssize_t product_nbytes(const Inference* run) noexcept nogil:
-    """What a thread's packed take to pack weights, after the activations of all threads."""
+    """What a thread's products take to pack weights, after the activations of all threads."""
+    if WITH_BF16:
+        return product_scratch(run.block) * sizeof(real)
     return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS and not run.packed else 0
 
 
 cdef inline Py_ssize_t weights_panel(const Layer* layer) noexcept nogil:
     """From one panel of packed weights to the next: an odd number of rows, for the sake of the cache sets."""
-    return (layer.n_in | 1) * NR
+    return (operands_of(layer.n_in) | 1) * NR
 
 
 cdef inline Layer columns_of(const Inference* run, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
@@ -79,7 +81,7 @@ cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssiz
     else:
         dense(layer, layer.scale != NULL, layer.w, NR if run.packed else layer.row_out,
               weights_panel(layer) if run.packed else NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
-              x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed)
+              x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed, WITH_BF16 and run.packed)
     if layer.scale != NULL:
         if run.packed:
             inv_std = layer.inv_std

@@ -12,6 +12,7 @@ class KernelModule(Protocol):
     ISA: str
     DTYPE: str
     VECTOR_BYTES: int
+    BF16: str       # what computes products of bfloat16; empty where they are of the dtype
     Engine: Any     # engine.pxi describes it
     Predictor: Any  # and predictor.pxi this
     OUTPUTS: dict[str, int]

@@ -19,6 +19,21 @@ cdef extern from *:
     """
     const char* FASTMLP_ISA_NAME
 
+cdef extern from *:
+    """
+    #if defined(FASTMLP_BF16_avx512_bf16) && defined(__AVX512BF16__)
+    #  define FASTMLP_BF16_NAME "avx512_bf16"
+    #elif defined(FASTMLP_BF16_fma)
+    #  define FASTMLP_BF16_NAME "fma"
+    #elif WITH_BF16
+    #  error "the compiler flags are not those of the bfloat16 instructions"
+    #else
+    #  define FASTMLP_BF16_NAME ""
+    #endif
+    """
+    const char* FASTMLP_BF16_NAME
+
 ISA = FASTMLP_ISA_NAME.decode("ascii")
+BF16 = FASTMLP_BF16_NAME.decode("ascii")        # what computes products of bfloat16; empty where they are of reals
 DTYPE = "float32" if sizeof(real) == 4 else "float64"
 VECTOR_BYTES = VL * sizeof(real)

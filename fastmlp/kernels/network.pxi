@@ -51,9 +51,9 @@ cdef inline bint finished_apart(const Layer* layer) noexcept nogil:
 cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row, Py_ssize_t w_panel, const real* b,
                 real* y, Py_ssize_t y_row, Py_ssize_t y_panel,
                 const real* x, Py_ssize_t x_row, Py_ssize_t x_run, Py_ssize_t x_panel, Py_ssize_t rows,
-                real* packed) noexcept nogil:
+                real* packed, bint operands) noexcept nogil:
     """y = f(x w + b), or the pre-activations alone; each matrix unpacked or in panels. `packed` is scratch for a panel of
-    unpacked weights that PACK_PADDED_ROWS rows and more pass."""
+    unpacked weights that PACK_PADDED_ROWS rows and more pass; in bfloat16, of product_scratch. `operands`: in bfloat16, w is in them."""
     cdef Product p
     p.m = rows
     p.n = layer.n_out
@@ -65,6 +65,7 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.b = w
     p.b_row = w_row
     p.b_panel = w_panel
+    p.b_operands = operands
     p.c = y
     p.c_row = y_row
     p.c_panel = y_panel
@@ -73,15 +74,16 @@ cdef void dense(const Layer* layer, bint apart, const real* w, Py_ssize_t w_row,
     p.alpha = layer.alpha
     p.y = NULL
     p.exact = False
-    p.a_block = p.b_block = NULL
+    p.a_block = packed + PANEL if WITH_BF16 else NULL
+    p.b_block = NULL
     p.packed = packed
     p.edge = NULL
     gemm(&p)
 
 
 cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t panel,
-                              Py_ssize_t r0, Py_ssize_t rows) noexcept nogil:
-    """below.d = (layer.d w^T) f'(z), of y = f(z) below"""
+                              Py_ssize_t r0, Py_ssize_t rows, real* packed) noexcept nogil:
+    """below.d = (layer.d w^T) f'(z), of y = f(z) below; `packed` is scratch in bfloat16, of product_scratch."""
     cdef Product p
     p.m = rows
     p.n = layer.n_in
@@ -93,6 +95,7 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.b = layer.w_t
     p.b_row = NR
     p.b_panel = layer.n_out * NR
+    p.b_operands = False
     p.c = below.d + r0 * NR
     p.c_row = NR
     p.c_panel = panel
@@ -101,6 +104,8 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.alpha = below.alpha
     p.y = (below.s if below.s != NULL else below.y) + r0 * NR
     p.exact = False
-    p.a_block = p.b_block = NULL
-    p.packed = p.edge = NULL
+    p.a_block = packed + PANEL if WITH_BF16 else NULL
+    p.b_block = NULL
+    p.packed = packed
+    p.edge = NULL
     gemm(&p)

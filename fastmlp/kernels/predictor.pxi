@@ -106,7 +106,10 @@ cdef Py_ssize_t place_parameters(Plan* plan, real* base, bint copies) noexcept n
         for i in range(5 if layer.scale != NULL else 1):
             vectors[i] = take(base, &end, n)
         if copies:
-            pack(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
+            if WITH_BF16:
+                pack_operands(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
+            else:
+                pack(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
             layer.w = w
             layer.b = copied(vectors[0], layer.b, n)
             if layer.scale != NULL:
@@ -162,7 +165,8 @@ cdef class Predictor:
         plan.columns = 1 if plan.output == OUT_LARGEST else engine.layers[plan.depth - 1].n_out
         plan.block = min(MC, batch_size) if batch_size else MC
         largest.block, largest.width, largest.threads, largest.shares_columns = plan.block, plan.width, threads, False
-        plan.scratch_nbytes = activations_nbytes(&largest) + 64
+        largest.packed = True
+        plan.scratch_nbytes = activations_nbytes(&largest) + threads * product_nbytes(&largest) + 64
         plan.layers = <Layer*>calloc(plan.depth, sizeof(Layer))
         if plan.layers == NULL:
             raise MemoryError

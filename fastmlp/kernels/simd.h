@@ -2,7 +2,9 @@
  *
  * One translation unit is one instruction set and one dtype, chosen by the build:
  *   FASTMLP_ISA_avx512 | FASTMLP_ISA_avx2 | FASTMLP_ISA_neon | FASTMLP_ISA_portable
- *   FASTMLP_REAL_f32   | FASTMLP_REAL_f64
+ *   FASTMLP_REAL_f32   | FASTMLP_REAL_f64   | FASTMLP_REAL_bf16
+ * and with the last of these how it multiplies:
+ *   FASTMLP_BF16_fma   | FASTMLP_BF16_avx512_bf16
  *
  * `vec` is a register of VL reals and `ivec` the register of VL signed integers of the same width.
  * Arithmetic (+ - * /) on both is the language's own; only what C cannot say has a name here.
@@ -39,11 +41,17 @@
 #if defined(FASTMLP_REAL_f64)
 typedef double real;
 typedef int64_t ireal;
-#elif defined(FASTMLP_REAL_f32)
+#elif defined(FASTMLP_REAL_f32) || defined(FASTMLP_REAL_bf16)
 typedef float real;
 typedef int32_t ireal;
 #else
 #  error "the build names no dtype"
+#endif
+#if defined(FASTMLP_REAL_bf16)      /* reals are float32; the operands of products are something else, see below */
+#  define FASTMLP_REAL_f32
+#  define WITH_BF16 1
+#else
+#  define WITH_BF16 0
 #endif
 
 #if !defined(HAS_VECTORS)
@@ -126,14 +134,18 @@ FASTMLP_INLINE vec vbroadcast(const real *p) {
     __asm__ volatile(OF_TYPE("vbroadcasts") " %1, %0" : "=v"(a) : "m"(*p));
     return a;
 }
-#  define vaccumulate(c, a, b) __asm__ volatile(OF_TYPE("vfmadd231p") " %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
+#  if defined(FASTMLP_BF16_avx512_bf16)
+#    define vaccumulate(c, a, b) __asm__ volatile("vdpbf16ps %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
+#  else
+#    define vaccumulate(c, a, b) __asm__ volatile(OF_TYPE("vfmadd231p") " %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
+#  endif
 FASTMLP_INLINE vec vzero(void) {
     vec zero;
     __asm__ volatile("vxorps %x0, %x0, %x0" : "=x"(zero));
     return zero;
 }
 #else
-enum { UNROLL = 1 };
+enum { UNROLL = WITH_BF16 ? 4 : 1 };
 #  define vbroadcast(p) vset1(*(p))
 #  define vaccumulate(c, a, b) ((c) = vfma(a, b, c))
 #  define vzero() vset1(0)
@@ -291,6 +303,41 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 #endif
 /* --------------------------------------------------------------------------------------------------- */
 
+/* ---- bfloat16: the operands of products are rounded to it, sums stay float32 ----------------------------
+ * An operand takes the place of a real in memory. It is one term of a sum, rounded and kept as a float32, or, for an
+ * instruction that multiplies pairs, two of them: term k in its high half, which is added first, and term k + 2 in the
+ * low one. So even and odd terms are in operands of their own either way. */
+#if defined(FASTMLP_BF16_avx512_bf16)
+enum { TERMS = 2 };             /* of an operand */
+#else
+enum { TERMS = 1 };
+#endif
+
+/* The operand of terms k and k + 2, where it has the second one. Rounds to nearest even; NaN stays NaN. */
+#if defined(FASTMLP_BF16_avx512_bf16)
+FASTMLP_INLINE vec voperand(vec first, vec second) {
+    const __m512i zipped = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
+                                            23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (vec)_mm512_permutexvar_epi16(zipped, (__m512i)_mm512_cvtne2ps_pbh((__m512)first, (__m512)second));
+}
+/* Two vectors of successive terms as one of operands: pairs of lanes in turn are first and second. */
+FASTMLP_INLINE vec voperand_of_row(vec low, vec high) {
+    const __m512i firsts = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i seconds = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
+    return voperand((vec)_mm512_permutex2var_epi64((__m512i)low, firsts, (__m512i)high),
+                    (vec)_mm512_permutex2var_epi64((__m512i)low, seconds, (__m512i)high));
+}
+#else
+FASTMLP_INLINE vec voperand(vec first, vec second) {
+    ivec bits = vbits(first), odd = vshift_right(bits, 16) & vset1_int(1);
+    ivec rounded = vadd_bits(bits, vadd_bits(odd, vset1_int(0x7fff))) & vset1_int(~(ireal)0xffff);
+    (void)second;
+    return vselect(vless(vabs(first), vset1((real)INFINITY)), vfrom_bits(rounded), first);
+}
+FASTMLP_INLINE vec voperand_of_row(vec low, vec high) { return voperand(low, high); }
+#endif
+/* --------------------------------------------------------------------------------------------------- */
+
 /* The same pointer, of which the compiler knows nothing: it makes addresses from it anew, and does not spill them. */
 #if defined(HAS_VECTORS)
 FASTMLP_INLINE real *launder(real *p) { __asm__("" : "+r"(p)); return p; }
@@ -326,14 +373,17 @@ FASTMLP_INLINE real *launder(real *p) { return p; }
 enum {
     NV = 2,
     NR = NV * VL,
+    PARTS = WITH_BF16 ? 2 : 1,   /* sums of an element of c beside each other: those of even and of odd terms */
+    SPAN = WITH_BF16 ? 32 : 1,    /* terms after which these are added up: every block but the last is whole ones */
+    RUN = WITH_BF16 ? SPAN / TERMS : NR,      /* operands of a row of a that lie together */
 #if defined(FASTMLP_ISA_avx512)
-    MR = 12,
+    MR = 12 / PARTS,
     KC = 65536 / (NR * sizeof(real)),
 #elif defined(FASTMLP_ISA_neon)
-    MR = 8,
+    MR = 8 / PARTS,
     KC = 16384 / (NR * sizeof(real)),
 #else
-    MR = 6,
+    MR = 6 / PARTS,
     KC = 16384 / (NR * sizeof(real)),
 #endif
     MC = 1024 / sizeof(real),

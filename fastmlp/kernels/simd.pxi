@@ -27,6 +27,11 @@ cdef extern from "simd.h" nogil:
         PACK_BLOCK_ROWS
         LINE
         TREE
+        WITH_BF16
+        TERMS
+        PARTS
+        SPAN
+        RUN
     real* launder(real* p)
     void vprefetch(const real* p)
     void vprefetch_soon(const real* p)
@@ -39,6 +44,8 @@ cdef extern from "simd.h" nogil:
     vec vzero()
     vec vbroadcast(const real* p)
     void vaccumulate(vec c, vec a, vec b)
+    vec voperand(vec first, vec second)
+    vec voperand_of_row(vec low, vec high)
     vec vfma(vec a, vec b, vec c)
     vec vsqrt(vec a)
     vec vselect(ivec mask, vec a, vec b)

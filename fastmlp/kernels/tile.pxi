@@ -5,6 +5,9 @@
 #
 # A matrix is `plain` (row by row) or in `panels` of NR columns, each panel row by row: what the kernels
 # make for themselves is in panels, so that every loop walks through memory in one direction.
+#
+# In bfloat16 (PARTS is 2) A and B are operands, see operands.pxi. An element is then the sum of its spans of SPAN
+# terms, in their order, added to C; and each span the sum of two chains from zero, of its even and its odd terms.
 
 cdef enum Start:                # what the accumulators hold before the first product
     FROM_ZERO
@@ -27,7 +30,7 @@ cdef enum Walk:                 # how the tile's loop steps through A and B: dis
 
 cdef struct Tile:
     Walk walk
-    Py_ssize_t k                # length of the sum
+    Py_ssize_t k                # length of the sum, in operands
     const real* a               # a[i a_row + k], or a[i + k NR] for a gradient, broadcast over the lanes; after
     Py_ssize_t a_row            # every a_run steps of k it goes on a_panel after where the run began
     Py_ssize_t a_run
@@ -37,7 +40,7 @@ cdef struct Tile:
     real* packed                # packed[k NR + lane], where B is laid down
     real* c                     # c[i c_row + lane]
     Py_ssize_t c_row
-    const real* bias            # bias[lane]
+    const real* bias            # bias[lane], or NULL
     const real* y               # y[i y_row + lane], the layer's outputs
     Py_ssize_t y_row
     const real* next            # rows of B's next panel, next_row apart, or NULL: this tile fetches those up to
@@ -49,9 +52,14 @@ cdef struct Tile:
     const Optimizer* optimizer  # of an update
 
 
-cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], const real** a, int reach, Py_ssize_t a_row,
+cdef inline real* to_line(void* start) noexcept nogil:
+    """The first cache line that begins at `start` or after it: vectors that begin elsewhere cross lines."""
+    return <real*>((<size_t>start + 63) & ~<size_t>63)
+
+
+cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], int first, const real** a, int reach, Py_ssize_t a_row,
                               Py_ssize_t at, const real* b) noexcept nogil:
-    """One step of k: acc += a b[:nv VL]. Row i of A is at a[i // reach] + i % reach a_row + at."""
+    """One step of k: acc[first:] += a b[:nv VL]. Row i of A is at a[i // reach] + i % reach a_row + at."""
     cdef vec column[NV]
     cdef vec factor
     cdef int i, j
@@ -60,7 +68,17 @@ cdef inline void multiply_add(int mr, int nv, vec acc[12][NV], const real** a, i
     for i in range(mr):
         factor = vbroadcast(a[i // reach] + i % reach * a_row + at)
         for j in range(nv):
-            vaccumulate(acc[i][j], factor, column[j])
+            vaccumulate(acc[first + i][j], factor, column[j])
+
+
+cdef inline void add_span(int mr, int nv, vec acc[12][NV], real* sums) noexcept nogil:
+    """sums += even + odd terms of a span, whose chains begin anew."""
+    cdef int i, j
+    for i in range(mr):
+        for j in range(nv):
+            vstore(sums + i * NR + j * VL, vload(sums + i * NR + j * VL) + (acc[i][j] + acc[mr + i][j]))
+            acc[i][j] = vzero()
+            acc[mr + i][j] = vzero()
 
 
 cdef inline void copy_row(real* panel, const real* b) noexcept nogil:
@@ -85,14 +103,22 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD or walk == PACKING
     cdef bint ahead = walk == PLAIN_AHEAD or walk == PANELS_AHEAD
     cdef const real* next_end = t.next + t.next_tile if ahead else NULL
-    cdef Py_ssize_t a_row = t.a_row if plain else 1 if walk == GRADIENT else NR
+    cdef Py_ssize_t a_row = t.a_row if plain else 1 if walk == GRADIENT else RUN
     cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
     cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
     cdef Py_ssize_t r, run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
     cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
+    cdef real space[6 * NR + LINE]
+    cdef real* sums = launder(to_line(space)) if WITH_BF16 else NULL     # of spans; acc holds chains
 
-    if t.start == FROM_BIAS:
+    if WITH_BF16:
+        for i in range(mr):
+            for j in range(nv):
+                vstore(sums + i * NR + j * VL, vload(c + i * c_row + j * VL) if t.start == FROM_C else a)
+                acc[i][j] = a
+                acc[mr + i][j] = a
+    elif t.start == FROM_BIAS:
         for j in range(nv):
             b[j] = vload(t.bias + j * VL)
             for i in range(mr):
@@ -109,7 +135,7 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     for i from 0 <= i < mr by reach:
         pa[i // reach] = t.a + i * a_row
     while left > 0:
-        run = left if walk == GRADIENT else min(left, t.a_run)
+        run = left if walk == GRADIENT and not WITH_BF16 else min(left, t.a_run)
         left -= run
         if walk != GRADIENT:
             for i in range(mr):         # the next run begins on other pages, where no hardware looks ahead
@@ -127,25 +153,32 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
             for u in range(UNROLL):
                 if walk == PACKING:
                     copy_row(packed + u * NR, pb + u * b_row)
-                multiply_add(mr, nv, acc, qa, reach, a_row, u * a_k, pb + u * b_row)
+                multiply_add(mr, nv, acc, u % PARTS * mr, qa, reach, a_row, u * a_k, pb + u * b_row)
             for i from 0 <= i < mr by reach:
                 qa[i // reach] += UNROLL * a_k
             pb += UNROLL * b_row
             packed += UNROLL * NR
-    if t.k % UNROLL:
+        if WITH_BF16:
+            add_span(mr, nv, acc, sums)
+    if t.k % UNROLL and not WITH_BF16:              # operands are packed in whole rounds
         if run == t.a_run:              # the last run was whole, or there was none
             for i from 0 <= i < mr by reach:
                 qa[i // reach] = pa[i // reach]
         for u in range(t.k % UNROLL):
             if walk == PACKING:
                 copy_row(packed + u * NR, pb)
-            multiply_add(mr, nv, acc, qa, reach, a_row, 0, pb)
+            multiply_add(mr, nv, acc, 0, qa, reach, a_row, 0, pb)
             for i from 0 <= i < mr by reach:
                 qa[i // reach] += a_k
             pb += b_row
 
     a = vzero()
     c = launder(c)
+    if WITH_BF16:
+        for j in range(nv):
+            b[j] = vload(t.bias + j * VL) if t.bias != NULL else vset1(-0.0)     # which adds nothing
+            for i in range(mr):
+                acc[i][j] = vload(sums + i * NR + j * VL) + b[j]
     if t.finish == STORE:
         for i in range(mr):
             for j in range(nv):
@@ -191,9 +224,9 @@ cdef inline void tiles_of(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noex
     if mr == 1: tiles(1, nv, walk, t, n)
     elif mr == 2: tiles(2, nv, walk, t, n)
     elif mr == 3: tiles(3, nv, walk, t, n)
-    elif mr == 4: tiles(4, nv, walk, t, n)
-    elif mr == 5: tiles(5, nv, walk, t, n)
-    elif mr == 6: tiles(6, nv, walk, t, n)
+    elif MR > 3 and mr == 4: tiles(4, nv, walk, t, n)
+    elif MR > 4 and mr == 5: tiles(5, nv, walk, t, n)
+    elif MR > 4 and mr == 6: tiles(6, nv, walk, t, n)
     elif MR > 6 and mr == 7: tiles(7, nv, walk, t, n)
     elif MR > 6 and mr == 8: tiles(8, nv, walk, t, n)
     elif MR > 8 and mr == 9: tiles(9, nv, walk, t, n)
@@ -229,7 +262,7 @@ cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
         larger = max(0, larger - 1)
         t.b = t.packed
         t.b_row = NR
-        t.walk = PANELS if t.a_run == NR else PLAIN
+        t.walk = PANELS if t.a_run == RUN else PLAIN
     if t.next != NULL and n > 0:        # all of it between them
         t.next_rows = (UNROLL + n - 1) // n
         t.next_tile = (t.k + n * t.next_rows - 1) // (n * t.next_rows) * t.next_rows * t.next_row
@@ -247,11 +280,6 @@ cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
 cdef inline Py_ssize_t share(Py_ssize_t n, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
     """Where part begins when n things are dealt evenly to `parts`."""
     return n // parts * part + min(part, n % parts)
-
-
-cdef inline real* to_line(void* start) noexcept nogil:
-    """The first cache line that begins at `start` or after it: vectors that begin elsewhere cross lines."""
-    return <real*>((<size_t>start + 63) & ~<size_t>63)
 
 
 cdef inline Py_ssize_t panels(Py_ssize_t n) noexcept nogil:

@@ -60,7 +60,8 @@ cdef struct Run:
     double* w                   # (batch,) weights of the rows
     real* losses
     double* squares             # of every row of every layer's gradients
-    real* scratch               # SCRATCH reals for every thread
+    real* scratch               # training_scratch reals for every thread
+    Py_ssize_t scratch_size     # so many
     double* penalties           # of every group of 16 outputs of every layer
     double* record              # of every step: mean loss, weight, penalty; or NULL
     double batch_loss           # mean, of the batch at hand
@@ -285,6 +286,7 @@ cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, P
     cdef Layer* top = layers + run.depth - 1
     cdef Py_ssize_t rows = batch.rows, n_panels, i, y_row, y_panel
     cdef real* y
+    cdef real* scratch = run.scratch + thread * run.scratch_size
     cdef int l
     gather_batch(run, batch, r0, r1)
     for l in range(run.depth):
@@ -296,7 +298,7 @@ cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, P
             sparse_forward(layer, finished_apart(layer), y, y_row, y_panel, &run.nonzeros, r0, r1)
         else:
             dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p, y, y_row, y_panel,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, NULL)
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, False)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, batch, r0, r1)
@@ -310,7 +312,7 @@ cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, P
             to_panels(top.d + i * NR, run.panel, run.z + i * run.z_row, top.n_out)
     for l in range(run.depth - 1, 0, -1):
         layer = layers + l - 1
-        dense_data_gradient(layer, layers + l, run.panel, r0, r1 - r0)
+        dense_data_gradient(layer, layers + l, run.panel, r0, r1 - r0, scratch)
         if layer.scale != NULL:
             n_panels = panels(layer.n_out) // NR
             barrier_wait(&run.barrier, run.threads)
@@ -412,6 +414,7 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
     g.d = layer.d
     g.panel = run.panel
     g.a_block = NULL
+    g.a_row = NR
     if rule.rule == RULE_GRADIENT:
         g.g = run.gradients + layer.at_w
         g.g_row = layer.row_out
@@ -444,6 +447,7 @@ cdef void transposed_weights_step(Run* run, Layer* layer, const real* inputs, Py
     g.d = inputs + p0 * run.panel
     g.panel = run.panel
     g.a_block = NULL
+    g.a_row = NR
     g.g = layer.w_t + p0 * layer.n_out * NR
     g.g_row = NR
     g.g_panel = layer.n_out * NR
@@ -476,7 +480,7 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
     """Gradient and update of this thread's inputs of every layer, and of its share of the biases."""
     cdef Layer* layer
     cdef const real* inputs
-    cdef real* scratch = run.scratch + thread * SCRATCH
+    cdef real* scratch = run.scratch + thread * run.scratch_size
     cdef Py_ssize_t n_panels, k0, k1
     cdef int l
     for l in range(run.depth):

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
 
 from fastmlp.activations import BY_NAME, resolve
-from fastmlp.kernels import module
+from fastmlp.kernels import available_bfloat16, bfloat16_module, module
 from fastmlp.optimizers import adam_rates
 
 Array = np.ndarray
@@ -19,6 +20,21 @@ KERNELS["d"].introduce(np.ndarray, np.dtype("float64"), np.empty, resolve, _CODE
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))
 _LABELS = np.dtype(np.intp)
 _WEIGHTS = np.dtype(np.float64)
+
+
+def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
+    """The kernels of a model; those of bfloat16 are imported by the first one that computes in it."""
+    if compute_dtype is None:
+        return KERNELS[dtype.char]
+    if compute_dtype not in KERNELS:
+        kernels = bfloat16_module()
+        if available_bfloat16()[0] == "fma":
+            warnings.warn(
+                "compute_dtype: this processor has nothing faster for bfloat16 than FMAs in float32; they "
+                "give the same bits, about as fast as float32", RuntimeWarning, stacklevel=5)
+        kernels.introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, None)
+        KERNELS[compute_dtype] = kernels
+    return KERNELS[compute_dtype]
 
 
 def plain(*arrays: Any) -> bool:

@@ -12,26 +12,26 @@ from fastmlp.backends.interface import Adjust, Predictor, Source, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
-from ._kernels import KERNELS
+from ._kernels import kernels_of
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
 REAL_OUTPUTS = ("values", "softmax", "sigmoid", "exp")     # of a predictor; the others are integers
 PREPARED = 512              # steps whose rates are computed at once, and kept
-STORE = {char: kernels.UpdateRule(Settings(), 0.0) for char, kernels in KERNELS.items()}   # stores gradients
 
 
 class Engine:
     """`fastmlp.backends.interface.Engine`, on the kernels; `fastmlp.backends.numpy.Engine` specifies it."""
 
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
-                 seed: int) -> None:
+                 seed: int, compute_dtype: str | None = None) -> None:
         self._parameters = parameters
         self._loss = loss
         self.seed = seed
         self._gradients: Parameters | None = None       # where a limit on their norm stores them
-        self._kernels = KERNELS[parameters.dtype.char]
+        self._kernels = kernels_of(parameters.dtype, compute_dtype)
+        self._store = self._kernels.UpdateRule(Settings(), 0.0)     # stores gradients
         specifications = [
             (f.activation.code, f.activation.alpha, f.dropout, f.stores_derivative,
              f.batch_norm.momentum if f.batch_norm else 0.0, f.batch_norm.epsilon if f.batch_norm else 0.0)
@@ -64,8 +64,8 @@ class Engine:
         return Run(self, samples, optimizer, adjust)
 
     def gradients(self, samples: Source, gradients: Parameters, threads: int) -> float:
-        store = STORE[self._parameters.dtype.char]
-        loss, weight = self.run(samples, store, None, None, 0, 1, (0.0, 0.0), threads, True, gradients.buffer)
+        loss, weight = self.run(samples, self._store, None, None, 0, 1, (0.0, 0.0), threads, True,
+                                gradients.buffer)
         return loss / weight if weight else 0.0
 
     def rule_and_rates(self, optimizer: Optimizer, steps: int) -> tuple[Any, Any, State]:

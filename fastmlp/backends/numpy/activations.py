@@ -114,7 +114,7 @@ def softplus(x: Array, *, out: Array | None = None) -> Array:
 
 @quiet
 def softplus_backward(dy: Array, y: Array, *, out: Array | None = None) -> Array:
-    dx: Array = np.multiply(dy, -np.expm1(-y), out=or_new(out, dy.shape, dy.dtype))
+    dx: Array = np.multiply(dy, -np.expm1(-np.maximum(y, 0)), out=or_new(out, dy.shape, dy.dtype))
     return dx
 
 

@@ -13,13 +13,14 @@ from fastmlp.backends.interface import Adjust, Source, Totals
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer
 
+from . import bfloat16, sparse
 from ._common import quiet, sum_rows
 from .activations import activate, derivative, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
 from .predictor import Predictor
-from .sparse import in_dtype, product, transposed_product
+from .sparse import in_dtype
 from .updates import apply, norm_scale, penalty, penalty_share
 
 if TYPE_CHECKING:
@@ -31,17 +32,20 @@ class Engine:
     """A network over a buffer of parameters: the forward pass, gradients, and runs of minibatches.
 
     Arguments have been checked. `threads` is for compiled backends. `seed` is that of dropout; `global_step`
-    counts the steps that the model has taken: the mask depends on it.
+    counts the steps that the model has taken: the mask depends on it. `compute_dtype` is that of products.
     """
 
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
-                 seed: int) -> None:
+                 seed: int, compute_dtype: str | None = None) -> None:
         self._parameters = parameters
         self._statistics = statistics
         self._layers = layers
         self._loss = loss
         loss.pos_weights(parameters.sizes[-1], parameters.dtype)        # raises where they do not fit
         self.seed = seed
+        self._compute_dtype = compute_dtype
+        products = bfloat16 if compute_dtype == "bfloat16" else sparse
+        self._product, self._transposed_product = products.product, products.transposed_product
         self.global_step = 0
         self._gradients: Parameters | None = None       # of a step
 
@@ -65,7 +69,7 @@ class Engine:
             rows = slice(start, start + 1024)
             y = in_dtype(x[rows], self._parameters.dtype)
             for i, layer in enumerate(self._layers):
-                y = product(y, self._parameters.weights[i])
+                y = self._product(y, self._parameters.weights[i])
                 if layer.batch_norm is None:
                     y += self._parameters.biases[i]
                 else:
@@ -79,7 +83,8 @@ class Engine:
     def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int = 1) -> Predictor:
         """The network as it is now, for inference."""
         statistics = copy.deepcopy(self._statistics)
-        engine = Engine(self._parameters.copy(), statistics, self._layers, self._loss, self.seed)
+        engine = Engine(self._parameters.copy(), statistics, self._layers, self._loss, self.seed,
+                        self._compute_dtype)
         nbytes = self._parameters.buffer.nbytes + statistics.buffer.nbytes
         return Predictor(engine.forward, self._parameters.sizes, self._parameters.dtype, output, is_vector,
                          batch_size, nbytes)
@@ -147,7 +152,7 @@ class Engine:
         normalised: list[Any] = []                      # x_hat and variance, or None
         for i, layer in enumerate(self._layers):
             inputs.append(x)
-            z = product(x, parameters.weights[i])
+            z = self._product(x, parameters.weights[i])
             if layer.batch_norm is None:
                 z += parameters.biases[i]
                 normalised.append(None)
@@ -178,9 +183,9 @@ class Engine:
                 x_hat, variance = normalised[i]
                 d, gradients.scales[i][...], gradients.biases[i][...] = normalise_backward(
                     d, x_hat, variance, batch_norm.epsilon, parameters.scales[i])
-            transposed_product(inputs[i], d, out=gradients.weights[i])
+            self._transposed_product(inputs[i], d, out=gradients.weights[i])
             if i:
-                d = d @ parameters.weights[i].T
+                d = self._product(d, parameters.weights[i].T)
         return loss, float(len(x) if weights is None else weights.sum())
 
     def _remember(self, i: int, mean: Array, variance: Array, n: int, momentum: float) -> None:
