@@ -28,7 +28,8 @@ def check(path: Path) -> None:
     with ZipFile(path) as wheel:
         binaries = {name: wheel.read(name) for name in wheel.namelist() if name.endswith(".so")}
         names = {name.split("/")[-1].split(".")[0] for name in binaries}
-        expected = {f"{isa}_{dtype}" for isa in ISAS[architecture] for dtype in ("f32", "f64")}
+        expected = {f"{isa}_{dtype}" for isa in ISAS[architecture] for dtype in ("f32", "f64", "bf16_fma")}
+        expected |= {"avx512_bf16"} if architecture == "x86_64" else set()
         assert names == expected | {"_detect", "_team", "cython_api"}, sorted(names)
         for suffix in ("LICENSE", "py.typed", "kernels/cython_api.pxd", "data/digits.npz"):
             assert any(name.endswith(suffix) for name in wheel.namelist()), f"{path.name} has no {suffix}"
