@@ -189,6 +189,8 @@ def test_underflow_overflow_and_nan(isa, way, rng):
 @pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
 def test_just_below_the_smallest_normal_number(isa, way):
     """What rounds to it, with an exponent of any size, is not subnormal; what rounds to less is."""
+    if isa == "neon":
+        pytest.skip("ARM's processors decide before they round what is subnormal")
     x, w = np.zeros((4, 3), np.float32), np.zeros((3, 1), np.float32)
     x[:, 0], w[0], w[2] = 1, 2.0**-126, 2.0**-81
     x[:, 2] = np.float32([-1.5, -0.5, -1, -1.25]) * 2.0**-70        # in units of 2^-151
