@@ -113,7 +113,7 @@ def result_of(model, options):
     for callback in options.get("callbacks", ()):
         if isinstance(callback, EarlyStopping):
             arrays |= {f"stopping.{name}": a for name, a in callback.get_state().items()}
-    arrays |= {f"history.{name}": np.array(values) for name, values in model.history.items()
+    arrays |= {f"history.{name}": np.hstack(values) for name, values in model.history.items()
                if name != "samples_per_second"}
     arrays["speeds"] = np.array(len(model.history.samples_per_second))
     arrays["counters"] = np.array(list(state.counters(model).values()))
@@ -145,7 +145,7 @@ def test_the_runs_are_of_all_kinds():
     assert 4 < len(results["stopped"]["history.loss"]) < 40
     assert results["momentum"]["optimizer.schedule.lr"] < 0.1
     assert results["changed"]["dropout"].tolist() == [0.4, 0.4]
-    assert (results["adam"]["history.step_loss"].shape) == (12, 13)
+    assert results["adam"]["history.step_loss"].shape == (12 * STEPS,)
 
 
 # Killed ----------------------------------------------------------------------------------------------------
@@ -400,6 +400,31 @@ def test_a_callback_that_ends_it_ends_it_for_good(tmp_path, monkeypatch):
         history = model.fit(X, y, **options | {"callbacks": [enough]}, checkpoint=path, resume=True,
                             checkpoint_every="1 epoch")
         assert len(history.loss) == 3
+
+
+class EndsAfter:
+    """Ends a training within an epoch."""
+
+    every = 3
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_step_end(self, model, step, logs):
+        return step >= self.step
+
+
+def test_a_callback_within_an_epoch(tmp_path, monkeypatch):
+    """The run is cut where it wants to be called, and goes on to the same bits; what ends, ends for good."""
+    path, expected = tmp_path / "run.safetensors", fit("adam", callbacks=[EndsAfter(60)])
+    assert expected["counters"][0] == 60 and len(expected["history.loss"]) == 5
+    monkeypatch.setattr(training, "SLOWEST", 1.0)
+    with monkeypatch.context() as patch:
+        abandoned(patch, 20)
+        with pytest.raises(Interrupted):
+            fit("adam", callbacks=[EndsAfter(60)], checkpoint=path, checkpoint_every=4)
+    for _ in range(2):
+        same(fit("adam", callbacks=[EndsAfter(60)], checkpoint=path, resume=True, checkpoint_every=1), expected)
 
 
 def test_every_fit_of_a_program_has_its_file(tmp_path):
@@ -866,6 +891,8 @@ def test_history_of_the_model(tmp_path):
     assert model.history is history and len(history.loss) == 2
     with pytest.raises(AttributeError, match="^history"):
         model.history = None
+    best = model.fit(X, y, epochs=2, restarts=3, progress=False)
+    assert model.history is best
     model.save(tmp_path / "net.safetensors")
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)),
                   fastmlp.load(tmp_path / "net.safetensors")):
