@@ -218,7 +218,7 @@ def _tqdm(total: int, description: str) -> Any:
     from tqdm.auto import tqdm  # here, since it takes several megabytes
 
     # With a delay it is drawn by the first update, and not before there is an object to disable.
-    return tqdm(total=total, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
+    return tqdm(total=total or None, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
 
 
 def _on_a_terminal() -> bool:
