@@ -23,6 +23,7 @@ from conftest import Learned
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastmlp import LBFGS, MLP, SGD, Adam, EarlyStopping, data, schedules
+from fastmlp._core import progress
 from fastmlp.data import BlockError, Chunks, Files
 from fastmlp.losses import CrossEntropy
 
@@ -186,6 +187,44 @@ def test_validation_and_early_stopping():
             results.append((Learned(model), history.val_loss, history.val_accuracy, stopping.best_epoch))
     assert len(results[0][1]) < 30
     assert all(result == results[0] for result in results)
+
+
+class Steps:
+    """A callback after steps."""
+
+    def __init__(self, last=10**9):
+        self.seen, self.last = [], last
+
+    def on_step_end(self, model, step, logs):
+        self.seen.append((step, logs["loss"]))
+        return step >= self.last
+
+
+@pytest.mark.parametrize("last", [10**9, 40])
+def test_callbacks_after_steps(last):
+    X, y, _ = table()
+    calls = Steps(last), Steps(last)
+    expected = fitted(X, y, callbacks=[calls[0]])[0]
+    model = fitted(Chunks(cut((X, y)), buffer_rows=64), callbacks=[calls[1]])[0]
+    assert calls[0].seen == calls[1].seen and len(calls[0].seen) == min(last, 96)
+    assert Learned(model) == Learned(expected)
+
+
+def test_restarts():
+    X, y, _ = table()
+    losses = [[restart.loss for restart in fitted(*data, epochs=1, restarts=3)[1].restarts]
+              for data in ((X, y), (Chunks(cut((X, y))), None))]
+    assert losses[0] == losses[1] and len(set(losses[0])) == 3
+
+
+def test_lines_of_progress_where_nobody_knows_how_much_there_is(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LONG_SECONDS", 0.0)
+    model = MLP([D, 16, C], seed=0)
+    model.fit(iter(cut(table()[:2])), epochs=1, batch_size=50, progress="log")
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert "epoch 1/1 1k samples" in first and " left" not in first and "0:00:00 left" in last
+    model.fit(iter(cut(table()[:2])), epochs=1, batch_size=50, progress="bar")
+    assert "1/1: 1.00k samples" in capsys.readouterr().err
 
 
 def test_a_generator_goes_on_with_the_state_of_the_optimizer():
