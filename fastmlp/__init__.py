@@ -6,7 +6,7 @@ from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from ._tools.config import show_config
 from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
-from .callbacks import EarlyStopping
+from .callbacks import Checkpoint, EarlyStopping
 from .certify import Certificate, certify
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_isa, available_isas
@@ -30,6 +30,7 @@ __all__ = [
     "callbacks",
     "Certificate",
     "certify",
+    "Checkpoint",
     "CSVLogger",
     "data",
     "EarlyStopping",

@@ -1,8 +1,20 @@
 """Callbacks: what `fit` calls after every epoch, as f(model, epoch, logs); True ends the training.
 
-Any function will do. Here are those that keep something between two calls: where they have methods
-`begin(model)` and `finish(model)`, `fit` calls these before the first epoch and after the last one. True from
-`begin` means that there is nothing left to train.
+Any function will do. Here are those that keep something between two calls. What a callback may have beside
+`__call__`:
+
+begin(model)
+    is called before the first epoch; True means that there is nothing left to train.
+finish(model)
+    is called after the last epoch.
+get_state()
+    returns what it keeps between two epochs, a dict of arrays and numbers by name. It is saved by
+    `MLP.save(callbacks=...)`, and with ``fit(checkpoint=...)``.
+set_state(state)
+    takes back what `get_state` returned, before `begin`.
+
+A callback without the last two has no state: what it does must follow from model, epoch and logs, for a run
+that was interrupted to go on as if it had not been.
 
 An object with a method `on_step_end(model, step, logs)` is called within the epochs, too: when the number of
 steps that the model has taken, ``step``, is a multiple of its attribute ``every`` (1 where it has none). It
@@ -28,6 +40,8 @@ import numpy as np
 from fastmlp._core import checks, state
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow
+from fastmlp._core.monitor import checked_mode, checked_monitor, monitored
+from fastmlp.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -35,11 +49,8 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
-__all__ = ["EarlyStopping"]
+__all__ = ["Checkpoint", "EarlyStopping"]
 
-# How scikit-learn names its metrics: to be small, and to be large.
-SMALLER = ("loss", "error", "deviance")
-LARGER = ("accuracy", "r2", "score")
 KEPT = "kept."                  # in front of the names of the best epoch's arrays, in the state
 
 
@@ -144,24 +155,12 @@ class EarlyStopping(Guarded):
         self._model: ReferenceType[Identity] | None = None      # whose weights these are; None for any
         self._start()
 
-    def _new_monitor(self, monitor: object) -> str | None:
-        if monitor is not None and not isinstance(monitor, str):
-            raise TypeError(f"monitor: expected a name, got {monitor!r}")
-        return monitor
-
-    def _new_mode(self, mode: object) -> str | None:
-        if mode is not None:
-            if not isinstance(mode, str):
-                raise TypeError(f'mode: expected "min" or "max", got {mode!r}')
-            checks.known_name("mode", mode, ["min", "max"])
-        return mode
-
     settable = {
         "patience": lambda self, value: checks.integer("patience", value, low=1),
         "min_delta": lambda self, value: checks.number("min_delta", value, low=0.0),
-        "monitor": _new_monitor,
+        "monitor": lambda self, value: checked_monitor(value),
         "restore_best": lambda self, value: bool(value),
-        "mode": _new_mode,
+        "mode": lambda self, value: checked_mode(value),
     }
     fixed = {name: "is what was found in training; `set_state` sets it"
              for name in ("best", "best_epoch", "stopped_epoch")}
@@ -226,14 +225,14 @@ class EarlyStopping(Guarded):
         ValueError
             For a monitor that is not in the logs or whose mode does not follow from its name.
         """
-        if epoch == 0:
+        if epoch == 0 or self._resumed:
             if not self._resumed and self._epochs:
                 self._start()
-            self._resumed, self._before = False, self._epochs
+            self._resumed, self._before = False, self._epochs - epoch
             self._model = ref(model.core.parameters.identity)
         epoch += self._before
         self._epochs = epoch + 1
-        value, sign = self._value(logs)
+        value, sign = monitored(logs, self.monitor, self.mode)
         best = math.inf if self.best is None else sign * self.best
         if sign * value < best - self.min_delta:
             if self.restore_best:
@@ -261,6 +260,7 @@ class EarlyStopping(Guarded):
         ValueError
             For another model than the one that was trained.
         """
+        self._resumed = False
         if self.restore_best and self.best_epoch is not None and self._kept is not None:
             if self._identity() not in (None, model.core.parameters.identity):
                 raise ValueError("model: expected the one that was trained with this EarlyStopping, got "
@@ -386,20 +386,6 @@ class EarlyStopping(Guarded):
         check_state(self, values, ["settings", "model"])
         identity = values["model"]
         self.__dict__.update(values["settings"], _model=None if identity is None else ref(identity))
-
-    def _value(self, logs: Mapping[str, float]) -> tuple[float, int]:
-        """The monitored number, and 1 if smaller is better, else -1."""
-        monitor = self.monitor or ("val_loss" if "val_loss" in logs else "loss")
-        if monitor not in logs:
-            hint = " (val_ needs validation_data)" if monitor.startswith("val_") else ""
-            raise ValueError(f"monitor: {monitor!r} is not recorded{hint}, only {', '.join(logs)}")
-        if self.mode is not None:
-            smaller = self.mode == "min"
-        elif monitor.endswith(SMALLER + LARGER):
-            smaller = monitor.endswith(SMALLER)
-        else:
-            raise ValueError(f'mode: expected "min" or "max" for {monitor!r}, whose name does not tell')
-        return float(logs[monitor]), 1 if smaller else -1
 
 
 def _scalar(value: Any) -> Any:

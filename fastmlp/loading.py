@@ -1,43 +1,22 @@
 """Models from files; `fastmlp.saving` says what is in them."""
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from io import FileIO
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from fastmlp import activations, losses
-from fastmlp._core import checks, state, strict_json, whole_files
-from fastmlp._core import safetensors_format as safetensors
-from fastmlp._core.safetensors_format import FormatError
+from fastmlp._core import checks, state
+from fastmlp._core.saved import check_callbacks, model_of, read, set_generator, set_states
 from fastmlp._core.strict_json import short
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
-from fastmlp.saving import CALLBACKS, FORMAT, OPTIMIZER, VERSION, file_name, stateful, wrong_variance
+from fastmlp.saving import file_name, stateful
 
 if TYPE_CHECKING:
-    from fastmlp._core.types import Array, Path
+    from fastmlp._core.types import Path
     from fastmlp.optimizers import Optimizer
 
 __all__ = ["load"]
-
-SETTINGS = frozenset("version layers activations loss dropout batch_norm dtype generator counters optimizer"
-                     " callbacks".split())
-LONGEST = 300                   # characters of a message about what a file contains
-# Of the generator's state, each an integer from 0 to below this.
-GENERATOR = {"state": 2**128, "inc": 2**128, "has_uint32": 2, "uinteger": 2**32}
-
-
-class Saved(NamedTuple):
-    """What `load` reads before it makes anything."""
-
-    settings: dict[str, Any]
-    arrays: dict[str, Array]
-    optimizer: dict[str, Array] | None
-    callbacks: list[tuple[str, dict[str, Array]]]       # the name of the class, and the state
 
 
 def load(path: Path, optimizer: Optimizer | None = None, callbacks: Iterable[object] = ()) -> MLP:
@@ -91,119 +70,18 @@ def load(path: Path, optimizer: Optimizer | None = None, callbacks: Iterable[obj
     if optimizer is not None and not hasattr(optimizer, "set_state"):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     with_state = stateful(callbacks)
-    try:
-        saved = whole_files.read(
-            path, lambda file, size: _read(path, file, size, optimizer is not None, bool(with_state)))
-    except FormatError as error:
-        raise ValueError(f"path: expected a file of safetensors, got {path}: {error}") from None
+    saved = read(path, with_optimizer=optimizer is not None, with_callbacks=bool(with_state))
     if optimizer is not None and saved.optimizer is None:
         raise ValueError(f"optimizer: no state of one was saved in {path}")
-    _check_callbacks(path, with_state, saved.callbacks)
+    check_callbacks(path, with_state, saved.callbacks)
     model = _build(path, saved.settings)
     state.restore(model, saved.arrays)
-    _resume(model, optimizer, saved.optimizer, with_state, [values for _, values in saved.callbacks])
+    set_states(model, optimizer, saved.optimizer, with_state, [values for _, values in saved.callbacks])
     return model
 
 
-# What a file contains --------------------------------------------------------------------------------------
-
-def _read(path: str, file: FileIO, size: int, with_optimizer: bool, with_callbacks: bool) -> Saved:
-    """All that is wanted of a file, checked against what it says of itself."""
-    header, metadata = safetensors.read_header(file, size)
-    with _model_of(path):
-        settings = _parse(metadata)                         # before all of a file of another kind is read
-    arrays = safetensors.read_arrays(file, header)
-    with _model_of(path):
-        own = _own(arrays, settings)
-        wrong = wrong_variance(own)
-        if wrong:
-            raise ValueError(f"a variance of {wrong}")
-    optimizer, callbacks = None, []
-    if with_optimizer and "optimizer" in settings:
-        optimizer = _arrays_under(OPTIMIZER, arrays)
-    if with_callbacks:
-        callbacks = [(kind, _arrays_under(f"{CALLBACKS}{i}.", arrays))
-                     for i, kind in enumerate(settings["callbacks"])]
-    return Saved(settings, own, optimizer, callbacks)
-
-
-def _arrays_under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
-def _settings_in(metadata: Mapping[str, str]) -> tuple[dict[str, Any], int]:
-    """The settings as they are in the metadata, and the version in whose layout they are."""
-    if FORMAT in metadata:
-        settings = strict_json.parse(metadata[FORMAT])
-        if not isinstance(settings, dict):
-            raise ValueError(f"the settings {short(settings)}")
-        return {"callbacks": []} | settings, VERSION
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"the format {short(metadata.get('format'))}")
-    settings = {name: strict_json.parse(text) for name, text in metadata.items() if name in SETTINGS}
-    return {"callbacks": []} | settings, 1
-
-
-def _parse(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The settings in the metadata; what is not said here is said by the classes that take them."""
-    settings, expected = _settings_in(metadata)
-    version = settings["version"]
-    if type(version) is not int:
-        raise ValueError(f"version {short(version)}")
-    if version != expected:
-        raise ValueError(f"version {version}, where {expected} is read; another release may read it")
-    for name in ("layers", "activations", "dropout", "batch_norm", "callbacks"):
-        if not isinstance(settings[name], list):
-            raise ValueError(f"{name}: expected a list, got {short(settings[name])}")
-    hidden = len(settings["layers"]) - 2
-    for name in ("activations", "dropout", "batch_norm"):
-        if len(settings[name]) != hidden:
-            raise ValueError(f"{name}: expected one for each of {hidden} hidden layers, "
-                             f"got {len(settings[name])}")
-    for norm in settings["batch_norm"]:
-        if norm is not None and not isinstance(norm, dict):
-            raise ValueError(f"batch_norm: {short(norm)}")
-    if settings["dtype"] not in ("float32", "float64"):
-        raise ValueError(f"dtype {short(settings['dtype'])}")
-    if not all(isinstance(kind, str) for kind in settings["callbacks"]):
-        raise ValueError(f"callbacks: {short(settings['callbacks'])}")
-    return settings
-
-
-def _own(arrays: Mapping[str, Array], settings: Mapping[str, Any]) -> dict[str, Array]:
-    """The model's arrays. Raises ValueError where others are in the file, or those of other shapes."""
-    sizes = settings["layers"]
-    if len(sizes) > len(arrays) + 1:                        # before a list of that length is looked at
-        raise ValueError(f"{len(sizes)} layers and {len(arrays)} arrays")
-    shapes = _shapes(checks.layer_sizes("layers", sizes), settings["batch_norm"])
-    dtype = np.dtype(settings["dtype"])
-    for name, shape in shapes.items():
-        if name not in arrays:
-            raise ValueError(f"no array {name}")
-        found = arrays[name]
-        if (found.shape, found.dtype) != (shape, dtype):
-            raise ValueError(f"{name} of shape {found.shape} in {found.dtype.name}, where {shape} in "
-                             f"{dtype.name} belongs")
-    prefixes = tuple(f"{CALLBACKS}{i}." for i in range(len(settings["callbacks"])))
-    prefixes += (OPTIMIZER,) if "optimizer" in settings else ()
-    for name in arrays:
-        if name not in shapes and not name.startswith(prefixes):
-            raise ValueError(f"an array {short(name)}, which does not belong to it")
-    return {name: arrays[name] for name in shapes}
-
-
-def _shapes(sizes: tuple[int, ...], batch_norm: list[Any]) -> dict[str, tuple[int, ...]]:
-    """Of the arrays that a model with these settings has."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for i, (n, m) in enumerate(zip(sizes, sizes[1:])):
-        shapes |= {f"weights.{i}": (n, m), f"biases.{i}": (m,)}
-        if i < len(batch_norm) and batch_norm[i] is not None:
-            shapes |= {f"{kind}.{i}": (m,) for kind in state.NORMALISED}
-    return shapes
-
-
 def _build(path: str, settings: Mapping[str, Any]) -> MLP:
-    with _model_of(path):
+    with model_of(path):
         model = MLP(
             settings["layers"],
             activation=[_made("activation", f, activations.BY_NAME) for f in settings["activations"]],
@@ -213,7 +91,7 @@ def _build(path: str, settings: Mapping[str, Any]) -> MLP:
             dropout=settings["dropout"],
             batch_norm=[None if norm is None else BatchNorm(**norm) for norm in settings["batch_norm"]],
         )
-        _set_generator(model.core.rng.bit_generator, settings["generator"])
+        set_generator(model.core.rng.bit_generator, settings["generator"])
         state.set_counters(model, settings["counters"])
     return model
 
@@ -224,86 +102,3 @@ def _made(name: str, description: Any, known: Mapping[str, type]) -> Any:
     parameters = {key: value for key, value in description.items() if key != "name"}
     checks.known_name(name, description["name"], known)
     return known[description["name"]](**parameters)
-
-
-def _set_generator(generator: Any, saved: Any) -> None:
-    """Only a state that the generator can be in: with an even increment its numbers may all be the same, and
-    a draw that waits for another one never ends."""
-    flat = {"bit_generator": None, "state": None, "has_uint32": None, "uinteger": None}
-    if not isinstance(saved, dict) or saved.keys() != flat.keys():
-        raise ValueError(f"generator: {short(saved)}")
-    name, inner = saved["bit_generator"], saved["state"]
-    if name != generator.state["bit_generator"] or not isinstance(inner, dict) or len(inner) != 2:
-        raise ValueError(f"generator: {short(saved)}")
-    numbers = {**inner, "has_uint32": saved["has_uint32"], "uinteger": saved["uinteger"]}
-    if numbers.keys() != GENERATOR.keys() or not all(
-            type(numbers[key]) is int and 0 <= numbers[key] < stop for key, stop in GENERATOR.items()):
-        raise ValueError(f"generator: {short(numbers)}")
-    if numbers["inc"] % 2 == 0:
-        raise ValueError("generator: expected an odd increment")
-    generator.state = saved
-
-
-@contextmanager
-def _model_of(path: str) -> Iterator[None]:
-    """Whatever is wrong with the content of a file is a ValueError with a short message."""
-    try:
-        yield
-    except (TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"path: expected a model of fastmlp in {path}, got {_message(error)}") from None
-
-
-def _message(error: Exception) -> str:
-    text = str(error)
-    if not isinstance(error, ValueError):
-        text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-# Optimizer and callbacks -----------------------------------------------------------------------------------
-
-def _check_callbacks(path: str, given: list[tuple[str, Any]], saved: list[Any]) -> None:
-    if given and not saved:
-        raise ValueError(f"{given[0][0]}: no state of one was saved in {path}")
-    if len(given) != len(saved):
-        raise ValueError(f"callbacks: expected {len(saved)} with state, as in {path}, got {len(given)}")
-    for (label, callback), (kind, _) in zip(given, saved):
-        if type(callback).__name__ != kind:
-            raise ValueError(f"{label}: expected one of the class {short(kind)}, whose state is in {path}, "
-                             f"got {type(callback).__name__}")
-
-
-def _resume(model: MLP, optimizer: Optimizer | None, of_optimizer: Any, stateful: list[tuple[str, Any]],
-            of_callbacks: list[dict[str, Array]]) -> None:
-    """Sets every state, or leaves all as they were."""
-    tasks: list[tuple[str, Callable[[], Any], Callable[[Any], Any], Any]] = []
-    if optimizer is not None:
-        tasks.append(("optimizer", lambda: getattr(optimizer, "get_state", lambda model: None)(model),
-                      lambda values: optimizer.set_state(model, values), of_optimizer))
-    for (label, callback), values in zip(stateful, of_callbacks):
-        tasks.append((label, callback.get_state, callback.set_state, values))
-    earlier = []
-    for label, get, _, _ in tasks:
-        with _named(label):
-            earlier.append(copy.deepcopy(get()))
-    for i, (label, _, put, values) in enumerate(tasks):
-        try:
-            with _named(label):
-                put(values)
-        except BaseException:
-            for (_, _, put_back, _), before in zip(tasks[:i + 1], earlier):
-                if before is not None:
-                    with suppress(Exception):
-                        put_back(before)
-            raise
-
-
-@contextmanager
-def _named(label: str) -> Iterator[None]:
-    """Errors of a state that does not fit name the argument."""
-    try:
-        yield
-    except TypeError as error:
-        raise TypeError(f"{label}: {_message(error)}") from error
-    except (ValueError, LookupError, OverflowError, AttributeError) as error:
-        raise ValueError(f"{label}: {_message(error)}") from error

@@ -16,6 +16,7 @@ from fastmlp._core import checks, divergence, sources, state, step_hooks
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
+from fastmlp._core.keeper import make_keeper
 from fastmlp._core.layout import LINE, Arrays, Parameters, Statistics, padded_row
 from fastmlp._core.network import Samples
 from fastmlp._core.progress import progress_of
@@ -156,6 +157,9 @@ class MLP(Guarded):
         Running means of batch normalisation; None for a layer without it.
     running_variances : sequence of ndarray, shape (out,), or None
         Running variances of batch normalisation; None for a layer without it.
+    history : History or None
+        What the last call of `fit` returned, or, where that was interrupted, the epochs that were over. None
+        before the first call, and in copies.
 
     Raises
     ------
@@ -202,6 +206,7 @@ class MLP(Guarded):
     loss: losses.Loss
     dtype: np.dtype[Any]
     backend: Backend
+    history: History | None
     core: Core
     _forward: Callable[[Any, Array, int], bool]     # of the engine
     _classifies: bool
@@ -231,6 +236,7 @@ class MLP(Guarded):
         initializers.check_biases(bias_init)
         dtype, seed = checks.float_dtype("dtype", dtype), checks.seed("seed", seed)
         self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype, active())
+        self.core.seed = seed
         start = self.core.start = Start(init, bias_init, seed)
         start.draw(self.core, self.activations, start.seed)
         self._use_engine(engine_for(self, self.core.parameters, dropout, 0))
@@ -249,7 +255,7 @@ class MLP(Guarded):
         statistics = Statistics(layers, dtype, normalised)
         self.__dict__.update(
             layers=layers, activations=functions, dropout=dropout, batch_norm=batch_norm, loss=loss,
-            dtype=dtype, backend=backend,
+            dtype=dtype, backend=backend, history=None,
             weights=parameters.weights, biases=parameters.biases, scales=parameters.scales,
             running_means=statistics.means, running_variances=statistics.variances,
             core=Core(parameters, statistics),
@@ -302,9 +308,12 @@ class MLP(Guarded):
            for name in state.KINDS},
         "dropout": _new_dropout,
     }
-    fixed = {name: "is fixed when a model is made; make another MLP, and assign this one's weights and "
-                   "biases to it"
-             for name in ("layers", "activations", "batch_norm", "loss", "dtype", "backend")}
+    fixed = {
+        **{name: "is fixed when a model is made; make another MLP, and assign this one's weights and biases "
+                 "to it"
+           for name in ("layers", "activations", "batch_norm", "loss", "dtype", "backend")},
+        "history": "is what `fit` records",
+    }
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name[0] == "_" or "_forward" in self.__dict__ or self.of_the_library():
@@ -680,6 +689,9 @@ class MLP(Guarded):
         metrics: Metrics | None = None,
         log_steps: bool = False,
         restarts: int = 1,
+        checkpoint: Path | None = None,
+        checkpoint_every: str | int | None = None,
+        resume: bool = False,
     ) -> History:
         """Train on minibatches, for some passes over the samples.
 
@@ -735,27 +747,41 @@ class MLP(Guarded):
         restarts : int, default 1
             Number of initialisations to train from, of which the best is kept: that of the least validation
             loss with validation_data, else of the least training loss. See Notes.
+        checkpoint : str, bytes or os.PathLike, optional
+            File to which the run is saved while it goes on, within an epoch too, with all that it needs to go
+            on: see Notes. `fastmlp.load` reads the model in it.
+        checkpoint_every : str or int, optional
+            How often: a time such as "30 s", "5 min" or "1 h"; a number of steps, 1000 or "1000 steps"; or
+            "2 epochs". A time is longer where saving would take more than a fiftieth of it. "30 s" if not
+            given.
+        resume : bool, default False
+            Whether to go on with the run in the file, if there is one; else it is replaced.
 
         Returns
         -------
         History
-            Numbers of every epoch.
+            Numbers of every epoch; also `MLP.history`, from the first one on.
 
         Raises
         ------
         TypeError
             For arguments of the wrong type, before anything changes.
         ValueError
-            For arguments that do not fit, before anything changes.
+            For arguments that do not fit, before anything changes; with ``resume``, for a file of another
+            run, with all that differs.
+        OSError
+            For a checkpoint that cannot be written, before anything changes.
         MemoryError
             For a batch that needs more than the machine's memory, before anything changes.
         KeyboardInterrupt
-            After Ctrl-C, between two steps: the model is usable and has learned what it has.
+            After Ctrl-C, between two steps: the model is usable and has learned what it has, and
+            `MLP.history` has the epochs that were over.
 
         Warns
         -----
         RuntimeWarning
-            If a loss, a validation loss or weights are no longer finite, once.
+            If a loss, a validation loss or weights are no longer finite, once. If a checkpoint cannot be
+            written later on: the file is as it was, and training goes on.
 
         Notes
         -----
@@ -774,6 +800,18 @@ class MLP(Guarded):
         ``restarts`` has every `fastmlp.restarts.Restart` with seed, loss and parameters. Callbacks see one
         training after the other, and what they hold in the end is of the last. Ctrl-C, or an exception,
         leaves the best that was trained until then.
+
+        With ``checkpoint`` and ``resume=True`` a run may be killed at any moment: the same call in a new
+        process goes on from the last save, and ends with the same bits in weights, state and history
+        (samples_per_second apart) as a run that was left alone, with any number of threads and any
+        instruction set with FMA. Network, settings, seed, batch size and number of samples must be those of
+        the file, and the data the same; ``epochs`` may be more. Functions of yours (shuffle, learning rate,
+        callbacks) must depend on their arguments alone, or have state as `fastmlp.callbacks` says.
+
+        While a run with a checkpoint goes on in the main thread, Ctrl-C and SIGTERM wait for the steps that
+        are being made (about 50 ms), or for the validation and the callbacks of an epoch, and for a last
+        save. Then they do what they did before: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process, or
+        a handler of yours is called. A second one does so at once.
 
         References
         ----------
@@ -816,6 +854,7 @@ class MLP(Guarded):
         if validation_data is not None:
             validation_data = self._validation(validation_data, epochs)
         shown = progress_of("progress", progress)
+        keeper = make_keeper(checkpoint, checkpoint_every, resume, optimizer)
         if samples.batch_size > self._many_samples:
             self._workspace_nbytes("batch_size", samples.batch_size, len(optimizer.slots), X)
         if optimizer.full_batch and log_steps:
@@ -823,7 +862,8 @@ class MLP(Guarded):
         with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
-                                self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps))
+                                self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps),
+                                keeper)
             return training.run(epochs, shown, call)
 
     def _validation(self, data: Any, epochs: int) -> tuple[Any, Any, Any]:

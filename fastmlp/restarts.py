@@ -179,6 +179,7 @@ class _Kept:
 
     def restore(self, model: MLP, optimizer: Optimizer | None) -> None:
         state.restore(model, self._arrays)
+        vars(model)["history"] = self.restart.history
         model.core.rng = self._rng
         state.set_counters(model, self._counters)
         if optimizer is not None and self._optimizer is not None:

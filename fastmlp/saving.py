@@ -4,6 +4,7 @@
     scales.0, running_means.0, running_variances.0, ...     with batch normalisation
     optimizer.NAME              the state of an optimizer, by the names of its `get_state`
     callbacks.I.NAME            the state of a callback, the I-th of those that have state
+    run.NAME                    where a run of `fit` stands: see `fastmlp._core.run_file`
     metadata                    "fastmlp": one JSON text of version, layers, activations and loss with their
                                 parameters, dropout, batch_norm, dtype; where training stands: the state of
                                 the random generator, dropout's seed, the number of steps; and the optimizer
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from fastmlp.model import MLP
     from fastmlp.optimizers import Optimizer
 
-__all__ = ["CALLBACKS", "FORMAT", "OPTIMIZER", "VERSION", "file_name", "save", "stateful", "wrong_variance"]
+__all__ = ["CALLBACKS", "FORMAT", "OPTIMIZER", "RUN", "VERSION", "check_suffix", "contents", "copies",
+           "file_name", "model_settings", "printed", "save", "stateful", "write", "wrong_variance"]
 
 FORMAT, VERSION = "fastmlp", 2
-OPTIMIZER, CALLBACKS = "optimizer.", "callbacks."
+OPTIMIZER, CALLBACKS, RUN = "optimizer.", "callbacks.", "run."
 SAVABLE = frozenset(np.dtype(name) for name in safetensors.DTYPES.values())
 # Suffixes that other formats have made their own, alone or before one of a compression.
 FOREIGN = frozenset(
@@ -61,30 +63,62 @@ def save(model: MLP, path: Path, optimizer: Optimizer | None = None, callbacks: 
         As for `MLP.save`.
     """
     path = file_name(path)
-    _check_suffix(path)
+    check_suffix("path", path)
     if optimizer is not None and not hasattr(optimizer, "get_state"):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     with_state = stateful(callbacks)
     with model.core.lock.between_steps("save it"):
-        settings = _settings(model)
-        arrays = state.copy(model)
-        if optimizer is not None:
-            settings["optimizer"] = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(optimizer))      # for people
-            arrays |= _copies("optimizer", OPTIMIZER, optimizer.get_state(model))
-        if with_state:
-            settings["callbacks"] = [type(callback).__name__ for _, callback in with_state]
-        for i, (label, callback) in enumerate(with_state):
-            arrays |= _copies(label, f"{CALLBACKS}{i}.", callback.get_state())
+        settings, arrays = contents(model, optimizer, with_state)
+    write(path, settings, arrays)
+
+
+def contents(model: MLP, optimizer: Optimizer | None, with_state: Iterable[tuple[str, Any]]
+             ) -> tuple[dict[str, Any], dict[str, Array]]:
+    """What is saved: settings in the words of JSON, and copies of all arrays. The caller sees to it that
+    nobody trains the model meanwhile.
+
+    Parameters
+    ----------
+    model : MLP
+        Model.
+    optimizer : Optimizer or None
+        Optimizer whose state is saved, too.
+    with_state : iterable of (str, object)
+        Callbacks with state, as `stateful` finds them.
+
+    Returns
+    -------
+    settings : dict
+        The settings.
+    arrays : dict {str: ndarray}
+        The arrays.
+    """
+    settings = model_settings(model)
+    arrays = state.copy(model)
+    if optimizer is not None:
+        settings["optimizer"] = printed(optimizer)
+        arrays |= copies("optimizer", OPTIMIZER, optimizer.get_state(model))
+    kinds = []
+    for i, (label, callback) in enumerate(with_state):
+        kinds.append(type(callback).__name__)
+        arrays |= copies(label, f"{CALLBACKS}{i}.", callback.get_state())
+    if kinds:
+        settings["callbacks"] = kinds
     wrong = wrong_variance(arrays)
     if wrong:
         raise ValueError(f"model: expected variances from 0 up, got {wrong}; such a file is not loaded")
+    return settings, arrays
+
+
+def write(path: str, settings: Mapping[str, Any], arrays: dict[str, Array]) -> None:
+    """Write contents to a file, which is then whole, or as it was."""
     metadata = {FORMAT: json.dumps(settings, allow_nan=False)}
     whole_files.write(path, [safetensors.encode(arrays, metadata)])
 
 
 # What is saved beside the arrays ---------------------------------------------------------------------------
 
-def _settings(model: MLP) -> dict[str, Any]:
+def model_settings(model: MLP) -> dict[str, Any]:
     """All that makes a model what it is, beside its arrays, in the words of JSON."""
     return {
         "version": VERSION,
@@ -99,6 +133,11 @@ def _settings(model: MLP) -> dict[str, Any]:
     }
 
 
+def printed(optimizer: Optimizer) -> str:
+    """An optimizer as it prints, without the addresses of functions."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(optimizer))
+
+
 def _described(name: str, thing: Any, known: Mapping[str, type]) -> dict[str, Any]:
     """An activation or a loss as its name and its parameters."""
     if type(thing) not in known.values():
@@ -108,7 +147,7 @@ def _described(name: str, thing: Any, known: Mapping[str, type]) -> dict[str, An
     return {"name": thing.name, **plain}
 
 
-def _copies(label: str, prefix: str, values: Any) -> dict[str, Array]:
+def copies(label: str, prefix: str, values: Mapping[str, Any]) -> dict[str, Array]:
     """The state of an optimizer or a callback, by the names of the file."""
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
         raise TypeError(f"{label}: expected get_state to return a dict of arrays and numbers by their names, "
@@ -153,8 +192,8 @@ def file_name(path: Path) -> str:
     return result
 
 
-def _check_suffix(path: str) -> None:
+def check_suffix(name: str, path: str) -> None:
     suffix = os.path.splitext(path)[1]
     if suffix.lower() in FOREIGN:
-        raise ValueError(f"path: what is written is safetensors, and {path} has the suffix {suffix} of "
+        raise ValueError(f"{name}: what is written is safetensors, and {path} has the suffix {suffix} of "
                          "another format; use .safetensors")

@@ -4,6 +4,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +14,9 @@ import numpy as np
 from fastmlp._core import checks, divergence, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Piece, Samples
+from fastmlp._core.place import Place
 from fastmlp._core.progress import Bar, Line, Progress
+from fastmlp._core.run_file import Run
 from fastmlp._core.step_hooks import StepHooks
 from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
@@ -22,6 +27,7 @@ from fastmlp.optimizers import Optimizer
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from fastmlp._core.keeper import Keeper
     from fastmlp._core.types import Array, Callback, Metric, SamplesLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
@@ -83,7 +89,8 @@ class Training:
                  validation_data: tuple[SamplesLike, ArrayLike | None, ArrayLike | None] | None,
                  callbacks: tuple[Callback, ...], metrics: dict[str, Metric] | None,
                  evaluate: Callable[..., tuple[dict[str, float], int, int, int]],
-                 shuffle: Callable[[int], ArrayLike] | None = None, log_steps: bool = False) -> None:
+                 shuffle: Callable[[int], ArrayLike] | None = None, log_steps: bool = False,
+                 keeper: Keeper | None = None) -> None:
         self.model = model
         self.samples = samples
         self.y = y
@@ -95,6 +102,7 @@ class Training:
         self.evaluate = evaluate        # the model's, for samples that have been validated
         self.shuffle = shuffle          # the caller's own order of the samples
         self.log_steps = log_steps
+        self.keeper = keeper            # saves the run, if that was asked for
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
@@ -105,47 +113,72 @@ class Training:
         self._watched = bool(callbacks or metrics or validation_data or shuffle
                              or not optimizer.rates_are_fixed)
 
+    @cached_property
+    def saved_run(self) -> Run:
+        """This call as it is saved; it notes what the call began with when it is asked for first."""
+        return Run(self)
+
     def run(self, epochs: int, progress: Progress, call: Call) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
+        core, keeper, outer = self.model.core, self.keeper, self.model.core.training
+        core.training = self
+        try:
+            place = Place() if keeper is None else keeper.begin(self.saved_run, epochs)
+            vars(self.model)["history"] = self.history
+            with keeper or nullcontext():
+                place = self._run(place, epochs, progress, call)
+                if keeper is not None:
+                    keeper.end(place)
+        finally:
+            core.training = outer
+        if not divergence.all_finite(core.parameters.buffer, core.statistics.buffer):
+            divergence.warn(self.model, "the weights are not finite")
+        return self.history
+
+    def _run(self, place: Place, epochs: int, progress: Progress, call: Call) -> Place:
+        """From a place to the end."""
         started = [callback.begin(self.model) for callback in self.callbacks if hasattr(callback, "begin")]
-        if any(map(asks_to_stop, started)):     # a training that goes on where it had stopped
+        if place.stopped or any(map(asks_to_stop, started)):    # a training that goes on where it had stopped
             epochs = 0
         elif isinstance(self.optimizer, LBFGS):
             self._minimize(self.optimizer)
             epochs = 0
         try:
-            self._epochs(epochs, progress, call)
+            place = self._epochs(place, epochs, progress, call)
         finally:
             self.model.core.engine.write_back()     # whatever interrupts it
             progress.close()
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
                 callback.finish(self.model)
-        if not divergence.all_finite(self.model.core.parameters.buffer, self.model.core.statistics.buffer):
-            divergence.warn(self.model, "the weights are not finite")
-        return self.history
+        return place
 
-    def _epochs(self, epochs: int, bars: Progress, call: Call) -> None:
-        """Passes over the samples, until a callback ends them."""
-        samples = self.samples
-        for epoch in range(epochs):
+    def _epochs(self, place: Place, epochs: int, bars: Progress, call: Call) -> Place:
+        """Passes over the samples, until a callback ends them; the place where that was."""
+        samples, rng = self.samples, self.model.core.rng
+        while place.epoch < epochs and not place.stopped:
+            epoch = place.epoch
+            if self.keeper is not None:
+                place.generator = rng.bit_generator.state
             if isinstance(samples, Feed):
-                samples.draw(self.model.core.rng)
+                samples.draw(rng)
             elif self.shuffle is not None:
                 order = self.shuffle(epoch)
                 samples.order[...] = checks.row_numbers(f"shuffle({epoch})", order, len(samples))
             elif samples.order is not None:         # of the generator alone: the last order is not saved
                 samples.order[...] = self._in_order
-                self.model.core.rng.shuffle(samples.order)
-            with bars.bar(len(samples), epoch, epochs) as bar, samples.pieces() as pieces:
+                rng.shuffle(samples.order)
+            with bars.bar(len(samples), epoch, epochs) as bar, samples.pieces(place.step) as pieces:
                 call.enter_engine()
                 try:
-                    logs, ended = self._epoch(bar, pieces, epoch, call)
+                    logs, ended = self._epoch(place, bar, pieces, call)
                 finally:
                     call.leave_engine()
                 stop = self._after_epoch(epoch, logs, bar)
-            if stop or ended:
-                break
+            place = Place(epoch + 1, stopped=stop or ended)
+            if self.keeper is not None and self.keeper.wants(place.epoch):
+                self.keeper.save(place)
+        return place
 
     def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | Line | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
@@ -187,14 +220,20 @@ class Training:
         assert isinstance(samples, Samples) and self.y is not None
         optimizer.minimize(self.model, samples.x, self.y, sample_weight=samples.weights, callback=callback)
 
-    def _epoch(self, bar: Bar | Line, pieces: Iterator[Piece], epoch: int, call: Call
+    def _epoch(self, place: Place, bar: Bar | Line, pieces: Iterator[Piece], call: Call
                ) -> tuple[dict[str, Any], bool]:
-        """One pass over the samples, in runs of the engine that are short enough to answer Ctrl-C, and that
-        end where a callback wants to be called; the numbers, and whether such a callback ended it early."""
-        steps = -(-len(self.samples) // self.samples.batch_size)
+        """One pass over the samples, or the rest of one, in runs of the engine that are short enough to
+        answer Ctrl-C, and that end where a callback wants to be called; the numbers, and whether such a
+        callback ended it early."""
+        keeper, batch_size = self.keeper, self.samples.batch_size
+        steps = -(-len(self.samples) // batch_size)
         hooks = self.step_hooks or None
-        record = np.zeros((steps, 3)) if self.log_steps or hooks is not None else None
-        totals, step, begin, end, n, seconds, ended = (0.0, 0.0), 0, 0, 0, 0, 0.0, False
+        step, totals, seconds, record = place.step, place.totals, place.seconds, place.record
+        if record is None and (self.log_steps or hooks is not None):
+            record = np.zeros((steps, 3))
+        begin, end, n, ended = step, step, step * batch_size, False
+        if step:
+            bar.update(n, totals[0] / max(totals[1], 1e-30))
         run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
         while not ended:
             started = time.perf_counter()
@@ -209,6 +248,8 @@ class Training:
                 seconds += time.perf_counter() - started        # of waiting, with a source
                 started = time.perf_counter()
             stop = min(step + min(run, most), end)
+            if keeper is not None:
+                stop = keeper.last_step(step, stop)
             asked = False
             if hooks is not None:
                 before = self.model.core.engine.global_step
@@ -234,9 +275,12 @@ class Training:
                 run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             if hooks is not None and record is not None:
                 call.leave_engine()
-                ended = hooks.call(self.model, epoch, self.model.core.engine.global_step, record[step:stop])
+                ended = hooks.call(self.model, place.epoch, self.model.core.engine.global_step,
+                                   record[step:stop])
                 call.enter_engine()
             step = stop
+            if keeper is not None and not ended and keeper.wants(place.epoch):
+                keeper.save(replace(place, step=step, totals=totals, seconds=seconds, record=record))
         if self._watched:
             self.model.core.engine.write_back()
         loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away

@@ -418,6 +418,38 @@ def test_an_epoch_from_any_step_on(known, on_error, sizes):
             assert len(read) == 1 + 25 - step * 8 // 48 * 48 // 10      # one to see what blocks look like
 
 
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("log_steps", [True, False])
+def test_a_run_that_is_killed_goes_on_to_the_same_bits(known, log_steps, tmp_path):
+    blocks = cut(table()[:2], (70,) * 14 + (20,))
+    rows = [len(y) for _, y in blocks]
+
+    class Kill:
+        def __init__(self, at):
+            self.at = at
+
+        def on_step_end(self, model, step, logs):
+            if step >= self.at:
+                raise Killed
+
+    def run(callbacks=(), **options):
+        source = Chunks(blocks, rows=rows if known else None, buffer_rows=128)
+        model, history = fitted(source, shuffle=True, epochs=4, model={"dropout": 0.2}, optimizer=Adam(0.01),
+                                log_steps=log_steps, callbacks=callbacks, **options)
+        return Learned(model), history.loss, [step.tolist() for step in history.get("step_loss", [])]
+
+    expected = run()
+    for at in (2, 5, 31, 33, 70, 127):
+        options = dict(checkpoint=tmp_path / f"{at}.safetensors", checkpoint_every=3)
+        with pytest.raises(Killed):
+            run([Kill(at)], **options)
+        assert run(resume=True, **options) == expected
+
+
 def test_shuffled_training_learns_as_well():
     X, y, _ = table(5000)
     y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array, ClassWeight, RowsLike
     from fastmlp.backends.interface import Engine
     from fastmlp.model import MLP
+    from fastmlp.training import Training
 
 __all__ = ["Core", "batch_of", "engine_for", "samples_of"]
 
@@ -31,11 +32,14 @@ class Core:
     statistics  running means and variances
     engine      of the model's backend
     rng         the generator of its seed: initial values, shuffling
+    seed        that was given; None if none was, and for models from files, copies and pickles
     lock        held by the call that trains it
     start       how the parameters began; None where that is not known
+    training    the call of `fit` that is going on, or None
     """
 
-    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "start", "statistics")
+    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "seed", "start", "statistics",
+                 "training")
 
     engine: Engine
     rng: np.random.Generator
@@ -46,6 +50,8 @@ class Core:
         self.lock: TrainingLock = parameters.identity.lock
         self.start: Start | None = None
         self._dropout_seed: int | None = None
+        self.seed: int | None = None
+        self.training: Training | None = None
 
     @property
     def dropout_seed(self) -> int:

@@ -52,6 +52,14 @@ class Samples:
         self._nonzeros: int | None = None
 
     @property
+    def is_shuffled(self) -> bool:
+        return self.order is not None
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.weights is not None
+
+    @property
     def nonzeros(self) -> int | None:
         """The most nonzeros that a batch of sparse samples may have; None of dense ones."""
         if self._nonzeros is None and isinstance(self.x, SparseRows):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
-__all__ = ["arrays", "check", "copy", "counters", "restore", "set_counters"]
+__all__ = ["arrays", "check", "check_counters", "copy", "counters", "restore", "set_counters"]
 
 # Attributes of a model, each a list with a live array for every layer, or None where it has none.
 TRAINED = ("weights", "biases", "scales")
@@ -80,9 +80,14 @@ def counters(model: MLP) -> dict[str, int]:
     return {"steps": int(model.core.engine.global_step), "dropout_seed": model.core.dropout_seed}
 
 
+def check_counters(values: Mapping[str, int]) -> tuple[int, int]:
+    """The number of steps and the seed. Raises TypeError or ValueError for what is none."""
+    return (checks.integer("steps", values["steps"], low=0, high=checks.MOST_STEPS),
+            checks.integer("dropout_seed", values["dropout_seed"], low=0, high=2**63 - 1))
+
+
 def set_counters(model: MLP, values: Mapping[str, int]) -> None:
-    """Make these the model's. Raises TypeError or ValueError for what is none."""
-    steps = checks.integer("steps", values["steps"], low=0, high=checks.MOST_STEPS)
-    seed = checks.integer("dropout_seed", values["dropout_seed"], low=0, high=2**63 - 1)
+    """Make these the model's. Raises what `check_counters` does."""
+    steps, seed = check_counters(values)
     model.core.engine.global_step = steps
     model.core.engine.seed = model.core.dropout_seed = seed

@@ -46,7 +46,7 @@ class Feed:
         self.source = source
         self._model = model
         self._class_weight = class_weight
-        self._shuffle = shuffle
+        self.is_shuffled = shuffle
         self._order = Order(None)
         self._like: Checked | None = None
         place, block = source.first_block()
@@ -60,6 +60,10 @@ class Feed:
         if batch_size is not None:
             capacity = self._capacity(buffer_rows or source.buffer_rows)
             self._buffers = [Buffer(self.like, capacity) for _ in range(2)]
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.like[2] is not None
 
     def __len__(self) -> int:
         """Rows, as far as that is known."""
@@ -83,7 +87,7 @@ class Feed:
 
     def draw(self, rng: np.random.Generator) -> None:
         """The order of the next epoch: of the generator alone, of which it takes one number."""
-        if self._shuffle:
+        if self.is_shuffled:
             self._order = Order(int(rng.integers(2**63)))
 
     @contextmanager

@@ -1,0 +1,234 @@
+"""A run of `fit` in a file: the model, and all that the run needs to go on to the same bits.
+
+The file is that of `fastmlp.saving`, and `fastmlp.load` reads the model in it. What comes to it:
+
+    run.totals              losses and weights of the epoch so far, and the seconds that it took: (3,)
+    run.record              with log_steps, numbers of each of its steps so far: (steps, 3)
+    run.history.NAME        numbers of the epochs that are over, one for each; where they are arrays of
+                            several shapes, run.history.NAME[I] of each epoch
+    settings, under "run"   origin: what the run began with, by which it is known again
+                            epoch, step, stopped: the place where it stands (`fastmlp._core.place`)
+                            generator: of the model's seed, before the order of this epoch was drawn
+                            history: for every name, whether its numbers are in one array
+                            optimizer: settings that are numbers, which callbacks may have changed
+
+The order of the samples is not in it: the generator draws it once more.
+"""
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastmlp import saving
+from fastmlp._core import checks, saved, state
+from fastmlp._core.place import Place
+from fastmlp._core.strict_json import short
+from fastmlp.saving import RUN
+
+if TYPE_CHECKING:
+    from fastmlp._core.types import Array
+    from fastmlp.optimizers import Optimizer
+    from fastmlp.training import Training
+
+__all__ = ["Run"]
+
+HISTORY = "history."
+
+
+class Run:
+    """A call of `fit`, as it is saved.
+
+    origin      what it began with, in the words of JSON
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._callbacks = saving.stateful(training.callbacks)
+        self._objects = {name: value for name, value in _settings(training.optimizer).items()
+                         if not _is_plain(value)}
+        self.origin: dict[str, Any] = json.loads(json.dumps(self._origin(), allow_nan=False))
+
+    def _origin(self) -> dict[str, Any]:
+        training = self._training
+        model = saving.model_settings(training.model)
+        validation = training.validation_data
+        return {
+            **{name: model[name]
+               for name in ("layers", "activations", "loss", "dropout", "batch_norm", "dtype")},
+            "seed": training.model.core.seed,
+            "optimizer": saving.printed(training.optimizer),
+            "rows of X": len(training.samples),
+            "batch_size": training.samples.batch_size,
+            "shuffle": "a function" if training.shuffle is not None else training.samples.is_shuffled,
+            "sample_weight or class_weight": training.samples.is_weighted,
+            "rows of validation_data": (None if validation is None or validation[1] is None
+                                        else len(np.asarray(validation[1]))),
+            "metrics": None if training.metrics is None else list(training.metrics),
+            "log_steps": training.log_steps,
+            "callbacks with state": [type(callback).__name__ for _, callback in self._callbacks],
+        }
+
+    @property
+    def global_step(self) -> int:
+        """Steps that the model has taken."""
+        return self._training.model.core.engine.global_step
+
+    # Writing -----------------------------------------------------------------------------------------------
+
+    def save(self, path: str, place: Place) -> None:
+        """Write the run as it is at this place, between two steps.
+
+        Raises OSError and MemoryError, and ValueError and TypeError for what a file cannot hold.
+        """
+        training = self._training
+        now = _settings(training.optimizer)
+        for name, value in now.items():
+            if not _is_plain(value) and value is not self._objects.get(name):
+                raise ValueError(f"optimizer: its {name} was replaced by {value!r} in the run, and only "
+                                 "numbers can be saved of what changes")
+        settings, arrays = saving.contents(training.model, training.optimizer, self._callbacks)
+        history, numbers = _packed(training.history)
+        generator = place.generator or settings["generator"]
+        settings["run"] = {
+            "origin": self.origin, "epoch": place.epoch, "step": place.step, "stopped": place.stopped,
+            "generator": generator, "history": history,
+            "optimizer": {name: value for name, value in now.items() if _is_plain(value)},
+        }
+        numbers["totals"] = np.array([*place.totals, place.seconds])
+        if place.record is not None:
+            numbers["record"] = place.record
+        arrays |= saving.copies("history", RUN, numbers)
+        saving.write(path, settings, arrays)
+
+    # Reading -----------------------------------------------------------------------------------------------
+
+    def resume(self, path: str, epochs: int) -> Place:
+        """Make model, optimizer, callbacks and history those of the file; the place where it stands.
+
+        Raises FileNotFoundError where there is none, and ValueError for a file that does not fit, or has made
+        more than so many epochs, with nothing changed.
+        """
+        found = saved.read(path, with_optimizer=True, with_callbacks=True)
+        if found.run is None:
+            raise ValueError(f"resume: expected a run in {path}, got a model alone; fastmlp.load reads it")
+        settings, arrays = found.run
+        with saved.model_of(path):
+            if not isinstance(settings, dict) or not isinstance(settings["origin"], dict):
+                raise ValueError(f"the run {short(settings)}")
+        self._check_origin(path, settings["origin"])
+        training = self._training
+        model, optimizer = training.model, training.optimizer
+        generator = np.random.default_rng(0).bit_generator
+        with saved.model_of(path):
+            place = self._place(settings, arrays)
+            history = _unpacked(settings["history"], arrays, place.epoch)
+            saved.set_generator(generator, settings["generator"])
+            changed = _changed(optimizer, settings["optimizer"])
+            state.check(model, found.arrays)
+            state.check_counters(found.settings["counters"])
+        if place.epoch > epochs:
+            raise ValueError(f"epochs: expected at least {place.epoch}, which the run in {path} has made, "
+                             f"got {epochs}")
+        saved.check_callbacks(path, self._callbacks, found.callbacks)
+        dropout = tuple(found.settings["dropout"])
+        if dropout != model.dropout:
+            model.dropout = dropout             # raises before it changes anything
+        begun = place.epoch > 0 or place.step > 0       # else what callbacks hold is of an earlier training
+        saved.set_states(model, optimizer, found.optimizer, self._callbacks if begun else [],
+                         [values for _, values in found.callbacks])
+        state.restore(model, found.arrays)
+        state.set_counters(model, found.settings["counters"])
+        model.core.rng.bit_generator.state = generator.state
+        for name, value in changed.items():
+            setattr(optimizer, name, value)
+        training.history.clear()
+        training.history.update(history)
+        return place
+
+    def _check_origin(self, path: str, origin: Mapping[str, Any]) -> None:
+        """Raises ValueError that names all that differs. A seed that was not given may be any."""
+        differ = [f"{name}: expected {_shown(origin.get(name))}, got {_shown(ours)}"
+                  for name, ours in self.origin.items()
+                  if ours != origin.get(name) and not (name == "seed" and None in (ours, origin.get(name)))]
+        if differ:
+            raise ValueError(f"resume: {path} holds another run, which differs in {'; '.join(differ)}")
+
+    def _place(self, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Place:
+        samples = self._training.samples
+        steps = -(-len(samples) // samples.batch_size)
+        epoch = checks.integer("epoch", settings["epoch"], low=0)
+        step = checks.integer("step", settings["step"], low=0, high=steps if steps else math.inf)
+        if type(settings["stopped"]) is not bool:
+            raise ValueError(f"stopped: {short(settings['stopped'])}")
+        totals, record = arrays["totals"], arrays.get("record")
+        made = steps if steps or record is None else len(record)       # of a source that knows no number
+        wanted: list[tuple[str, Array | None, tuple[int, ...]]] = [
+            ("totals", totals, (3,)), ("record", record, (made, 3))]
+        for name, array, shape in wanted:
+            if array is not None and (array.shape != shape or array.dtype != np.float64):
+                raise ValueError(f"{name} of shape {array.shape} in {array.dtype.name}")
+        return Place(epoch, step, (float(totals[0]), float(totals[1])), float(totals[2]),
+                     None if record is None else record.copy(), None, settings["stopped"])
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+# Settings of an optimizer ----------------------------------------------------------------------------------
+
+def _settings(optimizer: Optimizer) -> dict[str, Any]:
+    return {name: getattr(optimizer, name) for name in optimizer.settable}
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON has it as it is."""
+    return value is None or type(value) in (bool, int, float, str)
+
+
+def _changed(optimizer: Optimizer, values: Any) -> dict[str, Any]:
+    """Those that differ from the optimizer's."""
+    if not isinstance(values, dict) or not all(map(_is_plain, values.values())):
+        raise ValueError(f"the settings of the optimizer {short(values)}")
+    now = _settings(optimizer)
+    if not values.keys() <= now.keys():
+        raise ValueError(f"the settings of the optimizer {short(list(values))}")
+    return {name: value for name, value in values.items() if value != now[name]}
+
+
+# History ---------------------------------------------------------------------------------------------------
+
+def _packed(history: Mapping[str, list[Any]]) -> tuple[dict[str, bool], dict[str, Array]]:
+    """For every name, whether one array has its numbers; and the arrays."""
+    names, arrays = {}, {}
+    for name, entries in history.items():
+        if all(type(entry) is float for entry in entries):      # of which there may be many
+            names[name], arrays[f"{HISTORY}{name}"] = True, np.array(entries, np.float64)
+            continue
+        values = [checks.as_array(f"history, {name!r}", entry) for entry in entries]
+        names[name] = len({(value.shape, value.dtype) for value in values}) <= 1
+        if names[name]:
+            arrays[f"{HISTORY}{name}"] = np.array(values)
+        else:
+            arrays |= {f"{HISTORY}{name}[{i}]": value for i, value in enumerate(values)}
+    return names, arrays
+
+
+def _unpacked(names: Any, arrays: Mapping[str, Array], epochs: int) -> dict[str, list[Any]]:
+    if not isinstance(names, dict) or "loss" not in names:
+        raise ValueError(f"the history {short(names)}")
+    history: dict[str, list[Any]] = {}
+    for name, together in names.items():
+        values: list[Array] = []
+        if together:
+            values = list(arrays[f"{HISTORY}{name}"])
+        while f"{HISTORY}{name}[{len(values)}]" in arrays and not together:
+            values.append(arrays[f"{HISTORY}{name}[{len(values)}]"])
+        if len(values) > epochs or name == "loss" and len(values) != epochs:
+            raise ValueError(f"a history of {len(values)} times {short(name)} in {epochs} epochs")
+        history[name] = [value.item() if value.ndim == 0 else value.copy() for value in values]
+    return history
