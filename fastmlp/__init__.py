@@ -1,6 +1,6 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
-from . import callbacks, functional, initializers, losses, metrics, schedules
+from . import callbacks, data, functional, initializers, losses, metrics, schedules
 from ._core.fronts import from_sklearn
 from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from ._tools.config import show_config
@@ -34,6 +34,7 @@ __all__ = [
     "certify",
     "Checkpoint",
     "CSVLogger",
+    "data",
     "EarlyStopping",
     "ELU",
     "from_onnx",

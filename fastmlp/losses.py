@@ -876,7 +876,7 @@ def resolve(loss: LossLike) -> Loss:
 
 def targets_and_weights(
     loss: Loss, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any],
-    sample_weight: ArrayLike | None = None, class_weight: ClassWeight | None = None,
+    sample_weight: ArrayLike | None = None, class_weight: ClassWeight | None = None, part: bool = False,
 ) -> tuple[Array, Array | None]:
     """Return validated targets as the engine takes them, and the weight of every sample.
 
@@ -900,6 +900,8 @@ def targets_and_weights(
         Weight of every sample, >= 0; 1 if not given.
     class_weight : dict {class: weight} or "balanced", optional
         Weight of every class; see `class_weights`. 1 if not given.
+    part : bool, default False
+        Whether these are some samples of many, among which there may be none that counts.
 
     Returns
     -------
@@ -925,7 +927,8 @@ def targets_and_weights(
         for given, value in (("sample_weight", sample_weight), ("class_weight", class_weight)):
             if value is not None:
                 raise ValueError(f"{given}: expected None, for a loss of one's own weighs its samples itself")
-    weights = None if sample_weight is None else checks.sample_weights("sample_weight", sample_weight, rows)
+    weights = None if sample_weight is None else checks.sample_weights(
+        "sample_weight", sample_weight, rows, part)
     try:
         targets, counted = loss.check_targets(name, y, rows, outputs, dtype)
     except ValueError:      # not because of rows that weigh nothing: what stands there may be anything
@@ -938,7 +941,7 @@ def targets_and_weights(
     if counted is not None:
         weights = counted.astype(np.float64) if weights is None else np.where(counted, weights, 0.0)
     if class_weight is not None or counted is not None:
-        weights = checks.sample_weights(f"weights of {name}", weights, rows)
+        weights = checks.sample_weights(f"weights of {name}", weights, rows, part)
     return targets, weights
 
 

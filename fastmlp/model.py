@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from fastmlp._core.progress import progress_of
 from fastmlp._core.start import Start
 from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
+from fastmlp.data._chunks import as_source
+from fastmlp.data._feed import Feed, feed_of
 from fastmlp.optimizers import SGD, Optimizer
 from fastmlp.restarts import fit_with_restarts
 from fastmlp.training import History, Training, train
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
         Metrics,
         Path,
         RowsLike,
+        SamplesLike,
         Setting,
         ValidationData,
     )
@@ -588,8 +591,8 @@ class MLP(Guarded):
 
     def evaluate(
         self,
-        X: RowsLike,
-        y: ArrayLike,
+        X: SamplesLike,
+        y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
         metrics: Metrics | None = None,
@@ -598,12 +601,12 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
-            Samples.
-        y : array_like
-            Targets, as `fit` takes them.
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs), or source
+            Samples; or a source or an iterator that has targets and weights, too (`fastmlp.data`).
+        y : array_like, optional
+            Targets, as `fit` takes them; not with a source.
         sample_weight : array_like, shape (n,), optional
-            Weight of every sample, >= 0; 1 if not given.
+            Weight of every sample, >= 0; 1 if not given. Not with a source.
         metrics : str, callable, list of both, or dict {name: callable}, optional
             Names of `fastmlp.metrics` or functions (y_true, y_pred) -> number. y_pred is what `predict`
             returns, or what else a function ``needs`` (see `fastmlp.metrics`): the functions of scikit-learn
@@ -637,52 +640,62 @@ class MLP(Guarded):
             _warn_of_nan("evaluate", bad, rows, first)
         return measured
 
-    def _evaluate(self, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None, metrics: Metrics | None
-                  ) -> tuple[dict[str, float], int, int, int]:
+    def _evaluate(self, X: SamplesLike, y: ArrayLike | None, sample_weight: ArrayLike | None,
+                  metrics: Metrics | None) -> tuple[dict[str, float], int, int, int]:
         """The same without a warning, which `fit` has for itself; of how many rows, how many are NaN, and the
         first of them."""
-        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, None)
+        source = as_source(X)
+        samples: Samples | Feed
+        if source is None:
+            samples = Samples(*samples_of(self, "X", cast("RowsLike", X), "y", y, sample_weight, None))
+        else:
+            samples = feed_of(self, source, y, 1, BLOCK_ROWS, sample_weight=sample_weight,
+                              buffer_rows=BLOCK_ROWS)
         functions = self._metrics(metrics)
-        loss, weight, bad, first_bad = 0.0, 0.0, 0, 0
+        n, loss, weight, bad, first_bad = 0, 0.0, 0.0, 0, 0
         given: dict[str, list[Array]] = {measures.needs(function): [] for function in functions.values()}
-        for rows in _blocks(len(X)):
-            outputs = self.forward(X[rows])
-            w = None if weights is None else weights[rows]
-            here = float(len(outputs) if w is None else w.sum())
-            if here:
-                t = targets[rows]
-                if t.ndim == 2 and not isinstance(self.loss, losses.CallableLoss):
-                    t = np.ascontiguousarray(t, self.dtype)
-                result = self.backend.loss_and_gradient(self.loss, outputs, t, w)
-                if result is NotImplemented:
-                    raise RuntimeError("y: no longer what was validated; another thread must not write to it "
-                                       "meanwhile")
-                loss += result[0] * here
-                weight += here
-            if _has_nan(outputs):
-                count, _, first = _rows_with_nan(outputs, w)
-                if count and not bad:
-                    first_bad = rows.start + first
-                bad += count
-            for need, parts in given.items():
-                parts.append(measures.given(need, self.loss, outputs, self.backend))
+        truth: list[Array] = []
+        with samples.pieces() as pieces:
+            blocks = ((piece.samples, rows) for piece in pieces for rows in _blocks(len(piece.samples)))
+            for part, rows in blocks:
+                outputs, t = self.forward(part.x[rows]), part.targets[rows]
+                w = None if part.weights is None else part.weights[rows]
+                here = float(len(outputs) if w is None else w.sum())
+                if functions:           # of what weighs nothing there is none
+                    known = self.loss.truth(t)
+                    truth.append(known.copy() if w is None else known[w > 0])
+                if here:
+                    if t.ndim == 2 and not isinstance(self.loss, losses.CallableLoss):
+                        t = np.ascontiguousarray(t, self.dtype)
+                    result = self.backend.loss_and_gradient(self.loss, outputs, t, w)
+                    if result is NotImplemented:
+                        raise RuntimeError("y: no longer what was validated; another thread must not write "
+                                           "to it meanwhile")
+                    loss += result[0] * here
+                    weight += here
+                if _has_nan(outputs):
+                    count, _, first = _rows_with_nan(outputs, w)
+                    if count and not bad:
+                        first_bad = n + first
+                    bad += count
+                for need, parts in given.items():
+                    predicted = measures.given(need, self.loss, outputs, self.backend)
+                    parts.append(predicted if w is None else predicted[w > 0])
+                n += len(outputs)
+        if not weight:
+            raise ValueError("X: expected a sample whose weight is above 0, got a source without any")
         measured = {"loss": loss / weight}
         if functions:
-            truth = self.loss.truth(targets)
-            predictions = {need: np.concatenate(parts) if len(parts) > 1 else parts[0]
-                           for need, parts in given.items()}
-            if weights is not None:             # what weighs nothing does not count
-                truth = truth[weights > 0]
-                predictions = {need: array[weights > 0] for need, array in predictions.items()}
-            measured.update(measures.compute(functions, truth, predictions))
-        return measured, len(X), bad, first_bad
+            measured.update(measures.compute(functions, _joined(truth), {
+                need: _joined(parts) for need, parts in given.items()}))
+        return measured, n, bad, first_bad
 
     # Training ----------------------------------------------------------------------------------------
 
     def fit(
         self,
-        X: RowsLike,
-        y: ArrayLike,
+        X: SamplesLike,
+        y: ArrayLike | None = None,
         epochs: int = 10,
         batch_size: int | None = 128,
         optimizer: Optimizer | None = None,
@@ -708,24 +721,28 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs), or source
             Samples (images in uint8, tables in float64, a memory map), converted batch by batch; or a table
-            of pandas, polars or pyarrow whose columns are numbers.
-        y : array_like
-            Targets, what the loss takes, such as class indices (n,) or values (n, outputs).
+            of pandas, polars or pyarrow whose columns are numbers. Or a source: samples that need not fit
+            into memory, with their targets and weights (`fastmlp.data`); or an iterator over batches
+            (X, y) or (X, y, weight), for one epoch.
+        y : array_like, optional
+            Targets, what the loss takes, such as class indices (n,) or values (n, outputs);
+            not with a source.
         epochs : int, default 10
             Number of passes over the samples. With `LBFGS` an epoch is an iteration over all samples, and its
             ``max_iter`` takes the place of this.
         batch_size : int or None, default 128
-            Number of samples of a step. None takes all samples at once: gradient descent. The last batch of
-            an epoch may be smaller.
+            Number of samples of a step. None takes all samples at once: gradient descent; of a source, each
+            block as it comes. The last batch of an epoch may be smaller.
         optimizer : Optimizer, optional
             Optimizer; its state goes on from the last call. SGD(0.01) if not given.
-        validation_data : tuple (X, y) or (X, y, sample_weight), optional
+        validation_data : tuple (X, y) or (X, y, sample_weight), or source, optional
             Samples on which loss and metrics are computed after every epoch.
         shuffle : bool or callable, default True
             Whether every epoch has a new order; or a function of the epoch, counted from 0, that returns the
-            order: n row numbers, of which any may be missing or repeated.
+            order: n row numbers, of which any may be missing or repeated. Of a source, the order of its
+            blocks is new, and that of the rows in a buffer.
         callbacks : iterable of callable, default ()
             Called as f(model, epoch, logs) after every epoch, epoch counted from 0, logs with the epoch's
             numbers; True, of Python or of NumPy, ends the training, and nothing else does. Objects may have
@@ -831,39 +848,56 @@ class MLP(Guarded):
         if type(restarts) is not int or restarts != 1:
             arguments = {name: value for name, value in locals().items() if name not in ("self", "restarts")}
             return fit_with_restarts(self, restarts, partial(MLP.fit, self), arguments)
-        X, targets, weights = samples_of(self, "X", X, "y", y, sample_weight, class_weight)
-        epochs = checks.integer("epochs", epochs, low=0)
-        batch_size = len(X) if batch_size is None else checks.integer("batch_size", batch_size, low=1)
-        batch_size = min(batch_size, len(X))
+        source = as_source(X)
+        samples: Samples | Feed
+        if source is not None:
+            samples = feed_of(self, source, y, epochs, batch_size, shuffle, sample_weight, class_weight)
+            X, weights, rows, epochs = samples.like[0], None, samples.rows or 2, samples.epochs
+        else:
+            X, targets, weights = samples_of(self, "X", cast("RowsLike", X), "y", y, sample_weight,
+                                             class_weight)
+            epochs, rows = checks.integer("epochs", epochs, low=0), len(X)
+            batch_size = rows if batch_size is None else checks.integer("batch_size", batch_size, low=1)
+            batch_size = min(batch_size, rows)
+            order = np.arange(rows) if callable(shuffle) or shuffle and batch_size < rows else None
+            samples = Samples(X, targets, weights, order, batch_size, repeats=callable(shuffle))
+        self._check_statistics(weights, rows, samples.batch_size)
         optimizer = _optimizer(optimizer)
         if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
             raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
                              "batch normalisation make another of it at every step")
+        if optimizer.full_batch and source is not None:
+            raise ValueError("optimizer: LBFGS needs all samples in memory, and a source has them in blocks")
         callbacks = step_hooks.check("callbacks", callbacks)
         if metrics is not None:
             metrics = self._metrics(metrics)
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
-                                f"{type(validation_data).__name__}")
-            Xv, yv, weights_v = (*validation_data, None)[:3]
-            Xv = samples_of(self, "validation_data X", Xv, "validation_data y", yv, weights_v, None)[0]
-            validation_data = Xv, yv, weights_v
+            validation_data = self._validation(validation_data, epochs)
         shown = progress_of("progress", progress)
         keeper = make_keeper(checkpoint, checkpoint_every, resume, optimizer)
-        self._check_statistics(weights, len(X), batch_size)
-        if batch_size > self._many_samples:
-            self._workspace_nbytes("batch_size", batch_size, len(optimizer.slots), X)
+        if samples.batch_size > self._many_samples:
+            self._workspace_nbytes("batch_size", samples.batch_size, len(optimizer.slots), X)
         if optimizer.full_batch and log_steps:
             raise ValueError("log_steps: expected False with LBFGS, which takes no steps")
-        order = np.arange(len(X)) if callable(shuffle) or shuffle and batch_size < len(X) else None
-        samples = Samples(X, targets, weights, order, batch_size, repeats=callable(shuffle))
         with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
                                 self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps),
                                 keeper)
             return training.run(epochs, shown, call)
+
+    def _validation(self, data: Any, epochs: int) -> tuple[Any, Any, Any]:
+        """Validated: (X, y, sample_weight), or a source in the place of X."""
+        source = as_source(data)
+        if source is not None:
+            feed_of(self, source, None, epochs, BLOCK_ROWS, buffer_rows=1)
+            return source, None, None
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
+                            f"{type(data).__name__}")
+        X, y, weights = (*data, None)[:3]
+        X = samples_of(self, "validation_data X", X, "validation_data y", y, weights, None)[0]
+        return X, y, weights
 
     def train_step(
         self,
@@ -1293,6 +1327,10 @@ def _warn_of_nan(call: str, bad: int, rows: int, first: int) -> None:
     """To the caller of a method."""
     warnings.warn(f"{call}: the outputs of {bad} of {rows} rows are NaN, the first in row {first}: X holds "
                   "values that are not finite, or the model does", RuntimeWarning, stacklevel=3)
+
+
+def _joined(parts: list[Array]) -> Array:
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
 def _blocks(n: int) -> list[slice]:

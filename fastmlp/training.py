@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -13,13 +13,14 @@ import numpy as np
 
 from fastmlp._core import checks, divergence, sources
 from fastmlp._core.locking import Call
-from fastmlp._core.network import Samples
+from fastmlp._core.network import Piece, Samples
 from fastmlp._core.place import Place
 from fastmlp._core.progress import Bar, Line, Progress
 from fastmlp._core.run_file import Run
 from fastmlp._core.step_hooks import StepHooks
 from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
+from fastmlp.data._feed import Feed
 from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizers import Optimizer
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastmlp._core.keeper import Keeper
-    from fastmlp._core.types import Array, Callback, Metric, RowsLike
+    from fastmlp._core.types import Array, Callback, Metric, SamplesLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
     from fastmlp.restarts import Restart
@@ -84,8 +85,8 @@ class History(dict[str, "list[float]"]):
 class Training:
     """One call of `fit`, with checked arguments."""
 
-    def __init__(self, model: MLP, samples: Samples, y: ArrayLike, optimizer: Optimizer,
-                 validation_data: tuple[RowsLike, ArrayLike, ArrayLike | None] | None,
+    def __init__(self, model: MLP, samples: Samples | Feed, y: ArrayLike | None, optimizer: Optimizer,
+                 validation_data: tuple[SamplesLike, ArrayLike | None, ArrayLike | None] | None,
                  callbacks: tuple[Callback, ...], metrics: dict[str, Metric] | None,
                  evaluate: Callable[..., tuple[dict[str, float], int, int, int]],
                  shuffle: Callable[[int], ArrayLike] | None = None, log_steps: bool = False,
@@ -106,9 +107,9 @@ class Training:
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
         self._dense = model.compute_dtype is not None
-        self._readable = sources.is_readable(samples.x, self._dense)
+        self._readable = isinstance(samples, Feed) or sources.is_readable(samples.x, self._dense)
         self._stored = time.perf_counter()      # when the model's own arrays were last up to date
-        self._in_order = None if samples.order is None else samples.order.copy()
+        self._in_order = None if isinstance(samples, Feed) or samples.order is None else samples.order.copy()
         # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
         self._watched = bool(callbacks or metrics or validation_data or shuffle
                              or not optimizer.rates_are_fixed)
@@ -160,16 +161,18 @@ class Training:
             epoch = place.epoch
             if self.keeper is not None:
                 place.generator = rng.bit_generator.state
-            if self.shuffle is not None:
+            if isinstance(samples, Feed):
+                samples.draw(rng)
+            elif self.shuffle is not None:
                 order = self.shuffle(epoch)
                 samples.order[...] = checks.row_numbers(f"shuffle({epoch})", order, len(samples))
             elif samples.order is not None:         # of the generator alone: the last order is not saved
                 samples.order[...] = self._in_order
                 rng.shuffle(samples.order)
-            with bars.bar(len(samples), epoch, epochs) as bar:
+            with bars.bar(len(samples), epoch, epochs) as bar, samples.pieces(place.step) as pieces:
                 call.enter_engine()
                 try:
-                    logs, ended = self._epoch(place, bar, call)
+                    logs, ended = self._epoch(place, bar, pieces, call)
                 finally:
                     call.leave_engine()
                 stop = self._after_epoch(epoch, logs, bar)
@@ -181,7 +184,10 @@ class Training:
     def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | Line | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics is not None:
-            measured = self.evaluate(self.samples.x, self.y, self.samples.weights, self.metrics)[0]
+            samples = self.samples
+            trained_on = ((samples.source, None, None) if isinstance(samples, Feed)
+                          else (samples.x, self.y, samples.weights))
+            measured = self.evaluate(*trained_on, self.metrics)[0]
             logs.update((name, value) for name, value in measured.items() if name != "loss")
         if self.validation_data is not None:
             X, y, weights = self.validation_data
@@ -211,28 +217,38 @@ class Training:
             started = time.perf_counter()
             return stop
 
-        optimizer.minimize(self.model, self.samples.x, self.y, sample_weight=self.samples.weights,
-                           callback=callback)
+        samples = self.samples
+        assert isinstance(samples, Samples) and self.y is not None
+        optimizer.minimize(self.model, samples.x, self.y, sample_weight=samples.weights, callback=callback)
 
-    def _epoch(self, place: Place, bar: Bar | Line, call: Call) -> tuple[dict[str, Any], bool]:
+    def _epoch(self, place: Place, bar: Bar | Line, pieces: Iterator[Piece], call: Call
+               ) -> tuple[dict[str, Any], bool]:
         """One pass over the samples, or the rest of one, in runs of the engine that are short enough to
         answer Ctrl-C, and that end where a callback wants to be called; the numbers, and whether such a
         callback ended it early."""
-        samples, keeper = self.samples, self.keeper
-        n, batch_size = len(samples), samples.batch_size
-        steps = -(-n // batch_size)
+        keeper, batch_size = self.keeper, self.samples.batch_size
+        steps = -(-len(self.samples) // batch_size)
         hooks = self.step_hooks or None
         step, totals, seconds, record = place.step, place.totals, place.seconds, place.record
         if record is None and (self.log_steps or hooks is not None):
             record = np.zeros((steps, 3))
-        most, seen, ended = steps, min(step * batch_size, n), False
+        begin, end, n, ended = step, step, step * batch_size, False
         if step:
-            bar.update(seen, totals[0] / max(totals[1], 1e-30))
+            bar.update(n, totals[0] / max(totals[1], 1e-30))
         run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
-        if not self._readable:
-            most = max(1, CONVERTED_ROWS // batch_size)
-        while step < steps and not ended:
-            stop = min(step + min(run, most), steps)
+        while not ended:
+            started = time.perf_counter()
+            if step == end:
+                piece = next(pieces, None)
+                if piece is None:
+                    break
+                samples, begin, end = piece
+                most = end if self._readable else max(1, CONVERTED_ROWS // samples.batch_size)
+                if record is not None and len(record) < end:
+                    record = np.concatenate([record, np.zeros((end - len(record), 3))])
+                seconds += time.perf_counter() - started        # of waiting, with a source
+                started = time.perf_counter()
+            stop = min(step + min(run, most), end)
             if keeper is not None:
                 stop = keeper.last_step(step, stop)
             asked = False
@@ -240,20 +256,23 @@ class Training:
                 before = self.model.core.engine.global_step
                 stop = step + hooks.pause(before, stop - step)
                 asked = hooks.stores(before + stop - step)
-            seen = min(stop * batch_size, n)
-            started = time.perf_counter()
+            first, last = step - begin, stop - begin            # of the piece
+            start = first * samples.batch_size
+            rows = min(last * samples.batch_size, len(samples)) - start
             store = asked or self._watched and stop == steps or started - self._stored > STORE_SECONDS
             if store:
                 self._stored = started
             if self._readable:
-                totals = train(self.model, samples, step, stop, self.optimizer, totals, store, record)
+                totals = train(self.model, samples, first, last, self.optimizer, totals, store,
+                               None if record is None else record[begin:end])
             else:
-                totals = train(self.model, self._part(step * batch_size, seen), 0, stop - step,
+                totals = train(self.model, self._part(start, start + rows), 0, last - first,
                                self.optimizer, totals, store, None if record is None else record[step:stop])
             elapsed = time.perf_counter() - started
             seconds += elapsed
-            bar.update(seen - step * batch_size, totals[0] / max(totals[1], 1e-30))
-            if stop < steps:
+            n += rows
+            bar.update(rows, totals[0] / max(totals[1], 1e-30))
+            if stop < end:
                 run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             if hooks is not None and record is not None:
                 call.leave_engine()
@@ -263,8 +282,10 @@ class Training:
             step = stop
             if keeper is not None and not ended and keeper.wants(place.epoch):
                 keeper.save(replace(place, step=step, totals=totals, seconds=seconds, record=record))
+        if self._watched:
+            self.model.core.engine.write_back()
         loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
-        logs: dict[str, Any] = {"loss": loss, "samples_per_second": seen / max(seconds, 1e-9)}
+        logs: dict[str, Any] = {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}
         if self.log_steps and record is not None:
             logs.update(zip(("step_loss", "step_weight", "step_penalty"), record[:step].T))
         return logs, ended
@@ -272,6 +293,7 @@ class Training:
     def _part(self, start: int, stop: int) -> Samples:
         """Some samples in their order, converted."""
         samples = self.samples
+        assert isinstance(samples, Samples)     # those of a source come converted
         rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
         x = sources.readable(samples.x[rows], self.model.dtype, self._dense)
         weights = None if samples.weights is None else samples.weights[rows]

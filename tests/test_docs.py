@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted(DOCS.glob("guide/*.md"))] if DOCS.exists() else []
 BLOCK = re.compile(r"(?:^% requires: (?P<module>\w+)\n\n)?^```python\n(?P<code>.*?)^```$", re.S | re.M)
-MODULES = ("activations", "callbacks", "functional", "losses", "optimizers", "schedules")
+MODULES = ("activations", "callbacks", "data", "functional", "losses", "optimizers", "schedules")
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree")
 

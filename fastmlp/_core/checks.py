@@ -343,11 +343,12 @@ def no_nan(name: str, array: Array, first: int = 0) -> None:
         raise ValueError(f"{name}: expected numbers, got NaN at {_place(np.argwhere(wrong)[0], first)}")
 
 
-def sample_weights(name: str, value: Any, rows: int) -> Array:
+def sample_weights(name: str, value: Any, rows: int, part: bool = False) -> Array:
     """What every sample weighs in the mean: float64 (rows,), contiguous, not negative, finite, not all 0.
 
     Only their ratios matter, and sums and quotients of them must not leave the range of float64: weights near
-    its ends are scaled by a power of two, which rounds none of them."""
+    its ends are scaled by a power of two, which rounds none of them. In `part` of all samples all may be 0,
+    and none can be scaled."""
     array = as_array(name, value)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
@@ -361,12 +362,15 @@ def sample_weights(name: str, value: Any, rows: int) -> Array:
             f"{name}: expected weights that are finite and not negative, got {array[row]} in row {row}")
     largest = float(weights.max(initial=0.0))
     if largest == 0:
+        if part:
+            return weights
         raise ValueError(f"{name}: expected a weight above 0, got weights that are all 0")
     smallest = float(weights.min(where=weights > 0, initial=math.inf))
     sum_exponent = math.frexp(largest)[1] + rows.bit_length()       # the sum is below 2^this
     exponent = math.frexp(smallest)[1] - 1
     shift = min(0, MOST_WEIGHT_EXPONENT - sum_exponent) or max(0, LEAST_WEIGHT_EXPONENT - exponent)
-    if exponent + shift < LEAST_WEIGHT_EXPONENT or sum_exponent + shift > MOST_WEIGHT_EXPONENT:
+    if (exponent + shift < LEAST_WEIGHT_EXPONENT or sum_exponent + shift > MOST_WEIGHT_EXPONENT
+            or part and shift):
         raise ValueError(f"{name}: expected weights nearer to each other, got weights from {smallest:g} to "
                          f"{largest:g}")
     return np.ldexp(weights, shift) if shift else weights

@@ -85,7 +85,7 @@ def engine_for(model: MLP, parameters: Parameters, dropout: Sequence[float], ste
     return engine
 
 
-def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike,
+def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike | None,
                sample_weight: ArrayLike | None, class_weight: ClassWeight | None
                ) -> tuple[Rows, Array, Array | None]:
     """X, targets and weights as the engine takes them.
@@ -99,7 +99,8 @@ def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike,
     if len(X) > checks.SMALL_NBYTES // 8:       # their order, labels, weights: 8 bytes each
         checks.addressable(f"{name_X}: its rows", (len(X),), np.dtype(np.intp))
     return X, *losses.targets_and_weights(
-        model.loss, name_y, y, len(X), model.layers[-1], model.dtype, sample_weight, class_weight)
+        model.loss, name_y, cast("ArrayLike", y), len(X), model.layers[-1], model.dtype, sample_weight,
+        class_weight)
 
 
 def batch_of(model: MLP, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None,

@@ -1,14 +1,16 @@
 """What the backends' engines are given: the layers of a network, and the samples of a run."""
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastmlp._core.sources import SparseRows
 from fastmlp.activations import Activation, Identity
 from fastmlp.normalization import BatchNorm
 
-__all__ = ["Layer", "Samples"]
+__all__ = ["Layer", "Piece", "Samples"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class Samples:
         self._nonzeros: int | None = None
 
     @property
+    def is_shuffled(self) -> bool:
+        return self.order is not None
+
+    @property
+    def is_weighted(self) -> bool:
+        return self.weights is not None
+
+    @property
     def nonzeros(self) -> int | None:
         """The most nonzeros that a batch of sparse samples may have; None of dense ones."""
         if self._nonzeros is None and isinstance(self.x, SparseRows):
@@ -63,3 +73,16 @@ class Samples:
         """Where the samples of a step are: a slice, or an array of indices."""
         rows = slice(step * self.batch_size, min((step + 1) * self.batch_size, len(self)))
         return rows if self.order is None else self.order[rows]
+
+    def pieces(self, step: int = 0) -> AbstractContextManager[Iterator[Piece]]:
+        """Of the epoch, from the one on that has this step: arrays are one piece, and `fastmlp.data.Feed` has
+        more."""
+        return nullcontext(iter((Piece(self, 0, -(-len(self) // self.batch_size)),)))
+
+
+class Piece(NamedTuple):
+    """Samples whose steps, from 0 on, are those of the epoch from `begin` to `end` - 1."""
+
+    samples: Samples
+    begin: int
+    end: int

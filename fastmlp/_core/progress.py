@@ -171,9 +171,11 @@ class Line:
         now = time.perf_counter()
         if now - max(self._progress.written, self._progress.started) > LONG_SECONDS:
             speed = self._seen / max(now - self._started, 1e-9)
-            share = self._seen / max(self._samples, 1)
-            self._progress.write(self._text(f" {share:.0%}", {"loss": loss}, speed, self._epoch + share,
-                                            note))
+            share, shown = 0.0, f" {_with_prefix(self._seen)} samples"
+            if self._samples:           # else nobody knows how many there will be
+                share = min(self._seen / self._samples, 1.0)
+                shown = f" {share:.0%}"
+            self._progress.write(self._text(shown, {"loss": loss}, speed, self._epoch + share, note))
 
     def show(self, logs: dict[str, Any], note: str = "") -> None:
         """The numbers of the epoch, as a line unless there has just been one."""
@@ -189,7 +191,8 @@ class Line:
         number = f"{self._epoch + 1:>{len(str(self._epochs))}}/{self._epochs}{share}"
         numbers = [f"{name} {value:.4g}" for name, value in _numbers(logs)]
         return "  ".join([f"{self._progress.title}epoch {number}", *numbers,
-                          f"{_with_prefix(speed)} samples/s", f"{left} left", *([note] if note else [])])
+                          f"{_with_prefix(speed)} samples/s", *([f"{left} left"] if done else []),
+                          *([note] if note else [])])
 
 
 def _numbers(logs: dict[str, Any]) -> list[tuple[str, float]]:
@@ -218,7 +221,7 @@ def _tqdm(total: int, description: str) -> Any:
     from tqdm.auto import tqdm  # here, since it takes several megabytes
 
     # With a delay it is drawn by the first update, and not before there is an object to disable.
-    return tqdm(total=total, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
+    return tqdm(total=total or None, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
 
 
 def _on_a_terminal() -> bool:

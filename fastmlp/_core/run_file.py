@@ -17,6 +17,7 @@ The order of the samples is not in it: the generator draws it once more.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +64,10 @@ class Run:
             "optimizer": saving.printed(training.optimizer),
             "rows of X": len(training.samples),
             "batch_size": training.samples.batch_size,
-            "shuffle": "a function" if training.shuffle is not None else training.samples.order is not None,
-            "sample_weight or class_weight": training.samples.weights is not None,
-            "rows of validation_data": None if validation is None else len(np.asarray(validation[1])),
+            "shuffle": "a function" if training.shuffle is not None else training.samples.is_shuffled,
+            "sample_weight or class_weight": training.samples.is_weighted,
+            "rows of validation_data": (None if validation is None or validation[1] is None
+                                        else len(np.asarray(validation[1]))),
             "metrics": None if training.metrics is None else list(training.metrics),
             "log_steps": training.log_steps,
             "callbacks with state": [type(callback).__name__ for _, callback in self._callbacks],
@@ -160,12 +162,13 @@ class Run:
         samples = self._training.samples
         steps = -(-len(samples) // samples.batch_size)
         epoch = checks.integer("epoch", settings["epoch"], low=0)
-        step = checks.integer("step", settings["step"], low=0, high=steps)
+        step = checks.integer("step", settings["step"], low=0, high=steps if steps else math.inf)
         if type(settings["stopped"]) is not bool:
             raise ValueError(f"stopped: {short(settings['stopped'])}")
         totals, record = arrays["totals"], arrays.get("record")
+        made = steps if steps or record is None else len(record)       # of a source that knows no number
         wanted: list[tuple[str, Array | None, tuple[int, ...]]] = [
-            ("totals", totals, (3,)), ("record", record, (steps, 3))]
+            ("totals", totals, (3,)), ("record", record, (made, 3))]
         for name, array, shape in wanted:
             if array is not None and (array.shape != shape or array.dtype != np.float64):
                 raise ValueError(f"{name} of shape {array.shape} in {array.dtype.name}")

@@ -5,7 +5,7 @@ For type checkers alone: imported under TYPE_CHECKING, it costs nothing, and may
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, Protocol, SupportsFloat, TypeVar
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastmlp._core.sources import SparseRows
 from fastmlp.activations import Activation
+from fastmlp.data import Source
 from fastmlp.losses import Loss
 from fastmlp.metrics import Metric
 from fastmlp.model import MLP
@@ -20,8 +21,8 @@ from fastmlp.normalization import BatchNorm
 
 __all__ = [
     "ActivationLike", "Array", "BatchNormLike", "BiasInitializer", "Callback", "ClassWeight", "Initializer",
-    "LossFunction", "LossLike", "Metric", "Metrics", "Path", "RowsLike", "Setting", "SparseMatrix",
-    "ValidationData",
+    "LossFunction", "LossLike", "Metric", "Metrics", "Path", "RowsLike", "SamplesLike", "Setting",
+    "SparseMatrix", "ValidationData",
 ]
 
 Array = NDArray[Any]
@@ -63,8 +64,11 @@ class SparseMatrix(Protocol):
 
 
 RowsLike = ArrayLike | SparseMatrix | SparseRows
+# X; or X, y and weights in blocks, of a source or an iterator
+SamplesLike = RowsLike | Source | Iterator[Any]
 # (X, y) or (X, y, sample_weight)
-ValidationData = tuple[RowsLike, ArrayLike] | tuple[RowsLike, ArrayLike, ArrayLike | None]
+ValidationData = (tuple[RowsLike, ArrayLike] | tuple[RowsLike, ArrayLike, ArrayLike | None] | Source
+                  | Iterator[Any])
 
 Read = TypeVar("Read", covariant=True)
 Written = TypeVar("Written", contravariant=True)
