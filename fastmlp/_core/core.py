@@ -33,9 +33,11 @@ class Core:
     rng         the generator of its seed: initial values, shuffling
     lock        held by the call that trains it
     start       how the parameters began; None where that is not known
+    loss_is_usual   whether no loss was asked for: it follows from the number of outputs
     """
 
-    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "start", "statistics")
+    __slots__ = (
+        "_dropout_seed", "engine", "lock", "loss_is_usual", "parameters", "rng", "start", "statistics")
 
     engine: Engine
     rng: np.random.Generator
@@ -45,6 +47,7 @@ class Core:
         self.statistics = statistics
         self.lock: TrainingLock = parameters.identity.lock
         self.start: Start | None = None
+        self.loss_is_usual = False
         self._dropout_seed: int | None = None
 
     @property
