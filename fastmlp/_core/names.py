@@ -102,9 +102,10 @@ def objects(name: str, values: Any) -> Any:
     if values == ():
         return values
     if not isinstance(values, Iterable):
-        one = callable(values) and not isinstance(values, type)
-        hint = f"; write {name}=[...], a list of one" if one else ""
-        raise TypeError(f"{name}: expected a list of functions, got {values!r}{hint}")
+        if callable(values) and not isinstance(values, type):
+            raise TypeError(f"{name}: expected a list of functions or objects, got {values!r}; write "
+                            f"{name}=[...], a list of one")
+        return values
     values = tuple(values)
     for value in values:
         if isinstance(value, type):
