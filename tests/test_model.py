@@ -114,10 +114,10 @@ def test_init(init, dtype):
 
 
 def test_auto_init_fits_the_activation():
-    model = MLP([300, 200, 250, 100], activation=["relu", "tanh"], seed=0)
-    he, glorot, last = model.weights
-    assert abs(he.var() * 300 / 2 - 1) < 0.05
-    for w in (glorot, last):
+    model = MLP([300, 200, 250, 200, 100], activation=["selu", "relu", "tanh"], seed=0)
+    lecun, *glorot = model.weights
+    assert abs(lecun.var() * 300 - 1) < 0.05
+    for w in glorot:
         assert abs(w.var() * sum(w.shape) / 2 - 1) < 0.05
         assert abs(w).max() <= math.sqrt(6 / sum(w.shape)) * (1 + 1e-6)
 
