@@ -197,6 +197,7 @@ class MLP(Guarded):
 
     Examples
     --------
+    >>> from fastmlp import SGD
     >>> model = MLP([2, 8, 2], activation="tanh", seed=0)
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     >>> history = model.fit(X, [0, 1, 1, 0], epochs=500, batch_size=4, optimizer=SGD(0.5), progress=False)
@@ -812,6 +813,7 @@ class MLP(Guarded):
 
         Examples
         --------
+        >>> from fastmlp import SGD
         >>> model = MLP([1, 1], loss="mean_squared_error", seed=0)
         >>> x = np.linspace(-1, 1, 64)[:, None]
         >>> history = model.fit(x, 3 * x + 1, epochs=200, batch_size=16, optimizer=SGD(0.1), progress=False)
@@ -906,6 +908,7 @@ class MLP(Guarded):
 
         Examples
         --------
+        >>> from fastmlp import SGD
         >>> model, optimizer = MLP([2, 8, 2], seed=0), SGD(0.1)
         >>> X, y = np.eye(2), np.array([0, 1])
         >>> model.train_step(X, y, optimizer) > model.train_step(X, y, optimizer)

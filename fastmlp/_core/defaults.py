@@ -30,7 +30,7 @@ def default_batch_size(n: int) -> int:
     """Samples of a step: as many as keep the processor busy, and few enough for many steps.
 
     >>> [default_batch_size(n) for n in (20, 150, 1500, 60_000, 10**6)]
-    [20, 32, 32, 128, 256]
+    [20, 32, 32, 256, 256]
     """
     batch_size = LEAST_BATCH
     while batch_size < MOST_BATCH and n >= 400 * batch_size:
