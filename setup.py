@@ -84,7 +84,8 @@ DIRECTIVES = {
 FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
 FLAGS_MSVC = ["/O2"]
 # -O1: code of -O3 with sanitizers takes minutes to build. A finding ends the process.
-FLAGS_SANITIZE = ["-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
+FLAGS_SANITIZE = [
+    "-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
 
 
 def texts():

@@ -1,6 +1,7 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 
 from . import callbacks, data, functional, initializers, losses, metrics, schedules
+from ._core.advice import TrainingWarning
 from ._core.fronts import from_sklearn
 from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from ._tools.config import show_config
@@ -69,5 +70,6 @@ __all__ = [
     "Softplus",
     "Tanh",
     "TensorBoard",
+    "TrainingWarning",
     "use_backend",
 ]

@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp.kernels import ops
 
 __all__ = [
@@ -121,7 +121,6 @@ class ReLU(Activation):
     """
 
     name = "relu"
-    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,6 @@ class LeakyReLU(Activation):
     """
 
     name = "leaky_relu"
-    fitting_init = "he_normal"
     alpha: float = 0.01
 
     def __post_init__(self) -> None:
@@ -274,7 +272,6 @@ class ELU(Activation):
     """
 
     name = "elu"
-    fitting_init = "he_normal"
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
@@ -342,7 +339,6 @@ class Softplus(Activation):
     """
 
     name = "softplus"
-    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -375,7 +371,6 @@ class GELU(Activation):
     """
 
     name = "gelu"
-    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -407,7 +402,6 @@ class GELUTanh(Activation):
     """
 
     name = "gelu_tanh"
-    fitting_init = "he_normal"
 
 
 @dataclass(frozen=True)
@@ -441,7 +435,6 @@ class SiLU(Activation):
     """
 
     name = "silu"
-    fitting_init = "he_normal"
 
 
 BY_NAME: dict[str, type[Activation]] = ops.assign(ops.ACTIVATIONS, Activation.__subclasses__(), "from_output")
@@ -481,8 +474,7 @@ def resolve(activation: str | Activation | type[Activation]) -> Activation:
     ValueError: activation: unknown name 'rellu', did you mean 'relu'? Known: identity, relu, ...
     """
     if isinstance(activation, str):
-        checks.known_name("activation", activation, BY_NAME)
-        return _DEFAULTS[activation]
+        return _DEFAULTS[names.canonical("activation", activation, BY_NAME, names.ACTIVATIONS)]
     if isinstance(activation, type) and issubclass(activation, Activation) and activation in BY_NAME.values():
         return activation()
     if isinstance(activation, Activation) and type(activation) in BY_NAME.values():

@@ -10,6 +10,11 @@ was::
                                                 forward (1 / fan_in) and the backward pass (1 / fan_out)
     LeCun   Var w = 1 / fan_in                  for SELU, whose fixed point assumes it
 
+``init="auto"`` is Glorot's for all activations but SELU, with ReLU too: in networks of a few layers the
+smaller weights begin with a smoother function, which fits values better (docs/guide/defaults.md has figures).
+He's are for ReLU in plain networks of more than ten layers, where Glorot's lose half of the signal's square
+at each.
+
 Orthogonal weights keep not only the average length of a signal but every length. Biases start at 0, which
 breaks nothing while the weights differ; ``bias_init`` is for those who know better.
 
@@ -26,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp.activations import Activation
 
 if TYPE_CHECKING:
@@ -401,13 +406,19 @@ INITIALIZERS: dict[str, Callable[..., Array]] = {
 }
 
 
-def check(init: str | Initializer) -> None:
-    """Validate the initialiser of weights.
+def check(init: str | Initializer) -> str | Initializer:
+    """Validate the initialiser of weights, and return it by its name of this module.
 
     Parameters
     ----------
     init : object
-        What was given: "auto", a name of this module, or a function (rng, fan_in, fan_out).
+        What was given: "auto", a name of this module, one that others use for it ("he", "xavier", "glorot",
+        "kaiming_uniform"), or a function (rng, fan_in, fan_out).
+
+    Returns
+    -------
+    str or callable
+        "auto", a name of this module, or the function.
 
     Raises
     ------
@@ -419,20 +430,28 @@ def check(init: str | Initializer) -> None:
     Examples
     --------
     >>> check("glorot")
+    'glorot_uniform'
+    >>> check("glorod_uniform")
     Traceback (most recent call last):
         ...
-    ValueError: init: unknown name 'glorot', did you mean 'glorot_normal'? Known: auto, he_normal, ...
+    ValueError: init: unknown name 'glorod_uniform', did you mean 'glorot_uniform'? Known: auto, ...
     """
-    _check("init", init, ["auto", *INITIALIZERS], "(rng, fan_in, fan_out)")
+    checked: str | Initializer = _checked("init", init, ["auto", *INITIALIZERS], "(rng, fan_in, fan_out)")
+    return checked
 
 
-def check_biases(bias_init: str | BiasInitializer) -> None:
-    """Validate the initialiser of biases.
+def check_biases(bias_init: str | BiasInitializer) -> str | BiasInitializer:
+    """Validate the initialiser of biases, and return it by its name of this module.
 
     Parameters
     ----------
     bias_init : object
-        What was given: a name of this module other than "auto", or a function (rng, n).
+        What was given: a name as for weights, other than "auto", or a function (rng, n).
+
+    Returns
+    -------
+    str or callable
+        A name of this module, or the function.
 
     Raises
     ------
@@ -448,17 +467,21 @@ def check_biases(bias_init: str | BiasInitializer) -> None:
         ...
     TypeError: bias_init: expected a name or a function (rng, n), got 0.1; a constant is Constant(0.1) ...
     """
-    _check("bias_init", bias_init, [*INITIALIZERS], "(rng, n)")
+    checked: str | BiasInitializer = _checked("bias_init", bias_init, [*INITIALIZERS], "(rng, n)")
+    return checked
 
 
-def _check(name: str, init: Any, known: list[str], arguments: str) -> None:
+def _checked(name: str, init: Any, known: list[str], arguments: str) -> Any:
     if isinstance(init, str):
-        checks.known_name(name, init, known)
-    elif not callable(init) or isinstance(init, type):
+        return names.canonical(name, init, known, names.INITIALIZERS)
+    if not callable(init) or isinstance(init, type):
         hint = ""
         if isinstance(init, (int, float)):
             hint = f"; a constant is Constant({init!r}) of fastmlp.initializers"
+        elif isinstance(init, type):
+            hint = f"; an object of the class is {init.__name__}(...)"
         raise TypeError(f"{name}: expected a name or a function {arguments}, got {init!r}{hint}")
+    return init
 
 
 def initial_weights(
@@ -469,9 +492,8 @@ def initial_weights(
     Parameters
     ----------
     init : str or callable
-        A name of this module, a function (rng, fan_in, fan_out), or "auto": LeCun's normal for SELU, He's
-        normal for the other relatives of ReLU (leaky ReLU, ELU, softplus, GELU, SiLU), Glorot's uniform for
-        everything else.
+        A name of this module, a function (rng, fan_in, fan_out), or "auto": LeCun's normal for SELU, Glorot's
+        uniform for everything else.
     rng : numpy.random.Generator
         Random numbers.
     fan_in : int

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from fastmlp._core import checks, divergence, sources
+from fastmlp._core import checks, divergence, names, sources
 from fastmlp._core.core import engine_for, samples_of
 from fastmlp._core.layout import named_arrays
 from fastmlp._core.network import Samples
@@ -110,6 +110,7 @@ class LBFGS(Optimizer):
     fixed = {**Optimizer.fixed, **{name: "LBFGS has no such setting" for name in
                                    ("lr", "l1", "clip_value", "clip_norm")}}
 
+    @names.keywords(names.OPTIMIZER)
     def __init__(
         self,
         max_iter: int = 200,

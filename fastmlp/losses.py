@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp._core.copying import importable
+from fastmlp._core.labels import class_indices, label_array
 from fastmlp.kernels import ops
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BinaryCrossEntropy", "CallableLoss", "CrossEntropy", "Hinge", "Huber", "KLDivergence", "Loss",
     "MeanAbsoluteError", "MeanSquaredError", "MultiClassHinge", "Poisson", "SquaredHinge", "class_weights",
-    "resolve", "targets_and_weights",
+    "resolve", "targets_and_weights", "usual",
 ]
 
 BLOCK_ROWS = 4096               # targets that are looked through at a time
@@ -329,10 +330,10 @@ class CrossEntropy(Loss):
 
     def check_targets(self, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any]
                       ) -> tuple[Array, Array | None]:
-        y = checks.as_array(name, y)
-        if y.ndim == 2 and not (y.shape == (rows, 1) and y.dtype.kind in "iu"):
-            return _table(name, y, rows, outputs, dtype, "distributions"), None
-        y, counted = self.split(y)
+        y = label_array(name, y)
+        if y.ndim == 2 and (y.shape[1] > 1 or outputs == 1 and y.dtype.kind not in "iu"):
+            return _distributions(name, y, rows, outputs, dtype), None
+        y, counted = self.split(class_indices(name, y))
         return _labels(name, y, rows, outputs), None if counted is None else counted.reshape(-1)
 
     def split(self, labels: Array) -> tuple[Array, Array | None]:
@@ -425,7 +426,7 @@ class MultiClassHinge(Loss):
 
     def check_targets(self, name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any]
                       ) -> tuple[Array, Array | None]:
-        return _labels(name, checks.as_array(name, y), rows, outputs), None
+        return _labels(name, class_indices(name, y), rows, outputs), None
 
 
 # Of values ---------------------------------------------------------------------------------------------
@@ -831,14 +832,35 @@ BY_NAME: dict[str, type[Loss]] = ops.assign(
     ops.LOSSES, [cls for cls in Loss.__subclasses__() if cls is not CallableLoss])
 
 
+def usual(outputs: int) -> Loss:
+    """Return the loss of a network where none is asked for, which follows from its number of outputs.
+
+    Parameters
+    ----------
+    outputs : int
+        Number of outputs.
+
+    Returns
+    -------
+    Loss
+        `MeanSquaredError` for one output, which has no classes to tell apart, and `CrossEntropy` for more.
+
+    Examples
+    --------
+    >>> usual(1), usual(3)
+    (MeanSquaredError(), CrossEntropy(label_smoothing=0.0, ignore_index=None, max_loss=None))
+    """
+    return MeanSquaredError() if outputs == 1 else CrossEntropy()
+
+
 def resolve(loss: LossLike) -> Loss:
     """Return the loss of a name, an object or a class of this module, or a function.
 
     Parameters
     ----------
     loss : str, Loss, class or callable
-        A name such as "huber"; a loss; its class, which stands for an object with default parameters; or a
-        function, which becomes a `CallableLoss`.
+        A name such as "huber", or one that others use for it ("mse", "bce"); a loss; its class, which stands
+        for an object with default parameters; or a function, which becomes a `CallableLoss`.
 
     Returns
     -------
@@ -858,8 +880,7 @@ def resolve(loss: LossLike) -> Loss:
     Huber(delta=1.0)
     """
     if isinstance(loss, str):
-        checks.known_name("loss", loss, BY_NAME)
-        return BY_NAME[loss]()
+        return BY_NAME[names.canonical("loss", loss, BY_NAME, names.LOSSES)]()
     if isinstance(loss, type):
         if loss in BY_NAME.values():
             made: Loss = loss()
@@ -1056,9 +1077,18 @@ def _labels(name: str, y: Array, rows: int, classes: int) -> Array:
     return np.require(checks.labels(name, y, rows, classes), requirements=["C", "A"])
 
 
+def _distributions(name: str, y: Array, rows: int, outputs: int, dtype: np.dtype[Any]) -> Array:
+    """Rows of probabilities; an error says which loss takes other numbers."""
+    y = _table(name, y, rows, outputs, dtype, "values")
+    try:
+        return _table(name, y, rows, outputs, dtype, "distributions")
+    except ValueError as error:
+        raise ValueError(f"{error}; for real values: loss='mean_squared_error'") from None
+
+
 def _table(name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any], kind: str) -> Array:
     """A table (rows, outputs) of a dtype that the engine reads; looked through block by block."""
-    y = checks.as_array(name, y)
+    y = checks.as_array(name, y) if kind in ("values", "counts") else label_array(name, y)
     if y.ndim == 1 and outputs == 1:
         y = y[:, None]
     y = checks.table(name, y, outputs)

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 
-from fastmlp._core import checks, frames
+from fastmlp._core import checks, frames, names
+from fastmlp._core.labels import class_indices
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -214,7 +215,8 @@ def roc_auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | No
     if z.ndim == 2 and z.shape[1] == 1:
         z = z[:, 0]
     if t.ndim == 1 and z.ndim == 2:                                 # classes against the rest
-        t = checks.labels("y_true", t, len(z), z.shape[1])[:, None] == np.arange(z.shape[1])
+        t = checks.labels("y_true", class_indices("y_true", t), len(z), z.shape[1])[:, None]
+        t = t == np.arange(z.shape[1])
         if z.shape[1] == 2:
             t, z = t[:, 1], z[:, 1] - z[:, 0]
     t, z, s = _arguments(t, z, sample_weight, "y_score")
@@ -383,7 +385,7 @@ def resolve(metrics: Metrics | None) -> dict[str, Metric]:
 
 def _named(metric: str | Metric) -> tuple[str, Metric]:
     if isinstance(metric, str):
-        checks.known_name("metrics", metric, METRICS)
+        metric = names.canonical("metrics", metric, METRICS, names.METRICS)
         return metric, METRICS[metric]
     if not callable(metric):
         raise TypeError(f"metrics: expected a name or a function (y_true, y_pred), got {metric!r}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp._core import checks, divergence, sources, state, step_hooks
+from fastmlp._core import checks, defaults, divergence, names, scales, sources, state, step_hooks
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
@@ -25,7 +25,7 @@ from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
 from fastmlp.data._chunks import as_source
 from fastmlp.data._feed import Feed, feed_of
-from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.optimizers import Optimizer
 from fastmlp.restarts import fit_with_restarts
 from fastmlp.training import History, Training, train
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         LossLike,
         Metric,
         Metrics,
+        OptimizerLike,
         Path,
         RowsLike,
         SamplesLike,
@@ -126,9 +127,11 @@ class MLP(Guarded):
     activation : str, Activation, class or list of them, default "relu"
         Activation f of the hidden layers: a name or an object of `fastmlp.activations`, or a list with one
         for each. The last layer is linear; its output function (softmax, ...) belongs to the loss.
-    loss : str, Loss, class or callable, default "cross_entropy"
+    loss : str, Loss, class or callable, default "auto"
         A name or an object of `fastmlp.losses`, or a function of your own, loss(logits, targets) ->
-        (mean loss, its gradient over the logits).
+        (mean loss, its gradient over the logits). "auto" follows from the number of outputs: cross-entropy
+        for the classes of several outputs, mean squared error for the values of one. Values of several
+        outputs, and labels 0 and 1 of one, want a loss that says so: "mse", "bce".
     init : str or callable, default "auto"
         Initialiser of the weights: "auto", a name or an object of `fastmlp.initializers`, or a function
         (rng, fan_in, fan_out) -> (fan_in, fan_out).
@@ -201,6 +204,7 @@ class MLP(Guarded):
 
     Examples
     --------
+    >>> from fastmlp import SGD
     >>> model = MLP([2, 8, 2], activation="tanh", seed=0)
     >>> X = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     >>> history = model.fit(X, [0, 1, 1, 0], epochs=500, batch_size=4, optimizer=SGD(0.5), progress=False)
@@ -223,11 +227,12 @@ class MLP(Guarded):
     _many_rows: int
     _many_samples: int
 
+    @names.keywords(names.MODEL)
     def __init__(
         self,
         layers: Sequence[int],
         activation: ActivationLike | Sequence[ActivationLike] = "relu",
-        loss: LossLike = "cross_entropy",
+        loss: LossLike = "auto",
         init: str | Initializer = "auto",
         dtype: DTypeLike = "float32",
         seed: int | None = None,
@@ -242,14 +247,15 @@ class MLP(Guarded):
         functions = _for_each("activation", activation, hidden, activations.resolve)
         dropout = _for_each("dropout", dropout, hidden, _dropout)
         batch_norm = _for_each("batch_norm", batch_norm, hidden, normalization.resolve)
-        loss = losses.resolve(loss)
-        initializers.check(init)
-        initializers.check_biases(bias_init)
+        loss_is_usual = isinstance(loss, str) and loss == "auto"
+        loss = losses.usual(layers[-1]) if loss_is_usual else losses.resolve(loss)
+        init, bias_init = initializers.check(init), initializers.check_biases(bias_init)
         dtype, seed = checks.float_dtype("dtype", dtype), checks.seed("seed", seed)
         compute_dtype = checks.compute_dtype("compute_dtype", compute_dtype, dtype)
         self._make(layers, (*functions, activations.Identity()), dropout, batch_norm, loss, dtype,
                    compute_dtype, active())
         self.core.seed = seed
+        self.core.loss_is_usual = loss_is_usual
         start = self.core.start = Start(init, bias_init, seed)
         start.draw(self.core, self.activations, start.seed)
         self._use_engine(engine_for(self, self.core.parameters, dropout, 0))
@@ -503,6 +509,9 @@ class MLP(Guarded):
     def predict_proba(self, X: RowsLike) -> Array:
         """Return probabilities: softmax of the logits, or sigmoid of those of a binary loss.
 
+        A network of one output with a binary loss has one column: the probability p of label 1, as a vector.
+        ``np.column_stack([1 - p, p])`` is the table of both labels that scikit-learn's estimators return.
+
         Parameters
         ----------
         X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
@@ -692,13 +701,14 @@ class MLP(Guarded):
 
     # Training ----------------------------------------------------------------------------------------
 
+    @names.keywords(names.FIT)
     def fit(
         self,
         X: SamplesLike,
         y: ArrayLike | None = None,
-        epochs: int = 10,
-        batch_size: int | None = 128,
-        optimizer: Optimizer | None = None,
+        epochs: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] | None = "auto",
+        optimizer: OptimizerLike | None = None,
         validation_data: ValidationData | None = None,
         shuffle: bool | Callable[[int], ArrayLike] = True,
         callbacks: Iterable[Callback] = (),
@@ -712,6 +722,7 @@ class MLP(Guarded):
         checkpoint: Path | None = None,
         checkpoint_every: str | int | None = None,
         resume: bool = False,
+        check_scale: bool = True,
     ) -> History:
         """Train on minibatches, for some passes over the samples.
 
@@ -729,14 +740,21 @@ class MLP(Guarded):
         y : array_like, optional
             Targets, what the loss takes, such as class indices (n,) or values (n, outputs);
             not with a source.
-        epochs : int, default 10
-            Number of passes over the samples. With `LBFGS` an epoch is an iteration over all samples, and its
-            ``max_iter`` takes the place of this.
-        batch_size : int or None, default 128
-            Number of samples of a step. None takes all samples at once: gradient descent; of a source, each
-            block as it comes. The last batch of an epoch may be smaller.
-        optimizer : Optimizer, optional
-            Optimizer; its state goes on from the last call. SGD(0.01) if not given.
+        epochs : int or "auto", default "auto"
+            Number of passes over the samples. "auto": as many as show it 100000 samples, but from 10 to
+            30, and more where that makes fewer than 300 steps; 10 over a source. With `LBFGS` an epoch is an
+            iteration over all samples, and its ``max_iter`` takes the place of this.
+        batch_size : int, "auto" or None, default "auto"
+            Number of samples of a step. "auto": 32, and twice as many each time that there are 400 batches
+            of it, up to 256; 128 of a source. None takes all samples at once: gradient descent; of a source,
+            each block as it comes. The last batch of an epoch may be smaller.
+        optimizer : Optimizer, str or class, optional
+            An optimizer, whose state goes on from the last call; or a name ("sgd", "adam", "adamw",
+            "adagrad", "rmsprop", "lbfgs") or class, for one with default settings that serves this call
+            alone. If not given, `AdamW` with a learning rate that rises to 0.01 (0.1 / sqrt(w) where the
+            widest hidden layer has w > 100 units) in the first tenth of the steps of this call, and falls to
+            nothing with the last (`schedules.OneCycle`); a tenth of that rate, always, for a source that
+            does not say how many samples it has. See Notes.
         validation_data : tuple (X, y) or (X, y, sample_weight), or source, optional
             Samples on which loss and metrics are computed after every epoch.
         shuffle : bool or callable, default True
@@ -776,6 +794,9 @@ class MLP(Guarded):
             given.
         resume : bool, default False
             Whether to go on with the run in the file, if there is one; else it is replaced.
+        check_scale : bool, default True
+            Whether some rows are looked at first, and a warning names inputs or targets whose scale hurts.
+            Where training is so short that the look would take a share of its time, there is none.
 
         Returns
         -------
@@ -802,9 +823,18 @@ class MLP(Guarded):
         RuntimeWarning
             If a loss, a validation loss or weights are no longer finite, once. If a checkpoint cannot be
             written later on: the file is as it was, and training goes on.
+        TrainingWarning
+            Of inputs or targets whose scale hurts, naming the column and a line of code that scales it; of a
+            first epoch far worse than guessing; of labels 0 and 1 that one output takes for values, where no
+            loss was given. It is a RuntimeWarning.
 
         Notes
         -----
+        With the defaults a network of 100 hidden units reaches what scikit-learn's MLPs reach with theirs, to
+        0.01 in accuracy or R2, on five classifications and three regressions of 178 to 20000 rows, in a tenth
+        of the time; the figures, and what else was tried, are in docs/guide/defaults.md. The default
+        optimizer is made anew in each call: to go on where a call ended, pass an optimizer.
+
         A callback with a method ``begin(model)`` gets a call before the first epoch; True from it means that
         there is nothing to train. ``callback.finish(model)``, where there is one, is called in the end. A
         method ``on_step_end(model, step, logs)`` is called within the epochs: see `fastmlp.callbacks`.
@@ -839,6 +869,7 @@ class MLP(Guarded):
 
         Examples
         --------
+        >>> from fastmlp import SGD
         >>> model = MLP([1, 1], loss="mean_squared_error", seed=0)
         >>> x = np.linspace(-1, 1, 64)[:, None]
         >>> history = model.fit(x, 3 * x + 1, epochs=200, batch_size=16, optimizer=SGD(0.1), progress=False)
@@ -848,6 +879,7 @@ class MLP(Guarded):
         if type(restarts) is not int or restarts != 1:
             arguments = {name: value for name, value in locals().items() if name not in ("self", "restarts")}
             return fit_with_restarts(self, restarts, partial(MLP.fit, self), arguments)
+        given_X, callbacks = X, names.objects("callbacks", callbacks)
         source = as_source(X)
         samples: Samples | Feed
         if source is not None:
@@ -856,13 +888,13 @@ class MLP(Guarded):
         else:
             X, targets, weights = samples_of(self, "X", cast("RowsLike", X), "y", y, sample_weight,
                                              class_weight)
-            epochs, rows = checks.integer("epochs", epochs, low=0), len(X)
-            batch_size = rows if batch_size is None else checks.integer("batch_size", batch_size, low=1)
-            batch_size = min(batch_size, rows)
+            rows = len(X)
+            epochs, batch_size = defaults.passes(rows, epochs, batch_size)
             order = np.arange(rows) if callable(shuffle) or shuffle and batch_size < rows else None
             samples = Samples(X, targets, weights, order, batch_size, repeats=callable(shuffle))
         self._check_statistics(weights, rows, samples.batch_size)
-        optimizer = _optimizer(optimizer)
+        steps = epochs * -(-len(samples) // samples.batch_size)         # 0 where a source does not say
+        optimizer = defaults.optimizer_for_fit(optimizer, steps, self.layers)
         if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
             raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
                              "batch normalisation make another of it at every step")
@@ -879,11 +911,19 @@ class MLP(Guarded):
             self._workspace_nbytes("batch_size", samples.batch_size, len(optimizer.slots), X)
         if optimizer.full_batch and log_steps:
             raise ValueError("log_steps: expected False with LBFGS, which takes no steps")
+        guess = None
+        if check_scale and steps >= scales.FEW_STEPS and isinstance(samples, Samples):
+            if self.core.loss_is_usual and self.layers[-1] == 1:
+                scales.warn_of_labels(targets)
+            rows = scales.rows_worth_a_look(samples.x, self.core.parameters.buffer.size, steps, epochs)
+            if rows:
+                guess = scales.look(self, samples, rows, given_X, y)
         with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
                                 self._evaluate, shuffle if callable(shuffle) else None, bool(log_steps),
                                 keeper)
+            training.guess = guess
             return training.run(epochs, shown, call)
 
     def _validation(self, data: Any, epochs: int) -> tuple[Any, Any, Any]:
@@ -917,7 +957,7 @@ class MLP(Guarded):
         y : array_like
             Targets, as `fit` takes them.
         optimizer : Optimizer
-            Optimizer; not `LBFGS`, which takes no steps.
+            Optimizer, made once before the first step; not `LBFGS`, which takes no steps.
         sample_weight : array_like, shape (n,), optional
             Weight of every sample, >= 0; 1 if not given.
         class_weight : dict {class: weight} or "balanced", optional
@@ -944,13 +984,14 @@ class MLP(Guarded):
 
         Examples
         --------
+        >>> from fastmlp import SGD
         >>> model, optimizer = MLP([2, 8, 2], seed=0), SGD(0.1)
         >>> X, y = np.eye(2), np.array([0, 1])
         >>> model.train_step(X, y, optimizer) > model.train_step(X, y, optimizer)
         True
         """
         samples = batch_of(self, X, y, sample_weight, class_weight)
-        optimizer = _optimizer(optimizer)
+        optimizer = defaults.optimizer_for_steps(optimizer)
         rows = samples.batch_size
         self._check_statistics(samples.weights, rows, rows)
         if rows > self._many_samples:
@@ -1224,7 +1265,7 @@ class MLP(Guarded):
         batch_size : int
             Number of samples of a step.
         optimizer : Optimizer, optional
-            SGD with momentum if not given.
+            That of `fit`, which has two numbers for each parameter, if not given.
         X : sparse matrix, shape (n, inputs), optional
             Samples, where they are sparse: the workspace then has room for the most nonzeros that a batch of
             them can have, and none for rows of inputs.
@@ -1247,7 +1288,7 @@ class MLP(Guarded):
         True
         """
         batch_size = checks.integer("batch_size", batch_size, low=1)
-        slots = 1 if optimizer is None else len(_optimizer(optimizer).slots)
+        slots = len(defaults.optimizer_for_fit(optimizer, 1, self.layers).slots)
         if X is not None:
             X = sources.rows("X", X, self.layers[0])
         return self._workspace_nbytes("batch_size", batch_size, slots, X)
@@ -1335,11 +1376,3 @@ def _joined(parts: list[Array]) -> Array:
 
 def _blocks(n: int) -> list[slice]:
     return [slice(start, min(start + BLOCK_ROWS, n)) for start in range(0, n, BLOCK_ROWS)]
-
-
-def _optimizer(optimizer: Any) -> Optimizer:
-    if optimizer is None:
-        return SGD()
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
-    return optimizer

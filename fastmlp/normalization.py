@@ -71,8 +71,8 @@ def resolve(batch_norm: BatchNormLike) -> BatchNorm | None:
 
     Parameters
     ----------
-    batch_norm : bool, BatchNorm or None
-        True, False, or an object with settings.
+    batch_norm : bool, BatchNorm, its class, or None
+        True, False, or an object with settings; the class stands for an object with default settings.
 
     Returns
     -------
@@ -92,6 +92,6 @@ def resolve(batch_norm: BatchNormLike) -> BatchNorm | None:
     """
     if batch_norm is None or isinstance(batch_norm, BatchNorm):
         return batch_norm
-    if batch_norm is True or batch_norm is False:
+    if batch_norm is True or batch_norm is False or batch_norm is BatchNorm:
         return BatchNorm() if batch_norm else None
     raise TypeError(f"batch_norm: expected True, False or a BatchNorm, got {batch_norm!r}")

@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow, importable
 from fastmlp._core.layout import Parameters, named_arrays
@@ -200,6 +200,9 @@ class Optimizer(Guarded):
         self.__dict__["version"] = self.__dict__.get("version", 0) + 1
 
     def _new_rate(self, lr: Rate) -> Rate:
+        if isinstance(lr, (str, type)):
+            raise TypeError(f"lr: expected a number, a schedule or a function of the step, got {lr!r}; a "
+                            "schedule is an object, such as schedules.Cosine(0.1, steps=1000)")
         lr = lr if callable(lr) else checks.number("lr", lr, low=0.0)
         if lr is not getattr(self, "lr", None):
             for state in list(self._states.values()):       # of another schedule
@@ -612,6 +615,7 @@ class SGD(Optimizer):
     SGD(lr=0.1, momentum=0.9, nesterov=False, weight_decay=0.0)
     """
 
+    @names.keywords(names.OPTIMIZER)
     def __init__(
         self,
         lr: Rate = 0.01,
@@ -740,6 +744,7 @@ class AdaGrad(Optimizer):
     slots = ("squares",)
     settable = {**Optimizer.settable, "eps": _eps}
 
+    @names.keywords(names.OPTIMIZER)
     def __init__(
         self,
         lr: Rate = 0.01,
@@ -822,6 +827,7 @@ class RMSprop(Optimizer):
     slots = ("squares",)
     settable = {**Optimizer.settable, "rho": lambda self, value: checks.below_one("rho", value), "eps": _eps}
 
+    @names.keywords(names.OPTIMIZER)
     def __init__(
         self,
         lr: Rate = 0.01,
@@ -922,6 +928,7 @@ class Adam(Optimizer):
         "eps_hat": lambda self, value: bool(value),
     }
 
+    @names.keywords(names.OPTIMIZER)
     def __init__(
         self,
         lr: Rate = 0.001,
@@ -1020,6 +1027,7 @@ class AdamW(Adam):
 
     decoupled = True
 
+    @names.keywords(names.OPTIMIZER)
     def __init__(
         self,
         lr: Rate = 0.001,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import checks, divergence, sources
+from fastmlp._core import checks, divergence, scales, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Piece, Samples
 from fastmlp._core.place import Place
@@ -103,6 +103,7 @@ class Training:
         self.shuffle = shuffle          # the caller's own order of the samples
         self.log_steps = log_steps
         self.keeper = keeper            # saves the run, if that was asked for
+        self.guess: float | None = None         # the loss of guessing, where that is known
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
@@ -198,6 +199,8 @@ class Training:
         for name, what in (("loss", "loss"), ("val_loss", "validation loss")):
             if not math.isfinite(logs.get(name, 0.0)):
                 divergence.warn(self.model, f"the {what} of epoch {epoch + 1} is {logs[name]}")
+        if epoch == 0 and self.guess is not None:
+            scales.compare(self.model, logs["loss"], self.guess)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         self.optimizer.observe(logs.get("val_loss", logs["loss"]))

@@ -17,11 +17,13 @@ MODULES = (
     "plot", "restarts", "schedules", "torch",
     *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
-ALONE = ("fastmlp.training.History",)       # public, in a module that is not
+ALONE = (                                   # public, in modules that are not
+    "fastmlp.training.History", "fastmlp._core.advice.TrainingWarning",
+)
 # Users read these and never make one.
 RESULTS = {
     "Certificate", "Comparison", "Gradients", "GradientCheck", "InferenceHandle", "LayerCheck", "Minimum",
-    "Restart", "Statistics",
+    "Restart", "Statistics", "TrainingWarning",
 }
 NOT_ASKED = {
     "ES01": "an extended summary: where one line says it all, a second one is noise",

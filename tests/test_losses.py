@@ -545,7 +545,7 @@ def test_names_and_codes():
         assert "References" in cls.__doc__ and ">>>" in cls.__doc__
 
 
-@pytest.mark.parametrize("name, nearest", [("mse", ""), ("crossentropy", "cross_entropy"), ("Huber", "huber"),
+@pytest.mark.parametrize("name, nearest", [("foo", ""), ("crosentropy", "cross_entropy"), ("Huger", "huber"),
                                            ("mean_square_error", "mean_squared_error"), ("", "")])
 def test_unknown_name(name, nearest):
     with pytest.raises(ValueError, match=f"^loss: unknown name '{name}'.*{nearest}.*Known: cross_entropy, "):
@@ -604,9 +604,9 @@ NO_INDICES = [
     ([0, -1, 0], ValueError, "got -1 in row 1"),
     ([0.0, 1.0, 2.0], TypeError, "integer dtype, got float64"),
     ([True, False, True], TypeError, "integer dtype, got bool"),
-    (["a", "b", "c"], TypeError, "integer dtype, got <U1"),
+    (["a", "b", "c"], TypeError, "numbers, got words such as 'a'"),
     ([0, 1], ValueError, r"shape \(3,\).*got \(2,\)"),
-    (None, TypeError, "integer dtype"),
+    (None, TypeError, "numbers, got objects such as None"),
 ]
 NO_DISTRIBUTIONS = [
     (np.full((3, 3), 0.5), ValueError, "sum to 1 within 0.001, got 1.5 in row 0"),
@@ -658,6 +658,8 @@ def test_targets_of_a_model(name, backend, rng):
         model.evaluate(X, y)
     before = Learned(model)
     for y, error, message in BAD_TARGETS[name]:
+        if np.ndim(y) == 1 and np.asarray(y).dtype.kind in "bf":
+            continue                    # models take them: see test_labels.py
         for call in (lambda y: model.train_step(X, y, optimizer), lambda y: model.loss_and_gradients(X, y),
                      lambda y: model.evaluate(X, y)):
             with pytest.raises(error, match=rf"(?s)^y\b.*{message}"):

@@ -309,7 +309,8 @@ def test_compute(rng):
 
 @pytest.mark.parametrize("wrong, error, message", [
     ("acuracy", ValueError, "^metrics: unknown name 'acuracy', did you mean 'accuracy'.*r2"),
-    (["r2", "R2"], ValueError, "^metrics: unknown name 'R2', did you mean 'r2'"),
+    (["r2", "R2"], ValueError, "^metrics: expected every name once, got 'r2' twice"),
+    (["r2", "R3"], ValueError, "^metrics: unknown name 'R3'"),
     (7, TypeError, "^metrics.*got 7"),
     ([7], TypeError, "^metrics.*got 7"),
     ([None], TypeError, "^metrics.*got None"),

@@ -2,6 +2,7 @@
 that is read and written; settings that do not fit; L-BFGS."""
 from __future__ import annotations
 
+import inspect
 import io
 import itertools
 import math
@@ -49,7 +50,7 @@ def with_settings(name, attributes=None, **settings):
     model = RULES[name]
     cls = type(model) if attributes is None else type("Own", (type(model),), attributes)
     own = {key: getattr(model, key) for key in ("momentum", "nesterov", "rho", "beta1", "beta2", "eps")
-           if key in type(model).__init__.__code__.co_varnames}
+           if key in inspect.signature(type(model)).parameters}
     return cls(model.lr, **own, **{"weight_decay": model.weight_decay, **settings})
 
 

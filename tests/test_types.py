@@ -12,7 +12,7 @@ import fastmlp
 
 PACKAGE = Path(fastmlp.__file__).parent
 # `import fastmlp` offers them.
-PUBLIC_IN_PRIVATE = ("_core.fronts", "_core.threads", "_tools.config", "_tools.speed")
+PUBLIC_IN_PRIVATE = ("_core.advice", "_core.fronts", "_core.threads", "_tools.config", "_tools.speed")
 
 # Parameters and results that may be anything, and why.
 ANYTHING = {

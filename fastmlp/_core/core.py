@@ -36,10 +36,11 @@ class Core:
     lock        held by the call that trains it
     start       how the parameters began; None where that is not known
     training    the call of `fit` that is going on, or None
+    loss_is_usual   whether no loss was asked for: it follows from the number of outputs
     """
 
-    __slots__ = ("_dropout_seed", "engine", "lock", "parameters", "rng", "seed", "start", "statistics",
-                 "training")
+    __slots__ = ("_dropout_seed", "engine", "lock", "loss_is_usual", "parameters", "rng", "seed", "start",
+                 "statistics", "training")
 
     engine: Engine
     rng: np.random.Generator
@@ -49,6 +50,7 @@ class Core:
         self.statistics = statistics
         self.lock: TrainingLock = parameters.identity.lock
         self.start: Start | None = None
+        self.loss_is_usual = False
         self._dropout_seed: int | None = None
         self.seed: int | None = None
         self.training: Training | None = None

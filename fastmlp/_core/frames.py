@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
-__all__ = ["column", "is_column", "is_frame", "table"]
+__all__ = ["CATEGORIES", "column", "is_column", "is_frame", "labels", "table"]
 
 CATEGORIES = ("category", "Categorical", "Enum", "dictionary")      # how the names of their dtypes begin
 
@@ -36,6 +36,11 @@ def is_column(value: Any) -> bool:
     False
     """
     return hasattr(value, "to_numpy") and (hasattr(value, "isna") or hasattr(value, "null_count"))
+
+
+def labels(frame: Any) -> list[Any]:
+    """The names of its columns."""
+    return list(frame.column_names if hasattr(frame, "column_names") else frame.columns)
 
 
 def table(name: str, frame: Any) -> Array:

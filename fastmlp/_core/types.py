@@ -18,10 +18,12 @@ from fastmlp.losses import Loss
 from fastmlp.metrics import Metric
 from fastmlp.model import MLP
 from fastmlp.normalization import BatchNorm
+from fastmlp.optimizers import Optimizer
 
 __all__ = [
     "ActivationLike", "Array", "BatchNormLike", "BiasInitializer", "Callback", "ClassWeight", "Initializer",
-    "LossFunction", "LossLike", "Metric", "Metrics", "Path", "RowsLike", "SamplesLike", "Setting",
+    "LossFunction", "LossLike", "Metric", "Metrics", "OptimizerLike", "Path", "RowsLike",
+    "SamplesLike", "Setting",
     "SparseMatrix", "ValidationData",
 ]
 
@@ -29,7 +31,7 @@ Array = NDArray[Any]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 ActivationLike = str | Activation | type[Activation]
-BatchNormLike = bool | BatchNorm | None
+BatchNormLike = bool | BatchNorm | type[BatchNorm] | None
 # (logits, targets) -> loss, gradient
 LossFunction = Callable[[Array, Array], tuple[SupportsFloat, ArrayLike]]
 LossLike = str | Loss | type[Loss] | LossFunction
@@ -37,6 +39,7 @@ LossLike = str | Loss | type[Loss] | LossFunction
 Initializer = Callable[[np.random.Generator, int, int], ArrayLike]
 BiasInitializer = Callable[[np.random.Generator, int], ArrayLike]
 
+OptimizerLike = str | Optimizer | type[Optimizer]
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
 Metrics = str | Metric | Iterable[str | Metric] | Mapping[str, Metric]
 

@@ -361,7 +361,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
                       sample_weight=weights, callbacks=[run, *(_Passed(own, run) for own in self.callbacks)],
-                      progress=self.progress, log_steps=True)
+                      progress=self.progress, log_steps=True, check_scale=False)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
