@@ -8,11 +8,13 @@ from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, S
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import EarlyStopping
 from .certify import Certificate, certify
+from .diagnostics import Diagnostics
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_bfloat16, active_isa, available_bfloat16, available_isas
 from .lbfgs import LBFGS
 from .loading import load
 from .loggers import CSVLogger, TensorBoard
+from .lr_find import LearningRates, lr_find
 from .model import MLP
 from .normalization import BatchNorm
 from .onnx import from_onnx
@@ -33,6 +35,7 @@ __all__ = [
     "Certificate",
     "certify",
     "CSVLogger",
+    "Diagnostics",
     "EarlyStopping",
     "ELU",
     "from_onnx",
@@ -49,9 +52,11 @@ __all__ = [
     "initializers",
     "LBFGS",
     "LeakyReLU",
+    "LearningRates",
     "limit_num_threads",
     "load",
     "losses",
+    "lr_find",
     "metrics",
     "MLP",
     "ReLU",

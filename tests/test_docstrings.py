@@ -12,16 +12,16 @@ import fastmlp
 
 MODULES = (
     "_core.fronts", "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks",
-    "certify", "compat.dlfs", "functional", "gradient_check", "inference", "initializers", "kernels", "lbfgs",
-    "loading", "loggers", "losses", "metrics", "model", "normalization", "onnx", "optimizers", "plot",
-    "restarts", "schedules", "torch",
+    "certify", "compat.dlfs", "diagnostics", "functional", "gradient_check", "inference", "initializers",
+    "kernels", "lbfgs", "loading", "loggers", "losses", "lr_find", "metrics", "model", "normalization",
+    "onnx", "optimizers", "plot", "restarts", "schedules", "summary", "torch",
     *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
 ALONE = ("fastmlp.training.History",)       # public, in a module that is not
 # Users read these and never make one.
 RESULTS = {
-    "Certificate", "Comparison", "Gradients", "GradientCheck", "InferenceHandle", "LayerCheck", "Minimum",
-    "Restart",
+    "Certificate", "Comparison", "Gradients", "GradientCheck", "InferenceHandle", "LayerCheck",
+    "LayerSummary", "LearningRates", "Minimum", "Restart", "Summary",
 }
 NOT_ASKED = {
     "ES01": "an extended summary: where one line says it all, a second one is noise",
