@@ -111,7 +111,7 @@ class Diagnostics(Guarded):
     >>> from fastmlp import MLP, SGD
     >>> X, y = np.eye(4), np.array([0, 1, 0, 1])
     >>> model = MLP([4, 8, 2], seed=0)
-    >>> model.biases[0][:2] = -10                   # two units that no sample reaches
+    >>> model.biases[0] = [-10, -10, 1, 1, 1, 1, 1, 1]      # two units that no sample reaches
     >>> diagnostics = Diagnostics(every=1, warn=False)
     >>> history = model.fit(X, y, epochs=3, callbacks=[diagnostics], progress=False)
     >>> diagnostics.dead_units[0], history.layer1_dead

@@ -48,7 +48,7 @@ class LearningRates:
     >>> from fastmlp import MLP, SGD, lr_find
     >>> rng = np.random.default_rng(0)
     >>> X = rng.standard_normal((1000, 10))
-    >>> found = lr_find(MLP([10, 32, 2], seed=0), X, X[:, 0] > 0, SGD())
+    >>> found = lr_find(MLP([10, 32, 2], seed=0), X, (X[:, 0] > 0).astype(int), SGD())
     >>> bool(found.rates[0] < found.suggestion < found.rates[-1])
     True
     """

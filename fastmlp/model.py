@@ -482,7 +482,7 @@ class MLP(Guarded):
         >>> model = MLP([3, 5, 4, 2], seed=0)
         >>> [y.shape for y in model.hidden(np.zeros((10, 3)))]
         [(10, 5), (10, 4), (10, 2)]
-        >>> model.hidden(np.ones((10, 3)), layer=0).min() >= 0       # ReLU
+        >>> bool((model.hidden(np.ones((10, 3)), layer=0) >= 0).all())      # ReLU
         True
         """
         X = sources.rows("X", X, self.layers[0])

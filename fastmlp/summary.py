@@ -1,7 +1,7 @@
 """`MLP.summary`: a table of the layers of a network, and what they cost."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmlp._core import checks
@@ -47,7 +47,7 @@ class LayerSummary:
     flops: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
     """What `MLP.summary` returns: its text is the table.
 
@@ -67,6 +67,10 @@ class Summary:
         Bytes that training takes beside the samples: parameters, state of the optimizer, workspace.
     batch_size : int
         Number of samples of a step that this is for.
+    optimizer : str
+        Optimizer that this is for.
+    dtype : str
+        Dtype of the parameters.
 
     Notes
     -----
@@ -78,12 +82,12 @@ class Summary:
     --------
     >>> from fastmlp import MLP
     >>> print(MLP([784, 256, 10], batch_norm=True, seed=0).summary())
-    layer         shape  activation              parameters    FLOPs
-        1    784 -> 256        relu  batch_norm     201,216  401,408
-        2     256 -> 10    identity                   2,570    5,120
-    total                                           203,786  406,528
+    layer       shape  activation              parameters    FLOPs
+        1  784 -> 256        relu  batch_norm     201,216  401,408
+        2   256 -> 10    identity                   2,570    5,120
+    total                                         203,786  406,528
     parameters: 796 KiB of float32
-    training in batches of 128 with SGD: 3.76 MiB, 817,... FLOPs a sample
+    training in batches of 128, SGD with momentum: ... MiB, 818,176 FLOPs a sample
     """
 
     layers: tuple[LayerSummary, ...]
@@ -93,10 +97,21 @@ class Summary:
     training_flops: int
     training_nbytes: int
     batch_size: int
-    _text: str = field(repr=False)
+    optimizer: str
+    dtype: str
 
     def __str__(self) -> str:
-        return self._text
+        table = [["layer", "shape", "activation", "", "parameters", "FLOPs"]]
+        table += [[str(i), f"{layer.inputs} -> {layer.outputs}", layer.activation, layer.extras,
+                   f"{layer.parameters:,}", f"{layer.flops:,}"] for i, layer in enumerate(self.layers, 1)]
+        table += [["total", "", "", "", f"{self.parameters:,}", f"{self.flops:,}"]]
+        widths = [max(map(len, column)) for column in zip(*table)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths) if width) for row in table]
+        memory, training = map(checks.readable_size, (self.nbytes, self.training_nbytes))
+        return "\n".join([
+            *lines, f"parameters: {memory} of {self.dtype}",
+            f"training in batches of {self.batch_size}, {self.optimizer}: {training}, "
+            f"{self.training_flops:,} FLOPs a sample"])
 
     __repr__ = __str__
 
@@ -117,18 +132,6 @@ def summary(model: MLP, batch_size: int, optimizer: Optimizer | None) -> Summary
     core = model.core
     training = workspace + (1 + slots) * core.parameters.buffer.nbytes + core.statistics.buffer.nbytes
     training_flops = 3 * flops - layers[0].flops
-    nbytes = parameters * model.dtype.itemsize
-    table = [["layer", "shape", "activation", "", "parameters", "FLOPs"]]
-    table += [[str(i), f"{layer.inputs} -> {layer.outputs}", layer.activation, layer.extras,
-               f"{layer.parameters:,}", f"{layer.flops:,}"] for i, layer in enumerate(layers, 1)]
-    table += [["total", "", "", "", f"{parameters:,}", f"{flops:,}"]]
-    widths = [max(map(len, column)) for column in zip(*table)]
-    shown = [width > 0 for width in widths]
-    lines = ["  ".join(cell.rjust(width) for cell, width, show in zip(row, widths, shown) if show)
-             for row in table]
-    with_ = "SGD with momentum" if optimizer is None else type(optimizer).__name__
-    lines += [
-        f"parameters: {checks.readable_size(nbytes)} of {model.dtype.name}",
-        f"training in batches of {batch_size} with {with_}: {checks.readable_size(training)}, "
-        f"{training_flops:,} FLOPs a sample"]
-    return Summary(layers, parameters, nbytes, flops, training_flops, training, batch_size, "\n".join(lines))
+    return Summary(
+        layers, parameters, parameters * model.dtype.itemsize, flops, training_flops, training, batch_size,
+        "SGD with momentum" if optimizer is None else type(optimizer).__name__, model.dtype.name)
