@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["warn"]
 
-PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
+PACKAGE = f"{os.path.dirname(os.path.dirname(__file__))}{os.sep}"
 
 
 def warn(model: MLP, message: str) -> None:

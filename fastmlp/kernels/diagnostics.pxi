@@ -48,8 +48,11 @@ cdef inline Py_ssize_t reports_before(const Watch* watch, Py_ssize_t step) noexc
     return step * watch.reports // watch.steps
 
 
-cdef inline bint has_report(const Watch* watch, Py_ssize_t step) noexcept nogil:
-    return watch.alive != NULL and reports_before(watch, step + 1) > reports_before(watch, step)
+cdef inline Py_ssize_t next_report(const Watch* watch, Py_ssize_t step) noexcept nogil:
+    """The first step from `step` on that has one; -1 where nobody observes."""
+    if watch.alive == NULL:
+        return -1
+    return ((reports_before(watch, step) + 1) * watch.steps + watch.reports - 1) // watch.reports - 1
 
 
 cdef inline Py_ssize_t places_of(const Layer* layer) noexcept nogil:
@@ -59,11 +62,10 @@ cdef inline Py_ssize_t places_of(const Layer* layer) noexcept nogil:
 # Every step ----------------------------------------------------------------------------------------
 
 cdef inline bint all_alive(const real* alive) noexcept nogil:
-    cdef int c
-    for c in range(NR):
-        if alive[c] == 0:
-            return False
-    return True
+    cdef int c, dead = 0
+    for c in range(NR):                 # all of them: a vector or two
+        dead = dead | (alive[c] == 0)
+    return dead == 0
 
 
 cdef void mark_alive(real* alive, const real* y, Py_ssize_t rows) noexcept nogil:
@@ -87,21 +89,23 @@ cdef void watch_units(Run* run, Py_ssize_t rows, int thread) noexcept nogil:
     """mark_alive of this thread's share of the units of every hidden layer."""
     cdef const Layer* layer
     cdef real* alive = run.watch.alive
-    cdef Py_ssize_t p, n_panels
+    cdef Py_ssize_t p, p0 = 0, p1
     cdef int l
     for l in range(run.depth - 1):
         layer = run.layers + l
-        n_panels = panels(layer.n_out) // NR
-        for p in range(share(n_panels, thread, run.threads), share(n_panels, thread + 1, run.threads)):
+        p1 = panels(layer.n_out) // NR
+        if run.threads > 1:
+            p0 = share(p1, thread, run.threads)
+            p1 = share(p1, thread + 1, run.threads)
+        for p in range(p0, p1):
             mark_alive(alive + p * NR, layer.y + p * run.panel, rows)
         alive += places_of(layer)
 
 
 # Steps with a report -------------------------------------------------------------------------------
 
-cdef inline void sum_squares(double* sums, const real* x, Py_ssize_t row, const real* minus, Py_ssize_t minus_row,
-                             Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """sums_c = sum_k (x_kc - minus_kc)^2 of at most NR columns; without `minus`, of x."""
+cdef inline void squares_of_columns(double* sums, const real* x, Py_ssize_t row, const real* minus, Py_ssize_t minus_row,
+                                    Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     cdef double total[NR]
     cdef double value
     cdef Py_ssize_t k, c
@@ -117,6 +121,15 @@ cdef inline void sum_squares(double* sums, const real* x, Py_ssize_t row, const 
         sums[c] = total[c]
 
 
+cdef inline void sum_squares(double* sums, const real* x, Py_ssize_t row, const real* minus, Py_ssize_t minus_row,
+                             Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """sums_c = sum_k (x_kc - minus_kc)^2 of at most NR columns; without `minus`, of x."""
+    if n == NR:                         # a constant, for the compiler
+        squares_of_columns(sums, x, row, minus, minus_row, rows, NR)
+    else:
+        squares_of_columns(sums, x, row, minus, minus_row, rows, n)
+
+
 cdef void sum_outputs(double* sums, Py_ssize_t places, const Layer* layer, const real* y, Py_ssize_t rows,
                       const double* ends) noexcept nogil:
     """The sums over the rows of a panel of outputs."""
@@ -126,11 +139,11 @@ cdef void sum_outputs(double* sums, Py_ssize_t places, const Layer* layer, const
     cdef double saturated[NR]
     cdef double kept[NR]
     cdef double value, low = ends[0], high = ends[1]
-    cdef bint drops = layer.dropout > 0
     cdef Py_ssize_t r
     cdef int c
     for c in range(NR):
-        total[c] = squares[c] = saturated[c] = kept[c] = 0
+        total[c] = squares[c] = saturated[c] = 0
+        kept[c] = rows
     for r in range(rows):
         for c in range(NR):
             total[c] += y[r * NR + c]
@@ -140,9 +153,14 @@ cdef void sum_outputs(double* sums, Py_ssize_t places, const Layer* layer, const
         for c in range(NR):
             value = y[r * NR + c]
             squares[c] += (value - mean[c]) * (value - mean[c])
-            if value != 0 or not drops:
-                kept[c] += 1
-                saturated[c] += value < low or value > high
+    if high < INFINITY:
+        for r in range(rows):
+            for c in range(NR):
+                value = y[r * NR + c]
+                if value == 0 and layer.dropout > 0:
+                    kept[c] -= 1
+                elif value < low or value > high:
+                    saturated[c] += 1
     for c in range(NR):
         sums[SUM_OUTPUTS * places + c] = total[c]
         sums[SUM_DEVIATIONS * places + c] = squares[c]

@@ -679,7 +679,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
     """Steps first..last of a run, as one thread of run.threads that do the same."""
     cdef Optimizer weight_rule = run.weight_rule, bias_rule = run.bias_rule
     cdef Batch batch
-    cdef Py_ssize_t step, at
+    cdef Py_ssize_t step, at, report_at = next_report(&run.watch, run.watch.step)
     cdef bint reports
     if run.load:
         load_share(run, thread)
@@ -703,7 +703,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
         if thread == 0 and run.record != NULL:
             record_step(run, step, &batch)
         at = run.watch.step + (step - run.first)
-        reports = has_report(&run.watch, at)
+        reports = at == report_at
         if run.watch.alive != NULL:
             watch_units(run, batch.rows, thread)
         if run.clip_norm > 0 or run.adjust != NULL or reports:
@@ -713,6 +713,7 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
         else:
             parameters_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
         if reports:
+            report_at = next_report(&run.watch, at + 1)
             barrier_wait(&run.barrier, run.threads)
             if thread == 0:
                 write_report(run, at, batch.rows)
