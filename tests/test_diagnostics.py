@@ -448,7 +448,7 @@ def test_the_bar_shows_it(backend, monkeypatch):
 def test_a_real_bar(backend, capsys):
     model, X, y = dying(37)
     with pytest.warns(RuntimeWarning):
-        fit(model, X, y, Diagnostics(), SGD(1e-3), epochs=1, progress=True)
+        fit(model, X, y, Diagnostics(), SGD(1e-3), epochs=1, progress="bar")
     shown = capsys.readouterr().err
     assert "layer 2: 37/128 dead" in shown and "loss=" in shown and "gradient_norm" not in shown
 
