@@ -9,11 +9,13 @@ from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, S
 from .backends import get_backend, set_backend, use_backend
 from .callbacks import Checkpoint, EarlyStopping
 from .certify import Certificate, certify
+from .diagnostics import Diagnostics
 from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_bfloat16, active_isa, available_bfloat16, available_isas
 from .lbfgs import LBFGS
 from .loading import load
 from .loggers import CSVLogger, TensorBoard
+from .lr_find import LearningRates, lr_find
 from .model import MLP
 from .normalization import BatchNorm
 from .onnx import from_onnx
@@ -36,6 +38,7 @@ __all__ = [
     "Checkpoint",
     "CSVLogger",
     "data",
+    "Diagnostics",
     "EarlyStopping",
     "ELU",
     "from_onnx",
@@ -52,9 +55,11 @@ __all__ = [
     "initializers",
     "LBFGS",
     "LeakyReLU",
+    "LearningRates",
     "limit_num_threads",
     "load",
     "losses",
+    "lr_find",
     "metrics",
     "MLP",
     "ReLU",

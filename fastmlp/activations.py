@@ -20,11 +20,19 @@ How another one is added: docs/extending.md.
 """
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from fastmlp._core import checks, names
 from fastmlp.kernels import ops
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from fastmlp._core.types import Array
 
 __all__ = [
     "Activation", "Identity", "ReLU", "LeakyReLU", "Sigmoid", "Tanh",
@@ -32,9 +40,15 @@ __all__ = [
 ]
 
 
+# "forward" and "backward", of arrays and a name: fastmlp.functional, which needs this module, puts them here.
+array_functions: dict[str, Callable[..., Array]] = {}
+
+
 @dataclass(frozen=True)
 class Activation:
     """Base class of all activations.
+
+    An activation can be called, as the function of arrays that it is.
 
     Attributes
     ----------
@@ -57,6 +71,8 @@ class Activation:
     --------
     >>> isinstance(ReLU(), Activation)
     True
+    >>> LeakyReLU(0.1)(np.array([-1.0, 2.0]))
+    array([-0.1,  2. ])
     """
 
     name: ClassVar[str]
@@ -64,6 +80,56 @@ class Activation:
     from_output: ClassVar[bool]
     fitting_init: ClassVar[str] = "glorot_uniform"
     alpha: float = field(default=0.0, init=False, repr=False)
+
+    def __call__(self, x: ArrayLike, *, out: Array | None = None) -> Array:
+        """Compute f(x), element by element.
+
+        Parameters
+        ----------
+        x : array_like of float32 or float64, any shape
+            Input.
+        out : ndarray, optional
+            Array for the result, of the shape and dtype of ``x``; may be ``x`` itself. New if not given.
+
+        Returns
+        -------
+        ndarray
+            Result, of the shape and dtype of ``x``; ``out`` if given.
+
+        Raises
+        ------
+        TypeError
+            For a dtype other than float32 or float64.
+        ValueError
+            For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
+        """
+        return array_functions["forward"](self.name, x, *self._options(), out=out)
+
+    def derivative(self, x: ArrayLike) -> Array:
+        """Compute f'(x), element by element.
+
+        Parameters
+        ----------
+        x : array_like of float32 or float64, any shape
+            Input.
+
+        Returns
+        -------
+        ndarray
+            Derivative, of the shape and dtype of ``x``.
+
+        Raises
+        ------
+        TypeError
+            For a dtype other than float32 or float64.
+        """
+        given = self(x) if self.from_output else checks.floating("x", checks.as_array("x", x))
+        return array_functions["backward"](
+            f"{self.name}_backward", np.ones_like(given), given, *self._options(), out=None)
+
+    def _options(self) -> tuple[float, ...]:
+        """What the array functions take besides arrays."""
+        return (self.alpha,) if type(self).__dataclass_fields__["alpha"].init else ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +153,18 @@ class Identity(Activation):
     """
 
     name = "identity"
+
+    def __call__(self, x: ArrayLike, *, out: Array | None = None) -> Array:
+        given = checks.as_array("x", x)
+        x = checks.floating("x", given)
+        checks.output("out", out, x.shape, x.dtype, {"x": given}, may_replace=("x",))
+        result = np.empty(x.shape, x.dtype) if out is None else out
+        result[...] = x
+        return result
+
+    def derivative(self, x: ArrayLike) -> Array:
+        result: Array = np.ones_like(self(x))
+        return result
 
 
 @dataclass(frozen=True)

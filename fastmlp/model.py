@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 if TYPE_CHECKING:
     from fastmlp.inference import InferenceHandle
+    from fastmlp.summary import Summary
 
 __all__ = ["MLP", "Gradients"]
 
@@ -460,6 +461,66 @@ class MLP(Guarded):
             return result
         out[...] = result
         return out
+
+    @overload
+    def hidden(self, X: RowsLike, layer: None = None) -> list[Array]: ...
+
+    @overload
+    def hidden(self, X: RowsLike, layer: int) -> Array: ...
+
+    def hidden(self, X: RowsLike, layer: int | None = None) -> list[Array] | Array:
+        """Compute the outputs of the layers, as in inference.
+
+        What the layers hand on: after batch normalisation, with its running statistics, and after the
+        activation, without dropout.
+
+        Parameters
+        ----------
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
+            Samples.
+        layer : int, optional
+            Number of one layer: i is the one of ``weights[i]``, and -1 the last. All layers if not given.
+
+        Returns
+        -------
+        list of ndarray, shape (n, units), or one of them
+            Outputs in the dtype of the model. Those of the last layer are what `forward` returns.
+
+        Raises
+        ------
+        TypeError
+            For an ``X`` that is not numeric, and a ``layer`` that is no integer.
+        ValueError
+            For a shape that does not fit, and a layer that is not there.
+        MemoryError
+            For results that are larger than memory.
+
+        Examples
+        --------
+        >>> model = MLP([3, 5, 4, 2], seed=0)
+        >>> [y.shape for y in model.hidden(np.zeros((10, 3)))]
+        [(10, 5), (10, 4), (10, 2)]
+        >>> bool((model.hidden(np.ones((10, 3)), layer=0) >= 0).all())      # ReLU
+        True
+        """
+        X = sources.rows("X", X, self.layers[0])
+        depth = len(self.layers) - 1
+        if layer is None:
+            wanted = range(depth)
+        else:
+            at = checks.integer("layer", layer, low=-depth, high=depth - 1) % depth
+            wanted = range(at, at + 1)
+        for i in wanted:
+            checks.addressable("X: its outputs", (len(X), self.layers[i + 1]), self.dtype)
+        found = [np.empty((len(X), self.layers[i + 1]), self.dtype) if i in wanted else None
+                 for i in range(depth)]
+        spare = np.empty((min(len(X), BLOCK_ROWS), self.layers[-1]), self.dtype)    # of the last layer
+        for rows in _blocks(len(X)):
+            x: Any = sources.readable(X[rows], self.dtype)
+            *hidden, last = [None if array is None else array[rows] for array in found]
+            self.core.engine.forward(x, spare[:len(x)] if last is None else last, get_num_threads(), hidden)
+        results = [array for array in found if array is not None]
+        return results if layer is None else results[0]
 
     def predict(self, X: RowsLike) -> Array:
         """Return the predictions that the loss takes the outputs for.
@@ -1253,6 +1314,40 @@ class MLP(Guarded):
         from fastmlp._exchange.to_torch import to_torch
 
         return to_torch(self, output)
+
+    def summary(self, batch_size: int = 128, optimizer: Optimizer | None = None) -> Summary:
+        """Describe the network: a table of its layers, and what they cost.
+
+        Parameters
+        ----------
+        batch_size : int, default 128
+            Number of samples of a training step, for the memory that training takes.
+        optimizer : Optimizer, optional
+            Optimizer, for the memory of its state. SGD with momentum if not given.
+
+        Returns
+        -------
+        fastmlp.summary.Summary
+            Table, to be printed, ``print(model.summary())``; an interactive session shows it. Its numbers are
+            attributes.
+
+        Raises
+        ------
+        TypeError
+            For arguments of the wrong type.
+        ValueError
+            For a batch size below 1.
+        MemoryError
+            Where training would take more memory than this machine has.
+
+        Examples
+        --------
+        >>> MLP([784, 256, 10], dropout=0.2, seed=0).summary().parameters
+        203530
+        """
+        from fastmlp.summary import summary  # here, for many programs ask for none
+
+        return summary(self, batch_size, optimizer)
 
     def workspace_nbytes(self, batch_size: int, optimizer: Optimizer | None = None,
                          X: RowsLike | None = None) -> int:

@@ -21,6 +21,7 @@ from fastmlp._core.step_hooks import StepHooks
 from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.data._feed import Feed
+from fastmlp.diagnostics import Diagnostics
 from fastmlp.lbfgs import LBFGS
 from fastmlp.optimizers import Optimizer
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastmlp._core.keeper import Keeper
+    from fastmlp._core.observer import Observer
     from fastmlp._core.types import Array, Callback, Metric, SamplesLike
     from fastmlp.backends.interface import Totals
     from fastmlp.model import MLP
@@ -63,6 +65,7 @@ class History(dict[str, "list[float]"]):
     with a number for every step of an epoch.
 
     With ``restarts`` given to `MLP.fit`, ``restarts`` is a list of `fastmlp.restarts.Restart`, no entry.
+    With `Diagnostics` among the callbacks, there are layer1_dead, layer2_gradient_norm and so on.
 
     With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without ``val_``
     they are those of the training data.
@@ -98,6 +101,7 @@ class Training:
         self.validation_data = validation_data
         self.callbacks = callbacks
         self.step_hooks = StepHooks(callbacks) if callbacks else None
+        self.diagnostics = _diagnostics(callbacks, optimizer)
         self.metrics = metrics
         self.evaluate = evaluate        # the model's, for samples that have been validated
         self.shuffle = shuffle          # the caller's own order of the samples
@@ -170,6 +174,8 @@ class Training:
             elif samples.order is not None:         # of the generator alone: the last order is not saved
                 samples.order[...] = self._in_order
                 rng.shuffle(samples.order)
+            if self.diagnostics is not None:
+                self.diagnostics.begin_epoch(self.model, -(-len(samples) // samples.batch_size))
             with bars.bar(len(samples), epoch, epochs) as bar, samples.pieces(place.step) as pieces:
                 call.enter_engine()
                 try:
@@ -195,7 +201,9 @@ class Training:
             measured = self.evaluate(X, y, weights, self.metrics)[0]
             logs.update((f"val_{name}", value) for name, value in measured.items())
         if bar is not None:
-            bar.show(logs)
+            bar.show(logs, "" if self.diagnostics is None else self.diagnostics.note())
+        if self.diagnostics is not None:
+            logs.update(self.diagnostics.end_epoch())
         for name, what in (("loss", "loss"), ("val_loss", "validation loss")):
             if not math.isfinite(logs.get(name, 0.0)):
                 divergence.warn(self.model, f"the {what} of epoch {epoch + 1} is {logs[name]}")
@@ -229,7 +237,8 @@ class Training:
         """One pass over the samples, or the rest of one, in runs of the engine that are short enough to
         answer Ctrl-C, and that end where a callback wants to be called; the numbers, and whether such a
         callback ended it early."""
-        keeper, batch_size = self.keeper, self.samples.batch_size
+        keeper, batch_size, diagnostics = self.keeper, self.samples.batch_size, self.diagnostics
+        observer = None if diagnostics is None else diagnostics.observer
         steps = -(-len(self.samples) // batch_size)
         hooks = self.step_hooks or None
         step, totals, seconds, record = place.step, place.totals, place.seconds, place.record
@@ -267,14 +276,16 @@ class Training:
                 self._stored = started
             if self._readable:
                 totals = train(self.model, samples, first, last, self.optimizer, totals, store,
-                               None if record is None else record[begin:end])
+                               None if record is None else record[begin:end], observer)
             else:
                 totals = train(self.model, self._part(start, start + rows), 0, last - first,
-                               self.optimizer, totals, store, None if record is None else record[step:stop])
+                               self.optimizer, totals, store, None if record is None else record[step:stop],
+                               observer)
             elapsed = time.perf_counter() - started
             seconds += elapsed
             n += rows
-            bar.update(rows, totals[0] / max(totals[1], 1e-30))
+            bar.update(rows, totals[0] / max(totals[1], 1e-30),
+                       "" if diagnostics is None else diagnostics.note())
             if stop < end:
                 run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             if hooks is not None and record is not None:
@@ -304,9 +315,23 @@ class Training:
 
 
 def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimizer,
-          totals: Totals = (0.0, 0.0), store: bool = True, record: Array | None = None) -> Totals:
+          totals: Totals = (0.0, 0.0), store: bool = True, record: Array | None = None,
+          observer: Observer | None = None) -> Totals:
     """`totals` plus the losses and weights of all samples of these steps, added one by one: how the epoch
     is cut into runs leaves no trace in its last bit."""
     run = model.core.engine.begin(samples, optimizer)
-    return run.steps(first, last, totals, get_num_threads(), store, record)
+    return run.steps(first, last, totals, get_num_threads(), store, record, observer)
+
+
+def _diagnostics(callbacks: tuple[Callback, ...], optimizer: Optimizer) -> Diagnostics | None:
+    """The one among the callbacks that looks at every step.
+
+    Raises ValueError for more than one, and where there are no steps.
+    """
+    found = [callback for callback in callbacks if isinstance(callback, Diagnostics)]
+    if len(found) > 1:
+        raise ValueError(f"callbacks: expected one Diagnostics, got {len(found)}")
+    if found and optimizer.full_batch:
+        raise ValueError("callbacks: Diagnostics looks at training steps, and LBFGS takes none")
+    return found[0] if found else None
 

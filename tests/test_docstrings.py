@@ -12,9 +12,9 @@ import fastmlp
 
 MODULES = (
     "_core.fronts", "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks",
-    "certify", "compat.dlfs", "data", "functional", "gradient_check", "inference", "initializers", "kernels",
-    "lbfgs", "loading", "loggers", "losses", "metrics", "model", "normalization", "onnx", "optimizers",
-    "plot", "restarts", "schedules", "torch",
+    "certify", "compat.dlfs", "data", "diagnostics", "functional", "gradient_check", "inference",
+    "initializers", "kernels", "lbfgs", "loading", "loggers", "losses", "lr_find", "metrics", "model",
+    "normalization", "onnx", "optimizers", "plot", "restarts", "schedules", "summary", "torch",
     *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
 ALONE = (                                   # public, in modules that are not
@@ -22,8 +22,8 @@ ALONE = (                                   # public, in modules that are not
 )
 # Users read these and never make one.
 RESULTS = {
-    "Certificate", "Comparison", "Gradients", "GradientCheck", "InferenceHandle", "LayerCheck", "Minimum",
-    "Restart", "Statistics", "TrainingWarning",
+    "Certificate", "Comparison", "Gradients", "GradientCheck", "InferenceHandle", "LayerCheck",
+    "LayerSummary", "LearningRates", "Minimum", "Restart", "Statistics", "Summary", "TrainingWarning",
 }
 NOT_ASKED = {
     "ES01": "an extended summary: where one line says it all, a second one is noise",

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import math
-import os
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fastmlp._core import callers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from fastmlp.model import MLP
 
 __all__ = ["all_finite", "warn"]
-
-PACKAGE = f"{os.path.dirname(os.path.dirname(__file__))}{os.sep}"
 
 
 def all_finite(*arrays: NDArray[Any]) -> bool:
@@ -38,14 +36,7 @@ def warn(model: MLP, what: str) -> None:
     if call.warned:
         return
     call.warned = True
-    frame = call.frame
-    while frame is not None and frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
-    message = (f"{what}: training has diverged, or X or y hold values that are not finite or far too large; "
-               "try a lower learning rate, a limit on the gradients (clip_norm), or inputs and targets "
-               "scaled to about 1")
-    if frame is None:
-        return warnings.warn(message, RuntimeWarning, stacklevel=2)
-    module, names = frame.f_globals.get("__name__"), frame.f_globals
-    warnings.warn_explicit(message, RuntimeWarning, frame.f_code.co_filename, frame.f_lineno or 1, module,
-                           names.setdefault("__warningregistry__", {}))
+    callers.warn(model, (
+        f"{what}: training has diverged, or X or y hold values that are not finite or far too large; "
+        "try a lower learning rate, a limit on the gradients (clip_norm), or inputs and targets "
+        "scaled to about 1"))

@@ -15,6 +15,7 @@ from fastmlp.losses import Loss
 from fastmlp.optimizers import Optimizer
 
 if TYPE_CHECKING:
+    from fastmlp._core.observer import Observer
     from fastmlp._core.sources import Rows
     from fastmlp._core.types import Array
 
@@ -61,7 +62,7 @@ class Run(Protocol):
     """Training steps over some samples, in the order of their places."""
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True,
-              record: Array | None = None) -> Totals:
+              record: Array | None = None, observer: Observer | None = None) -> Totals:
         """Steps first..last - 1; `totals` plus those of the samples seen, added one by one.
 
         A step computes the gradients of a batch; `adjust` and the limit on their norm act on them; the update
@@ -70,7 +71,8 @@ class Run(Protocol):
         Without `store` parameters and state may stay in the engine's workspace, until the next steps that
         store them or `write_back`.
         Row i of `record` (steps of the samples, 3), float64, receives of step i the mean loss of its batch,
-        what the samples weigh, and the penalty that the rule's decay stands for, all before the update."""
+        what the samples weigh, and the penalty that the rule's decay stands for, all before the update.
+        The observer is told of every step that was made; the steps are the next ones of its epoch."""
 
     def write_back(self) -> None:
         """To the caller's arrays what is still in the workspace."""
@@ -110,9 +112,11 @@ class Engine(Protocol):
     def takes(self, x: object, y: object) -> bool:
         """Whether a batch needs neither validation nor conversion; False where an engine cannot say."""
 
-    def forward(self, x: Array, out: Array, threads: int) -> bool:
-        """out = the last layer's values of every row; False, with nothing written, for an x that it does not
-        read or an out that it does not write."""
+    def forward(self, x: Array, out: Array, threads: int,
+                hidden: Sequence[Array | None] | None = None) -> bool:
+        """out = the last layer's values of every row, and hidden[i] (rows, units), contiguous, of the model's
+        dtype, or None, those of hidden layer i. False, with nothing written, for an x that it does not read
+        or an out that it does not write."""
 
     def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
         """The network as it is now, for inference; see `fastmlp.inference`.

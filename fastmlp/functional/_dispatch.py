@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fastmlp import backends
+from fastmlp import activations, backends
 from fastmlp._core import checks
 
 if TYPE_CHECKING:
@@ -135,3 +135,6 @@ def unary_backward(
     checks.output("out", out, dy.shape, dy.dtype, arrays, may_replace=("dy", given))
     result = run(name, (dy, y), *options, out=out)
     return result if out is None else out
+
+
+activations.array_functions.update(forward=unary, backward=unary_backward)

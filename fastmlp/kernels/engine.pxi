@@ -30,6 +30,7 @@ include "network.pxi"           # layers in memory
 include "sparse.pxi"            # a first layer on sparse samples
 include "normalisation.pxi"     # over the batch
 include "dropout.pxi"
+include "diagnostics.pxi"       # what an observer is told of them
 include "training.pxi"          # runs of minibatches
 include "inference.pxi"
 
@@ -403,7 +404,7 @@ cdef class Engine:
 
     def train(self, samples, UpdateRule rule not None, Rates rates, state, Py_ssize_t first, Py_ssize_t last, uint64_t seed,
               totals, int threads, bint store=True, function=None, real[::1] gradients=None, adjust=None,
-              double[:, ::1] record=None):
+              double[:, ::1] record=None, observer=None):
         """Steps first..last - 1 over samples, fastmlp._core.network.Samples, which have been checked; what another thread
         may have changed since is checked again.
 
@@ -417,10 +418,12 @@ cdef class Engine:
         function        a loss of the caller's own: it takes the logits (rows, padded outputs), the first sample's
                         place and the number of rows, writes the gradient over the logits and gives the mean loss;
                         what it raises is its attribute `error` afterwards, and ends the run
-        gradients       buffer for them, laid out like the parameters, without rates, for a limit on their norm, and for
+        gradients       buffer for them, laid out like the parameters, without rates, for a limit on their norm, for an
+                        observer, and for
         adjust          called without arguments between the gradients of every step, which are in that buffer then, and
                         the update; what it raises is its attribute `error`, and ends the run before the update
         record          (steps, 3), whose rows receive the mean loss, the weight and the penalty of every step
+        observer        fastmlp._core.observer.Observer, which is told of the steps
 
         Returns `totals` plus the losses and weights of all samples seen. The steps that were made are counted
         in global_step and state.step, also where the caller's loss ended the run."""
@@ -443,7 +446,7 @@ cdef class Engine:
             own = state.astype("f" if sizeof(real) == 4 else "d")
             try:
                 return self.train(samples, rule, rates, own, first, last, seed, totals, threads, True, function, gradients,
-                                  adjust, record)
+                                  adjust, record, observer)
             finally:
                 state.assign(own)
         if self.kept and (rates is None or not known):
@@ -481,6 +484,8 @@ cdef class Engine:
             if record.shape[0] < last or record.shape[1] != 3:
                 raise ValueError(f"record: expected shape ({last}, 3), got {record.shape[0], record.shape[1]}")
             run.record = &record[0, 0]
+        if observer is not None:
+            self.watch_for(observer, &run.watch, last - first)
         if rates is not None:
             run.rates = rates.at(state.step, last - first)
             run.rates_row = rates.row
@@ -532,6 +537,8 @@ cdef class Engine:
             if rates is not None:
                 self.global_step = self.global_step + run.done
                 state.step = state.step + run.done
+            if observer is not None:
+                observer.step = observer.step + run.done
             if run.wrong >= 0:
                 raise ValueError(f"y: expected class indices from 0 to {outputs - 1}, got {samples.targets[run.wrong]} in "
                                  f"row {run.wrong}: it was changed while it was trained on")
@@ -547,6 +554,30 @@ cdef class Engine:
                 PyBuffer_Release(&views[held])
         return run.loss_sum, run.weight_sum
 
+    cdef watch_for(self, observer, Watch* watch, Py_ssize_t steps):
+        """The observer's arrays, which it keeps."""
+        cdef real[::1] alive = observer.alive, alive_in_epoch = observer.alive_in_epoch, weights = observer.before.buffer
+        cdef double[:, ::1] sums = observer.sums
+        cdef const double[:, ::1] ends = observer.ends
+        cdef double[:, :, ::1] table = observer.table
+        cdef Py_ssize_t places = 0
+        cdef int l
+        for l in range(self.depth):
+            places += places_of(self.layers + l)
+        watch.places = places
+        watch.step, watch.steps, watch.reports = observer.step, observer.steps, table.shape[0]
+        if (alive.shape[0] != places or alive_in_epoch.shape[0] != places or weights.shape[0] != self.size
+                or sums.shape[0] != UNIT_SUMS or sums.shape[1] != places or ends.shape[0] != self.depth or ends.shape[1] != 2
+                or table.shape[1] != self.depth or table.shape[2] != REPORTED
+                or not 0 <= watch.step <= watch.steps - steps or not 0 < watch.reports <= watch.steps):
+            raise ValueError("observer: made for another network, or for an epoch of fewer steps")
+        watch.alive = &alive[0]
+        watch.alive_in_epoch = &alive_in_epoch[0]
+        watch.weights = &weights[0]
+        watch.sums = &sums[0, 0]
+        watch.ends = &ends[0, 0]
+        watch.table = &table[0, 0, 0]
+
     cpdef write_back(self):
         """To the caller's arrays, parameters and state that the last run left in the workspace."""
         if self.kept and self.kept == this_process() and self.training != self.kept:
@@ -554,14 +585,17 @@ cdef class Engine:
             store_share(&self.last, 0)
             self.kept = 0
 
-    def forward(self, x, real[:, :] out, int threads):
-        """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype.
-        False where the dtype is none that can be converted, or shapes do not fit."""
+    def forward(self, x, real[:, :] out, int threads, hidden=None):
+        """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype; and hidden[l], an
+        array or None, those of the hidden layers. False where the dtype is none that can be converted, or shapes do not
+        fit."""
         cdef Inference run
         cdef Py_buffer views[3]
         cdef int most, held = 0, i
+        cdef real[:, ::1] values
         cdef bint apart = True
         cdef void* scratch
+        run.hidden = NULL
         if self.kept:
             self.write_back()
         try:
@@ -584,6 +618,16 @@ cdef class Engine:
             run.depth = self.depth
             run.packed = False
             run.output = OUT_VALUES
+            if hidden is not None:
+                run.hidden = <real**>calloc(self.depth, sizeof(real*))
+                if run.hidden == NULL:
+                    raise MemoryError
+                for i in range(self.depth - 1):
+                    if hidden[i] is not None:
+                        values = hidden[i]
+                        if values.shape[0] != run.x.rows or values.shape[1] != self.layers[i].n_out:
+                            return False
+                        run.hidden[i] = &values[0, 0]
             run.out = <char*>&out[0, 0]
             run.out_row = out.strides[0]
             run.out_column = out.strides[1]
@@ -610,6 +654,7 @@ cdef class Engine:
             if scratch == NULL:
                 raise MemoryError
         finally:
+            free(run.hidden)
             for i in range(held):
                 PyBuffer_Release(&views[i])
         return True

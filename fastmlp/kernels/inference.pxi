@@ -22,6 +22,7 @@ cdef struct Inference:
     char* out
     Py_ssize_t out_row          # bytes
     Py_ssize_t out_column
+    real** hidden               # for each layer but the last (rows, n_out), where its outputs are wanted, or NULL; or NULL
     Py_ssize_t width            # the widest layer, in whole panels
     Py_ssize_t block            # rows that go through the network together
     real* scratch               # see activations_nbytes and product_nbytes
@@ -180,6 +181,8 @@ cdef void infer_rows(Inference* run, int thread, fp_mode callers) noexcept nogil
             else:
                 infer_layer(run, layer, y, panel if l < run.depth - 1 else NR, x if l or not sparse else NULL, NR, NR, r,
                             rows, inv_std + n0, packed)
+            if l < run.depth - 1 and run.hidden != NULL and run.hidden[l] != NULL:
+                unpack(run.hidden[l] + r * run.layers[l].n_out + n0, run.layers[l].n_out, y, panel, rows, n1 - n0)
             if run.shares_columns and l < run.depth - 1:
                 barrier_wait(&run.barrier, run.threads)
         if run.shares_columns and run.output != OUT_VALUES:     # the rest takes whole rows

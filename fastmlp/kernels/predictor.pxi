@@ -68,6 +68,7 @@ cdef bint predict_rows(Plan* plan, Inference* run) noexcept nogil:
     run.packed = True
     run.sparse.indptr = NULL
     run.output = plan.output
+    run.hidden = NULL
     run.width = plan.width
     run.block = min(plan.block, run.x.rows)
     run.out_column = plan.itemsize

@@ -64,6 +64,7 @@ cdef struct Run:
     Py_ssize_t scratch_size     # so many
     double* penalties           # of every group of 16 outputs of every layer
     double* record              # of every step: mean loss, weight, penalty; or NULL
+    Watch watch                 # of an observer
     double batch_loss           # mean, of the batch at hand
     double loss_sum             # over all samples so far, each times its weight
     double weight_sum
@@ -595,8 +596,8 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
 
 
 cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_rule, Optimizer* bias_rule,
-                                 int thread) noexcept nogil:
-    """parameters_phase in three parts: all gradients, what acts on them, the update."""
+                                 bint reports, int thread) noexcept nogil:
+    """parameters_phase in three parts: all gradients, what acts on them or looks at them, the update."""
     cdef Optimizer store = weight_rule[0]
     store.rule = RULE_GRADIENT
     parameters_phase(run, rows, &store, &store, thread)
@@ -607,11 +608,17 @@ cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_ru
         barrier_wait(&run.barrier, run.threads)
         if run.failed:
             return
+    if reports:
+        watch_layers(run, rows, thread)
+        barrier_wait(&run.barrier, run.threads)
     if run.clip_norm > 0:
         limit_norm(run, weight_rule, thread)
         bias_rule.prescale = weight_rule.prescale
         bias_rule.scale = weight_rule.scale
     use_gradients(run, weight_rule, bias_rule, thread)
+    if reports:
+        barrier_wait(&run.barrier, run.threads)
+        watch_update(run, thread)
 
 
 # What a step is recorded as ------------------------------------------------------------------------
@@ -672,7 +679,8 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
     """Steps first..last of a run, as one thread of run.threads that do the same."""
     cdef Optimizer weight_rule = run.weight_rule, bias_rule = run.bias_rule
     cdef Batch batch
-    cdef Py_ssize_t step
+    cdef Py_ssize_t step, at, report_at = next_report(&run.watch, run.watch.step)
+    cdef bint reports
     if run.load:
         load_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
@@ -694,12 +702,21 @@ cdef void train_steps(Run* run, int thread) noexcept nogil:
             sum_losses(run, &batch)
         if thread == 0 and run.record != NULL:
             record_step(run, step, &batch)
-        if run.clip_norm > 0 or run.adjust != NULL:
-            stored_gradients_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
+        at = run.watch.step + (step - run.first)
+        reports = at == report_at
+        if run.watch.alive != NULL:
+            watch_units(run, batch.rows, thread)
+        if run.clip_norm > 0 or run.adjust != NULL or reports:
+            stored_gradients_phase(run, batch.rows, &weight_rule, &bias_rule, reports, thread)
             if run.failed:
                 break
         else:
             parameters_phase(run, batch.rows, &weight_rule, &bias_rule, thread)
+        if reports:
+            report_at = next_report(&run.watch, at + 1)
+            barrier_wait(&run.barrier, run.threads)
+            if thread == 0:
+                write_report(run, at, batch.rows)
         if thread == 0:
             run.done += 1
         barrier_wait(&run.barrier, run.threads)

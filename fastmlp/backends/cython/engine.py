@@ -15,6 +15,7 @@ from fastmlp.optimizers import Optimizer, Settings, State
 from ._kernels import kernels_of
 
 if TYPE_CHECKING:
+    from fastmlp._core.observer import Observer
     from fastmlp._core.types import Array
 
 REAL_OUTPUTS = ("values", "softmax", "sigmoid", "exp")     # of a predictor; the others are integers
@@ -29,7 +30,7 @@ class Engine:
         self._parameters = parameters
         self._loss = loss
         self.seed = seed
-        self._gradients: Parameters | None = None       # where a limit on their norm stores them
+        self._gradients: Parameters | None = None       # where they are stored between a step's two halves
         self._kernels = kernels_of(parameters.dtype, compute_dtype)
         self._store = self._kernels.UpdateRule(Settings(), 0.0)     # stores gradients
         specifications = [
@@ -88,20 +89,20 @@ class Engine:
 
     def run(self, samples: Source, rule: Any, rates: Any, state: State | None, first: int, last: int,
             totals: Totals, threads: int, store: bool, gradients: Any = None, adjust: Adjust | None = None,
-            record: Array | None = None) -> Totals:
-        """Steps of the kernels; where something acts between gradients and update, they are stored on the
-        way."""
+            record: Array | None = None, observer: Observer | None = None) -> Totals:
+        """Steps of the kernels; where something acts between gradients and update, or looks at them, they are
+        stored on the way."""
         own = None
         if isinstance(self._loss, CallableLoss):
             own = OwnLoss(self._loss, samples, self._parameters.sizes[-1])
         adjusting = None
-        if rule.clip_norm or adjust is not None:
+        if rule.clip_norm or adjust is not None or observer is not None:
             if self._gradients is None:
                 self._gradients = self._parameters.like()
             gradients = self._gradients.buffer
             adjusting = None if adjust is None else Adjusting(adjust, self._gradients)
         result: Totals = self._engine.train(samples, rule, rates, state, first, last, self.seed, totals,
-                                            threads, store, own, gradients, adjusting, record)
+                                            threads, store, own, gradients, adjusting, record, observer)
         for function in (own, adjusting):
             if function is not None and function.error is not None:
                 raise function.error
@@ -120,17 +121,17 @@ class Run:
         self._adjust = adjust
 
     def steps(self, first: int, last: int, totals: Totals, threads: int, store: bool = True,
-              record: Array | None = None) -> Totals:
+              record: Array | None = None, observer: Observer | None = None) -> Totals:
         engine, samples, optimizer = self._engine, self._samples, self._optimizer
         adjust = self._adjust
         if not optimizer.rates_are_of_a_function:
             rule, rates, state = engine.rule_and_rates(optimizer, last - first)
             return engine.run(samples, rule, rates, state, first, last, totals, threads, store, None, adjust,
-                              record)
+                              record, observer)
         for step in range(first, last):         # at each it may read and write the model
             rule, rates, state = engine.rule_and_rates(optimizer, 1)
             totals = engine.run(samples, rule, rates, state, step, step + 1, totals, threads, True, None,
-                                adjust, record)
+                                adjust, record, observer)
         return totals
 
     def write_back(self) -> None:

@@ -19,11 +19,13 @@ from .activations import activate, derivative, slope
 from .dropout import dropout_mask
 from .losses import loss_and_gradient
 from .normalisation import mean_and_variance, normalise, normalise_backward
+from .observation import observe_layers, observe_units, observe_update
 from .predictor import Predictor
 from .sparse import in_dtype
 from .updates import apply, norm_scale, penalty, penalty_share
 
 if TYPE_CHECKING:
+    from fastmlp._core.observer import Observer
     from fastmlp._core.sources import Rows
     from fastmlp._core.types import Array
 
@@ -63,8 +65,10 @@ class Engine:
         return itemsize * 2 * batch_size * units + inputs + self._parameters.buffer.nbytes
 
     @quiet
-    def forward(self, x: Array, out: Array, threads: int = 1) -> bool:
-        """out = the last layer's values of every row."""
+    def forward(self, x: Array, out: Array, threads: int = 1,
+                hidden: Sequence[Array | None] | None = None) -> bool:
+        """out = the last layer's values of every row, and hidden[i], where there is an array, those of hidden
+        layer i."""
         for start in range(0, len(x), 1024):
             rows = slice(start, start + 1024)
             y = in_dtype(x[rows], self._parameters.dtype)
@@ -77,7 +81,9 @@ class Engine:
                                      layer.batch_norm.epsilon, self._parameters.scales[i],
                                      self._parameters.biases[i])
                 y = activate(y, layer.activation)
-            out[rows] = y
+                kept = out if i == len(self._layers) - 1 else hidden[i] if hidden is not None else None
+                if kept is not None:
+                    kept[rows] = y
         return True
 
     def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int = 1) -> Predictor:
@@ -99,13 +105,14 @@ class Engine:
         return Run(self, samples, optimizer, adjust)
 
     def step(self, samples: Source, step: int, optimizer: Optimizer, adjust: Adjust | None = None,
-             record: Array | None = None) -> tuple[float, float]:
+             record: Array | None = None, observer: Observer | None = None) -> tuple[float, float]:
         """One step: the loss of its batch and what the samples weigh."""
         parameters = self._parameters
         if self._gradients is None:
             self._gradients = parameters.like()
         gradients = self._gradients
-        loss, weight = self._backpropagate(samples, samples.batch(step), gradients, remember=True)
+        seen: list[Array] = []
+        loss, weight = self._backpropagate(samples, samples.batch(step), gradients, True, seen)
         if adjust is not None:
             adjust(gradients)
         rates = optimizer.rates(optimizer.state_of(parameters).step, 1)[0]
@@ -119,6 +126,11 @@ class Engine:
             penalties = (*(penalty(settings, w) for w in parameters.weights),
                          *(penalty(settings, b, is_bias=True) for b in parameters.vectors()))
             record[step] = loss, weight, penalty_share(settings, weight) * sum(penalties)
+        reports = observer is not None and observer.has_report()
+        if observer is not None:
+            observe_units(observer, seen)
+            if reports:
+                observe_layers(observer, seen, self._layers, gradients, parameters)
         for kind in ("weights", "biases", "scales"):
             for i, p in enumerate(getattr(parameters, kind)):
                 if p is not None:
@@ -127,6 +139,10 @@ class Engine:
                     apply(optimizer, p, gradient, slots, rates, kind != "weights", scale, weight)
         if own is not state:
             state.assign(own)
+        if observer is not None:
+            if reports:
+                observe_update(observer, parameters)
+            observer.step += 1
         state.step += 1
         self.global_step += 1
         return loss, weight
@@ -136,9 +152,9 @@ class Engine:
 
     @quiet
     def _backpropagate(self, samples: Source, rows: slice | Array, gradients: Parameters,
-                       remember: bool) -> tuple[float, float]:
-        """The mean loss of one batch and what its samples weigh; their gradients. Samples of weight 0 take no
-        part."""
+                       remember: bool, seen: list[Array] | None = None) -> tuple[float, float]:
+        """The mean loss of one batch and what its samples weigh; their gradients; in `seen` the outputs of
+        the hidden layers. Samples of weight 0 take no part."""
         parameters, dtype = self._parameters, self._parameters.dtype
         weights = None if samples.weights is None else samples.weights[rows]
         if weights is not None and not weights.all():
@@ -170,6 +186,8 @@ class Engine:
                                     dtype)
                 x, kept = x * mask, kept * mask
             outputs.append(x if kept is None else kept)
+            if seen is not None and i < len(self._layers) - 1:
+                seen.append(x)
         loss, d = loss_and_gradient(self._loss, x, targets, weights) if len(x) else (0.0, x)
         for i in reversed(range(len(self._layers))):
             if self._layers[i].stores_derivative:
@@ -207,11 +225,12 @@ class Run:
         self._adjust = adjust
 
     def steps(self, first: int, last: int, totals: Totals, threads: int = 1, store: bool = True,
-              record: Array | None = None) -> Totals:
+              record: Array | None = None, observer: Observer | None = None) -> Totals:
         """Steps first..last - 1; `totals` plus the losses, each times its weight, and the weights of all
         samples seen."""
         for step in range(first, last):
-            loss, weight = self._engine.step(self._samples, step, self._optimizer, self._adjust, record)
+            loss, weight = self._engine.step(self._samples, step, self._optimizer, self._adjust, record,
+                                             observer)
             totals = totals[0] + loss * weight, totals[1] + weight
         return totals
 
