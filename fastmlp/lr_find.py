@@ -10,8 +10,9 @@ import numpy as np
 
 from fastmlp._core import checks, sources
 from fastmlp._core.core import samples_of
+from fastmlp._core.defaults import default_optimizer
 from fastmlp._core.network import Samples
-from fastmlp.optimizers import SGD, Optimizer
+from fastmlp.optimizers import Optimizer
 from fastmlp.training import train
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ def lr_find(
     y : array_like
         Targets, as `MLP.fit` takes them.
     optimizer : Optimizer, optional
-        Optimizer whose rate is looked for; not `LBFGS`, which has none. SGD if not given. Its own rate, or
-        schedule, does not matter.
+        Optimizer whose rate is looked for; not `LBFGS`, which has none. That of `MLP.fit`, `AdamW`,
+        if not given. Its own rate, or schedule, does not matter.
     low : float, default 1e-6
         Smallest rate, > 0.
     high : float, default 10.0
@@ -150,7 +151,7 @@ def lr_find(
     >>> optimizer.lr = found.suggestion
     """
     if optimizer is None:
-        optimizer = SGD()
+        optimizer = default_optimizer(0, model.layers)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     if optimizer.full_batch:

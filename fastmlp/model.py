@@ -1323,7 +1323,7 @@ class MLP(Guarded):
         batch_size : int, default 128
             Number of samples of a training step, for the memory that training takes.
         optimizer : Optimizer, optional
-            Optimizer, for the memory of its state. SGD with momentum if not given.
+            Optimizer, for the memory of its state. AdamW, as of `fit`, if not given.
 
         Returns
         -------

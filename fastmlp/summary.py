@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmlp._core import checks
+from fastmlp._core.defaults import default_optimizer
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP
@@ -87,7 +88,7 @@ class Summary:
         2   256 -> 10    identity                   2,570    5,120
     total                                         203,786  406,528
     parameters: 796 KiB of float32
-    training in batches of 128, SGD with momentum: ... MiB, 818,176 FLOPs a sample
+    training in batches of 128, AdamW: ... MiB, 818,176 FLOPs a sample
     """
 
     layers: tuple[LayerSummary, ...]
@@ -119,8 +120,10 @@ class Summary:
 def summary(model: MLP, batch_size: int, optimizer: Optimizer | None) -> Summary:
     """See `MLP.summary`, which has the arguments and the documentation."""
     batch_size = checks.integer("batch_size", batch_size, low=1)
+    if optimizer is None:
+        optimizer = default_optimizer(0, model.layers)
     workspace = model.workspace_nbytes(batch_size, optimizer)
-    slots = len(optimizer.slots) if optimizer is not None else 1
+    slots = len(optimizer.slots)
     rows = zip(model.layers, model.layers[1:], model.activations, (*model.batch_norm, None),
                (*model.dropout, 0.0))
     layers = tuple(
@@ -134,4 +137,4 @@ def summary(model: MLP, batch_size: int, optimizer: Optimizer | None) -> Summary
     training_flops = 3 * flops - layers[0].flops
     return Summary(
         layers, parameters, parameters * model.dtype.itemsize, flops, training_flops, training, batch_size,
-        "SGD with momentum" if optimizer is None else type(optimizer).__name__, model.dtype.name)
+        type(optimizer).__name__, model.dtype.name)

@@ -101,7 +101,7 @@ class Training:
         self.validation_data = validation_data
         self.callbacks = callbacks
         self.step_hooks = StepHooks(callbacks) if callbacks else None
-        self.diagnostics = _diagnostics(callbacks, optimizer)
+        self.diagnostics = _diagnostics(callbacks, optimizer, samples) if callbacks else None
         self.metrics = metrics
         self.evaluate = evaluate        # the model's, for samples that have been validated
         self.shuffle = shuffle          # the caller's own order of the samples
@@ -323,15 +323,19 @@ def train(model: MLP, samples: Samples, first: int, last: int, optimizer: Optimi
     return run.steps(first, last, totals, get_num_threads(), store, record, observer)
 
 
-def _diagnostics(callbacks: tuple[Callback, ...], optimizer: Optimizer) -> Diagnostics | None:
+def _diagnostics(callbacks: tuple[Callback, ...], optimizer: Optimizer, samples: Samples | Feed
+                 ) -> Diagnostics | None:
     """The one among the callbacks that looks at every step.
 
-    Raises ValueError for more than one, and where there are no steps.
+    Raises ValueError for more than one, and where nobody knows how many steps there are.
     """
     found = [callback for callback in callbacks if isinstance(callback, Diagnostics)]
     if len(found) > 1:
         raise ValueError(f"callbacks: expected one Diagnostics, got {len(found)}")
     if found and optimizer.full_batch:
         raise ValueError("callbacks: Diagnostics looks at training steps, and LBFGS takes none")
+    if found and not len(samples):
+        raise ValueError("callbacks: Diagnostics divides an epoch evenly, and this source does not say how many "
+                         "samples it has")
     return found[0] if found else None
 

@@ -22,6 +22,7 @@ import pytest
 from conftest import Learned
 from numpy.testing import assert_allclose, assert_array_equal
 
+import fastmlp
 from fastmlp import LBFGS, MLP, SGD, Adam, EarlyStopping, data, schedules
 from fastmlp._core import progress
 from fastmlp.data import BlockError, Chunks, Files
@@ -945,3 +946,38 @@ def test_chunks_from_everything():
     assert Chunks(islice(blocks, 5), 5, rows=100).rows == 500
     assert Chunks(blocks).rows is None
     assert len(list(Chunks(blocks, 3))) == 3
+
+
+# Looking in ------------------------------------------------------------------------------------------------
+
+def test_diagnostics_of_a_source(backend):
+    """Those of the same rows as an array."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((120, 4)).astype("f4"), rng.integers(0, 3, 120)
+    found = []
+    for samples in ((X, y), (data.Chunks([(X[i:i + 30], y[i:i + 30]) for i in range(0, 120, 30)]),)):
+        looked, model = fastmlp.Diagnostics(every=3, warn=False), MLP([4, 8, 3], seed=0)
+        model.fit(*samples, epochs=2, batch_size=20, optimizer=SGD(0.1), shuffle=False, callbacks=[looked],
+                  progress=False)
+        found.append(looked)
+    assert found[0].steps == found[1].steps and len(found[0].steps) == 4
+    np.testing.assert_array_equal(found[0].values, found[1].values)
+
+
+def test_diagnostics_of_a_source_of_unknown_length():
+    blocks = ((np.zeros((5, 4), "f4"), np.zeros(5, int)) for _ in range(3))
+    model = MLP([4, 8, 3], seed=0)
+    before = model.weights[0].copy()
+    with pytest.raises(ValueError, match="^callbacks: Diagnostics .* does not say how many"):
+        model.fit(blocks, epochs=1, callbacks=[fastmlp.Diagnostics()], progress=False)
+    np.testing.assert_array_equal(model.weights[0], before)
+
+
+def test_by_default_a_source_of_unknown_length_trains():
+    """The default learning rate needs to know the number of steps; without it, it stays."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 4)).astype("f4")
+    y = (X[:, 0] > 0).astype(int)
+    model = MLP([4, 16, 2], seed=0)
+    history = model.fit(((X[i:i + 20], y[i:i + 20]) for i in range(0, 600, 20)), progress=False)
+    assert len(history.loss) == 1 and model.evaluate(X, y)["loss"] < 0.69
