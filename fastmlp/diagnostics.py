@@ -285,7 +285,7 @@ class Diagnostics(Guarded):
         for problem in self._problems:
             if self.warn and (problem.kind, problem.layer) not in self._said:
                 self._said.add((problem.kind, problem.layer))
-                callers.warn(model, f"epoch {epoch + 1}, {problem.sentence}")
+                callers.warn_of_training(model, f"epoch {epoch + 1}, {problem.sentence}")
 
     def finish(self, model: MLP) -> None:
         """Let go of what is needed in training alone.

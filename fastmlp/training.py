@@ -335,7 +335,7 @@ def _diagnostics(callbacks: tuple[Callback, ...], optimizer: Optimizer, samples:
     if found and optimizer.full_batch:
         raise ValueError("callbacks: Diagnostics looks at training steps, and LBFGS takes none")
     if found and not len(samples):
-        raise ValueError("callbacks: Diagnostics divides an epoch evenly, and this source does not say how many "
-                         "samples it has")
+        raise ValueError("callbacks: Diagnostics divides an epoch evenly, and this source does not say how "
+                         "many samples it has")
     return found[0] if found else None
 

@@ -36,7 +36,7 @@ def warn(model: MLP, what: str) -> None:
     if call.warned:
         return
     call.warned = True
-    callers.warn(model, (
+    callers.warn_of_training(model, (
         f"{what}: training has diverged, or X or y hold values that are not finite or far too large; "
         "try a lower learning rate, a limit on the gradients (clip_norm), or inputs and targets "
         "scaled to about 1"))

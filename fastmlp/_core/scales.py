@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import advice, frames
+from fastmlp._core import callers, frames
+from fastmlp._core.advice import TrainingWarning
 from fastmlp._core.sources import Rows, SparseRows
 from fastmlp.losses import CallableLoss
 
@@ -70,7 +71,7 @@ def look(model: MLP, samples: Samples, rows: int, X: Any, y: Any) -> float | Non
     if model.loss.output == "identity":
         said += _of_targets(targets, y)
     if said:
-        advice.warn("; and ".join(said))
+        callers.warn("; and ".join(said), TrainingWarning)
         return None
     return _loss_of_guessing(model, targets)
 
@@ -78,19 +79,18 @@ def look(model: MLP, samples: Samples, rows: int, X: Any, y: Any) -> float | Non
 def warn_of_labels(targets: Array) -> None:
     """Warn where a network of one output takes targets that are all 0 or 1 for values, for want of a loss."""
     if len(targets) > 1 and ((targets == 0) | (targets == 1)).all() and (targets != targets[0]).any():
-        advice.warn("y: holds 0 and 1 alone, and a network of one output takes it for real values (loss "
-                    "'mean_squared_error') where no loss is given; for labels write MLP([..., 1], "
-                    "loss='binary_cross_entropy') or two outputs, MLP([..., 2])")
+        callers.warn("y: holds 0 and 1 alone, and a network of one output takes it for real values (loss "
+                     "'mean_squared_error') where no loss is given; for labels write MLP([..., 1], "
+                     "loss='binary_cross_entropy') or two outputs, MLP([..., 2])", TrainingWarning)
 
 
 def compare(model: MLP, loss: float, guess: float) -> None:
     """Warn of a first epoch that is far worse than guessing."""
     far = FAR_FROM_VALUES if model.loss.targets in ("values", "counts") else FAR
     if loss > far * guess > 0:
-        advice.warn(f"the loss of epoch 1 is {loss:.3g}, far worse than guessing: an output of 0 for every "
-                    f"sample has {guess:.3g}; try a lower learning rate, or inputs and targets scaled to "
-                    "about 1",
-                    model.core.lock.last().frame)
+        callers.warn(f"the loss of epoch 1 is {loss:.3g}, far worse than guessing: an output of 0 for every "
+                     f"sample has {guess:.3g}; try a lower learning rate, or inputs and targets scaled to "
+                     "about 1", TrainingWarning, model.core.lock.last().frame)
 
 
 def _of_inputs(x: Array | SparseRows, X: Any) -> list[str]:

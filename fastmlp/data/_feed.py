@@ -17,7 +17,7 @@ from fastmlp.data._order import Order
 from fastmlp.data._read_ahead import ReadAhead, Stop
 
 if TYPE_CHECKING:
-    from fastmlp._core.types import Array, ClassWeight
+    from fastmlp._core.types import ClassWeight
     from fastmlp.data._source import Source
     from fastmlp.model import MLP
 
@@ -124,7 +124,7 @@ class Feed:
             targets = like[1]                   # nothing counts, whatever it is
             return X, np.zeros((len(X), *targets.shape[1:]), targets.dtype), np.zeros(len(X))
         checked = X, *losses.targets_and_weights(
-            model.loss, "y", _labels(model, block.y), len(X), model.layers[-1], model.dtype, block.weight,
+            model.loss, "y", block.y, len(X), model.layers[-1], model.dtype, block.weight,
             self._class_weight, part=True)
         if like is not None and (checked[1].dtype, checked[1].ndim) != (like[1].dtype, like[1].ndim):
             raise ValueError(f"y: expected targets like those of the first block, {like[1].dtype}, got "
@@ -228,13 +228,6 @@ def feed_of(model: MLP, source: Source, y: object, epochs: object, batch_size: o
                 buffer_rows=buffer_rows)
     feed.epochs = epochs
     return feed
-
-
-def _labels(model: MLP, y: Array) -> Array:
-    """Targets; class indices that are floats, since a table has one dtype, as integers."""
-    if model.loss.classifies and y.dtype.kind == "f" and y.ndim == 1 and (y == np.rint(y)).all():
-        return y.astype(np.intp)
-    return y
 
 
 def _in_memory(X: Any) -> Any:
