@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastmlp._core import checks
-from fastmlp._core.defaults import default_optimizer
+from fastmlp._core.defaults import optimizer_for_fit
 
 if TYPE_CHECKING:
     from fastmlp.model import MLP
@@ -120,8 +120,7 @@ class Summary:
 def summary(model: MLP, batch_size: int, optimizer: Optimizer | None) -> Summary:
     """See `MLP.summary`, which has the arguments and the documentation."""
     batch_size = checks.integer("batch_size", batch_size, low=1)
-    if optimizer is None:
-        optimizer = default_optimizer(0, model.layers)
+    optimizer = optimizer_for_fit(optimizer, 0, model.layers)
     workspace = model.workspace_nbytes(batch_size, optimizer)
     slots = len(optimizer.slots)
     rows = zip(model.layers, model.layers[1:], model.activations, (*model.batch_norm, None),

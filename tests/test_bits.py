@@ -231,7 +231,8 @@ def test_every_fma_isa():
 def test_row_alone_or_in_a_batch(activation, isa, dtype, rng, monkeypatch):
     monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, kernels.load(isa, dtype.name))
     for layers in ([7, 33, 17, 3], [64, 128, 128, 10], [1100, 300, 5], [128, 150, 1]):
-        model = MLP(layers, activation=activation, dtype=dtype, seed=0)
+        loss = "binary_cross_entropy" if layers[-1] == 1 else "cross_entropy"
+        model = MLP(layers, activation=activation, loss=loss, dtype=dtype, seed=0)
         for b in model.biases:
             b[...] = rng.standard_normal(b.shape)
         X = rng.standard_normal((1000, layers[0])).astype(dtype)

@@ -16,6 +16,8 @@ WHOLE = 2.0**53             # floats up to here hold every integer
 def label_array(name: str, y: Any) -> NDArray[Any]:
     """Labels as an array. Raises TypeError for words and categories, with a line that makes indices of them.
     """
+    if y is None:
+        raise TypeError(f"{name}: expected class indices or values, got None")
     column = frames.is_column(y) or frames.is_frame(y)
     try:
         array = checks.as_array(name, y)
