@@ -963,7 +963,8 @@ def test_diagnostics_of_a_source(backend):
         found.append(looked)
     assert len(found[0].steps) == 4
     np.testing.assert_array_equal(found[0].steps, found[1].steps)
-    np.testing.assert_array_equal(found[0].values, found[1].values)
+    for what, values in found[0].values.items():
+        np.testing.assert_array_equal(values, found[1].values[what])
 
 
 def test_diagnostics_of_a_source_of_unknown_length():

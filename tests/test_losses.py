@@ -606,7 +606,7 @@ NO_INDICES = [
     ([True, False, True], TypeError, "integer dtype, got bool"),
     (["a", "b", "c"], TypeError, "numbers, got words such as 'a'"),
     ([0, 1], ValueError, r"shape \(3,\).*got \(2,\)"),
-    (None, TypeError, "numbers, got objects such as None"),
+    (None, TypeError, "class indices or values, got None"),
 ]
 NO_DISTRIBUTIONS = [
     (np.full((3, 3), 0.5), ValueError, "sum to 1 within 0.001, got 1.5 in row 0"),
