@@ -11,10 +11,12 @@ import fastmlp
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-COURSE = sorted(DOCS.glob("course/*.md"))       # the build of the documentation runs it, too, with its pictures
-PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted(DOCS.glob("guide/*.md")), *COURSE] if DOCS.exists() else []
+COURSE = sorted(DOCS.glob("course/*.md"))       # also run by the build of the documentation
+GUIDE = sorted(DOCS.glob("guide/*.md"))
+PAGES = [ROOT / "README.md", DOCS / "index.md", *GUIDE, *COURSE] if DOCS.exists() else []
 BLOCK = re.compile(r"(?:^% requires: (?P<module>\w+)\n\n)?"
-                   r"^```(?:python|\{code-cell\} python)\n(?::tags: [^\n]*\n)?(?P<code>.*?)^```$", re.S | re.M)
+                   r"^```(?:python|\{code-cell\} python)\n(?::tags: [^\n]*\n)?(?P<code>.*?)^```$",
+                   re.S | re.M)
 MODULES = ("activations", "callbacks", "data", "functional", "losses", "optimizers", "schedules")
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree")
