@@ -11,9 +11,14 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
-    "myst_parser",
+    "myst_nb",                  # MyST, and pages whose code runs
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
+nb_execution_mode = "force"     # of the course, always: nothing is cached
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120      # seconds, for a cell
+nb_merge_streams = True
+nb_code_prompt_show, nb_code_prompt_hide = "Show the code of this picture", "Hide the code"
 templates_path = ["_templates"]
 nitpicky = True
 nitpick_ignore = [("py:obj", "coefs_"), ("py:obj", "intercepts_")]     # properties among attributes

@@ -65,7 +65,7 @@ class History(dict[str, "list[float]"]):
     with a number for every step of an epoch.
 
     With ``restarts`` given to `MLP.fit`, ``restarts`` is a list of `fastmlp.restarts.Restart`, no entry.
-    With `Diagnostics` among the callbacks, there are layer1_dead, layer2_gradient_norm and so on.
+    With `fastmlp.Diagnostics` among the callbacks, there are layer1_dead, layer2_gradient_norm and so on.
 
     With ``metrics`` given to `MLP.fit`, these take the place of val_accuracy or val_r2, and without ``val_``
     they are those of the training data.

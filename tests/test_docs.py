@@ -11,8 +11,12 @@ import fastmlp
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted(DOCS.glob("guide/*.md"))] if DOCS.exists() else []
-BLOCK = re.compile(r"(?:^% requires: (?P<module>\w+)\n\n)?^```python\n(?P<code>.*?)^```$", re.S | re.M)
+COURSE = sorted(DOCS.glob("course/*.md"))       # also run by the build of the documentation
+GUIDE = sorted(DOCS.glob("guide/*.md"))
+PAGES = [ROOT / "README.md", DOCS / "index.md", *GUIDE, *COURSE] if DOCS.exists() else []
+BLOCK = re.compile(r"(?:^% requires: (?P<module>\w+)\n\n)?"
+                   r"^```(?:python|\{code-cell\} python)\n(?::tags: [^\n]*\n)?(?P<code>.*?)^```$",
+                   re.S | re.M)
 MODULES = ("activations", "callbacks", "data", "functional", "losses", "optimizers", "schedules")
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree")
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without
 def test_code_runs(page, tmp_path, monkeypatch):
     """All Python blocks of a page, one after the other, in a folder of their own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "Agg")     # pictures go nowhere
     text = page.read_text()
     names = {"__name__": page.stem}
     for block in BLOCK.finditer(text):
@@ -35,8 +40,17 @@ def test_every_page_with_code_is_run():
     """None hides in a fence that the pattern above does not find."""
     for page in PAGES:
         text = page.read_text()
-        fences = re.findall(r"^\s*(?:```|~~~|:::)\s*\{?(?:code-block\} )?py", text, re.M)
+        fences = re.findall(r"^\s*(?:```|~~~|:::)\s*\{?(?:code-(?:block|cell)\} )?py", text, re.M)
         assert len(BLOCK.findall(text)) == len(fences)
+
+
+@pytest.mark.parametrize("page", COURSE, ids=lambda page: page.stem)
+def test_course_is_short_and_runs_where_it_is_built(page):
+    """Code that the build of the documentation would not run, and so would not show the results of."""
+    text = page.read_text()
+    assert len(text.splitlines()) <= 150
+    assert "```python" not in text
+    assert page.stem == "index" or text.startswith("---\nfile_format: mystnb\n")
 
 
 def test_readme_is_short():

@@ -28,8 +28,8 @@ class Files(Source):
     Parameters
     ----------
     paths : str, os.PathLike or list of them
-        Paths of the files, or patterns such as "part-*.npy", whose matches come in the order of their names.
-        All have one suffix: .npy, .npz, .csv, .csv.gz, .parquet, .arrow or .feather.
+        Paths of the files, or patterns such as ``"part-*.npy"``, whose matches come in the order of their
+        names. All have one suffix: .npy, .npz, .csv, .csv.gz, .parquet, .arrow or .feather.
     target : int, str or list of them, optional
         Where the targets are. In a table (.csv, .parquet, .arrow, .feather): a column, by its name or number,
         or a list of columns. In .npz: the name of an array, "y" if not given. With .npy: the paths or
