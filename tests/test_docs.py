@@ -22,6 +22,7 @@ MODULES = ("activations", "callbacks", "data", "functional", "losses", "optimize
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree")
 
 
+@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_runs(page, tmp_path, monkeypatch):
     """All Python blocks of a page, one after the other, in a folder of their own."""
