@@ -147,7 +147,7 @@ def _sizes(x: Array) -> tuple[Array, float]:
         x = x[np.isfinite(x).all(axis=1)]
         sizes = x.sum(axis=0) / max(1, len(x))
     with np.errstate(over="ignore"):
-        return sizes, float(np.sqrt(np.vdot(x, x) / max(1, len(x))))
+        return sizes, float(np.sqrt((x * x).sum() / max(1, len(x))))      # no BLAS, whose threads would start
 
 
 def _sizes_of_sparse(x: SparseRows) -> tuple[Array, float]:
@@ -156,7 +156,7 @@ def _sizes_of_sparse(x: SparseRows) -> tuple[Array, float]:
     data = np.where(np.isfinite(data), data, 0.0)
     sizes = np.bincount(x.indices[own], data, x.shape[1]) / len(x)
     with np.errstate(over="ignore"):
-        return sizes, float(np.sqrt(np.vdot(data, data) / len(x)))
+        return sizes, float(np.sqrt((data * data).sum() / len(x)))
 
 
 def _loss_of_guessing(model: MLP, targets: Array) -> float | None:

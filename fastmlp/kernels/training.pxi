@@ -255,7 +255,7 @@ cdef enum:
 cdef Py_ssize_t rows_at_once(const Run* run, Py_ssize_t rows) noexcept nogil:
     """How many rows go through a small network together, forward and back; all of a large one."""
     cdef const Layer* layer
-    cdef Py_ssize_t width = 0, weights = 0
+    cdef Py_ssize_t width = 0, weights = 0, few
     cdef int l
     if run.loss_function != NULL or run.weights != NULL or run.sparse.indptr != NULL:
         return rows
@@ -267,7 +267,8 @@ cdef Py_ssize_t rows_at_once(const Run* run, Py_ssize_t rows) noexcept nogil:
         width += panels(layer.n_in) + panels(layer.n_out)       # inputs, and deltas of the outputs
     if weights * <Py_ssize_t>sizeof(real) > NEAR_WEIGHTS:
         return rows
-    return max(<Py_ssize_t>2, NEAR // (width * MR * <Py_ssize_t>sizeof(real))) * MR
+    few = max(<Py_ssize_t>2, NEAR // (width * MR * <Py_ssize_t>sizeof(real))) * MR
+    return few if rows >= 2 * few else rows
 
 
 cdef void rows_phase(Run* run, int thread, Py_ssize_t step, const Batch* batch) noexcept nogil:
