@@ -3,7 +3,7 @@
 A network pads rows to whole cache lines. Where that leaves gaps, which no array of scikit-learn's has, the
 list holds a mirror: an array without them that is brought up to date, and brings the network's up to date,
 whenever the estimator looks at its network. Mirrors are made when they are asked for. They live until the
-estimator has taken over what was written to them, and longer as long as somebody holds them: what is written to
+estimator has taken over what was written to them, and as long as somebody holds them: what is written to
 `estimator.coefs_[1]`, which nobody holds, reaches the network with the next look at it.
 """
 from __future__ import annotations

@@ -401,11 +401,12 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             batch_size = n
         run = _Epochs(self, n, batch_size, loss_factor, validation, incremental)
         self.n_iter_ = 0
+        callbacks = [run, *(_passed(own, run) for own in self.callbacks), self._between_epochs]
         try:
             model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
-                      sample_weight=weights, callbacks=[run, *(_passed(own, run) for own in self.callbacks), self._between_epochs],
-                      progress=self.progress, log_steps=True, check_scale=False)
+                      sample_weight=weights, callbacks=callbacks, progress=self.progress, log_steps=True,
+                      check_scale=False)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:

@@ -470,7 +470,7 @@ def test_diagnostics_have_nothing_to_watch_in_lbfgs(options):
     model = fitted()
     before = model.predict_proba(X)
     model.set_params(callbacks=[fastmlp.Diagnostics()], **options)
-    with pytest.raises(ValueError, match="callbacks: Diagnostics looks at training steps, and lbfgs takes none"):
+    with pytest.raises(ValueError, match="callbacks: Diagnostics looks at .* lbfgs takes none"):
         model.fit(X, Y)
     assert_array_equal(model.predict_proba(X), before)
 
