@@ -93,8 +93,8 @@ def lr_find(
         Network, new or trained.
     X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
         Samples.
-    y : array_like
-        Targets, as `MLP.fit` takes them.
+    y : array_like, optional
+        Targets, as `MLP.fit` takes them, which needs none beside a source; a source is refused here.
     optimizer : Optimizer, str or class, optional
         Optimizer whose rate is looked for, or its name or class as in `MLP.fit`; not `LBFGS`, which has none.
         That of `MLP.fit`, `AdamW`, if not given. Its own rate, or schedule, does not matter.
