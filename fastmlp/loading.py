@@ -67,7 +67,7 @@ def load(path: Path, optimizer: Optimizer | None = None, callbacks: Iterable[obj
     MLP([4, 8, 3], activation=['tanh'], loss='cross_entropy', dtype='float32')
     """
     path = file_name(path)
-    if optimizer is not None and not hasattr(optimizer, "set_state"):
+    if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "set_state")):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     with_state = stateful(callbacks)
     saved = read(path, with_optimizer=optimizer is not None, with_callbacks=bool(with_state))

@@ -10,15 +10,15 @@ import numpy as np
 
 from fastmlp._core import checks, sources
 from fastmlp._core.core import samples_of
-from fastmlp._core.defaults import default_optimizer
+from fastmlp._core.defaults import optimizer_for_fit
 from fastmlp._core.network import Samples
-from fastmlp.optimizers import Optimizer
+from fastmlp.data._chunks import as_source
 from fastmlp.training import train
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from fastmlp._core.types import Array, ClassWeight, RowsLike
+    from fastmlp._core.types import Array, ClassWeight, OptimizerLike, RowsLike
     from fastmlp.model import MLP
 
 __all__ = ["LearningRates", "lr_find"]
@@ -68,8 +68,8 @@ class LearningRates:
 def lr_find(
     model: MLP,
     X: RowsLike,
-    y: ArrayLike,
-    optimizer: Optimizer | None = None,
+    y: ArrayLike | None = None,
+    optimizer: OptimizerLike | None = None,
     *,
     low: float = 1e-6,
     high: float = 10.0,
@@ -93,11 +93,11 @@ def lr_find(
         Network, new or trained.
     X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
         Samples.
-    y : array_like
-        Targets, as `MLP.fit` takes them.
-    optimizer : Optimizer, optional
-        Optimizer whose rate is looked for; not `LBFGS`, which has none. That of `MLP.fit`, `AdamW`,
-        if not given. Its own rate, or schedule, does not matter.
+    y : array_like, optional
+        Targets, as `MLP.fit` takes them, which needs none beside a source; a source is refused here.
+    optimizer : Optimizer, str or class, optional
+        Optimizer whose rate is looked for, or its name or class as in `MLP.fit`; not `LBFGS`, which has none.
+        That of `MLP.fit`, `AdamW`, if not given. Its own rate, or schedule, does not matter.
     low : float, default 1e-6
         Smallest rate, > 0.
     high : float, default 10.0
@@ -150,10 +150,10 @@ def lr_find(
     >>> found = lr_find(model, X, X[:, :1] ** 2, optimizer, batch_size=50)
     >>> optimizer.lr = found.suggestion
     """
-    if optimizer is None:
-        optimizer = default_optimizer(0, model.layers)
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
+    if as_source(X) is not None:
+        raise TypeError("X: lr_find takes arrays, which it draws batches from at random, got "
+                        f"{type(X).__name__}; take a part that fits into memory")
+    optimizer = optimizer_for_fit(optimizer, 0, model.layers)
     if optimizer.full_batch:
         raise ValueError("optimizer: LBFGS has no learning rate")
     low, high = checks.number("low", low), checks.number("high", high)

@@ -58,6 +58,9 @@ class Restart:
     weights: list[Array]
     biases: list[Array]
 
+    def __repr__(self) -> str:
+        return f"Restart(seed={self.seed}, loss={self.loss:.4g})"
+
 
 def seed_of(seed: int, restart: int) -> int:
     """Return the seed of a restart: of the first that of the model, of others what follows from it.

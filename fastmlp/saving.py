@@ -65,7 +65,7 @@ def save(model: MLP, path: Path, optimizer: Optimizer | None = None, callbacks: 
     """
     path = file_name(path)
     check_suffix("path", path)
-    if optimizer is not None and not hasattr(optimizer, "get_state"):
+    if optimizer is not None and (isinstance(optimizer, type) or not hasattr(optimizer, "get_state")):
         raise TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
     with_state = stateful(callbacks)
     with model.core.lock.between_steps("save it"):
@@ -177,6 +177,10 @@ def stateful(callbacks: Iterable[object]) -> list[tuple[str, Any]]:
     """The callbacks that have state, each with the words for it."""
     if isinstance(callbacks, (str, bytes, Mapping)) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of callbacks, got {callbacks!r}")
+    callbacks = [*callbacks]
+    for i, callback in enumerate(callbacks):
+        if isinstance(callback, type) and hasattr(callback, "get_state"):
+            raise TypeError(f"callbacks[{i}]: expected an object, got the class {callback.__name__}")
     return [(f"callbacks[{i}]", callback) for i, callback in enumerate(callbacks)
             if hasattr(callback, "get_state") and hasattr(callback, "set_state")]
 

@@ -82,6 +82,9 @@ class History(dict[str, "list[float]"]):
         try:
             return self[name]
         except KeyError:
+            if name == "restarts":
+                raise AttributeError("no restarts: expected fit(restarts=n) with n from 2 up, which has "
+                                     "them") from None
             raise AttributeError(f"no {name!r} was recorded, only {', '.join(self)}") from None
 
 

@@ -303,6 +303,21 @@ def test_state_that_is_no_number(path, value):
     assert not path.exists()
 
 
+def test_classes_in_the_place_of_objects(path):
+    model = MLP([4, 3])
+    for optimizer in (SGD, fastmlp.Adam):
+        with pytest.raises(TypeError, match="^optimizer: expected an object .*, got <class"):
+            model.save(path, optimizer=optimizer)
+    with pytest.raises(TypeError, match=r"^callbacks\[0\]: expected an object, got the class EarlyStopping"):
+        model.save(path, callbacks=[fastmlp.EarlyStopping])
+    assert not path.exists()
+    model.save(path, optimizer=SGD())
+    with pytest.raises(TypeError, match="^optimizer: expected an object .*, got <class"):
+        fastmlp.load(path, optimizer=SGD)
+    with pytest.raises(TypeError, match=r"^callbacks\[0\]: expected an object, got the class EarlyStopping"):
+        fastmlp.load(path, callbacks=[fastmlp.EarlyStopping])
+
+
 @pytest.mark.parametrize("wrong", [None, 7, "best", {"a": Best()}, Best()], ids=str)
 def test_callbacks_that_are_no_list(path, wrong):
     model = MLP([4, 3])

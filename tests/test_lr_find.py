@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from fastmlp import LBFGS, MLP, SGD, AdaGrad, Adam, AdamW, LearningRates, RMSprop, lr_find, schedules
+from fastmlp import LBFGS, MLP, SGD, AdaGrad, Adam, AdamW, LearningRates, RMSprop, data, lr_find, schedules
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(), "momentum": lambda: SGD(momentum=0.9, clip_norm=1.0), "adagrad": lambda: AdaGrad(),
@@ -147,7 +147,13 @@ def test_sparse_samples(rng):
     ({"batch_size": 0}, ValueError, "batch_size"),
     ({"stop_factor": 0.5}, ValueError, "stop_factor"),
     ({"optimizer": LBFGS()}, ValueError, "optimizer: LBFGS has no learning rate"),
-    ({"optimizer": "adam?"}, (TypeError, ValueError), "optimizer"),
+    ({"optimizer": "lbfgs"}, ValueError, "optimizer: LBFGS has no learning rate"),
+    ({"optimizer": "adamski"}, (TypeError, ValueError), "optimizer"),
+    ({"optimizer": int}, TypeError, "optimizer: expected an object of fastmlp.optimizers, got <class 'int'>"),
+    ({"X": iter([(np.zeros((5, 6)), np.zeros(5, int))]), "y": None}, TypeError, "X: lr_find takes arrays"),
+    ({"X": data.Chunks([(np.zeros((5, 6)), np.zeros(5, int))]), "y": None}, TypeError,
+     "X: lr_find takes arrays, .* got Chunks"),
+    ({"y": None}, (TypeError, ValueError), "y: "),
     ({"low": "small"}, TypeError, "low"),
     ({"X": np.zeros((5, 7))}, ValueError, "X: "),
     ({"y": np.full(500, 2)}, ValueError, "y: "),
@@ -160,6 +166,15 @@ def test_bad_arguments(backend, options, error, words, rng):
     with pytest.raises(error, match=words):
         lr_find(model, **{"X": X, "y": y, "optimizer": optimizer, **options})
     assert everything(model, optimizer) == before
+
+
+@pytest.mark.parametrize("name, cls", [("sgd", SGD), ("adam", Adam), ("adamw", AdamW)])
+def test_optimizers_by_name_and_class(backend, name, cls, rng):
+    X, y = problem(rng)
+    curves = [lr_find(MLP([6, 4, 2], seed=0), X, y, optimizer, steps=10).losses
+              for optimizer in (cls(), cls, name)]
+    assert_array_equal(curves[0], curves[1])
+    assert_array_equal(curves[0], curves[2])
 
 
 def test_batches_of_one_row_with_batch_normalisation(rng):

@@ -101,6 +101,15 @@ def test_one_is_fit(backend, rng):
     assert not hasattr(history, "restarts")
 
 
+def test_shown_in_a_line(rng):
+    X, y = data(rng)
+    history = MLP([4, 6, 3], seed=3).fit(X, y, **OPTIONS, restarts=2)
+    assert repr(history.restarts[0]) == f"Restart(seed=3, loss={history.restarts[0].loss:.4g})"
+    with pytest.raises(AttributeError, match=r"no restarts: expected fit\(restarts=n\) with n from 2 up"):
+        _ = MLP([4, 6, 3], seed=3).fit(X, y, **OPTIONS).restarts
+    assert not hasattr(MLP([4, 6, 3]).fit(X, y, **OPTIONS), "restarts")
+
+
 def test_without_a_seed(rng):
     """The seed that was drawn is known, and makes the same model."""
     X, y = data(rng)

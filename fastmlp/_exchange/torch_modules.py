@@ -38,6 +38,8 @@ MODULES = {"log_softmax": "a LogSoftmax", "sigmoid": "a Sigmoid"}
 OTHERS = ("Linear", "BatchNorm1d", "Dropout", "Flatten", "Identity")
 # PyTorch has no public way to ask for hooks.
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+# What a call of a layer goes through, and what a Sequential takes its layers from.
+CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__iter__")
 
 
 def from_module(module: Any, loss: LossLike | None, seed: int | None, name: str, ends: tuple[str, ...]
@@ -94,12 +96,16 @@ def _layers(package: Any, module: Any) -> Iterator[tuple[str, str, Any]]:
         if any(vars(layer).get(hooks) for hooks in HOOKS):
             raise ValueError(f"{label}: expected no hooks, which would not be called (weight_norm, "
                              "spectral_norm and pruning add some)")
+        if any(getattr(nn.modules.module, f"_global{hooks}", None) for hooks in HOOKS):
+            raise ValueError(f"{label}: expected no hooks, got global ones of torch.nn.modules.module, which "
+                             "would not be called")
         base = next((base for base in cls.__mro__ if base in known or base is nn.Sequential), None)
         if base is None:
             raise TypeError(f"{label}: expected a Sequential, or one of {', '.join(known.values())}; another "
                             "module may do as ONNX: torch.onnx.export, then fastmlp.from_onnx")
-        if cls.forward is not base.forward or "forward" in vars(layer):
-            raise TypeError(f"{label}: expected the forward of {base.__name__}, got one of its own")
+        for called in CALLED:
+            if getattr(cls, called, None) is not getattr(base, called, None) or called in vars(layer):
+                raise TypeError(f"{label}: expected the {called} of {base.__name__}, got one of its own")
         if base is not nn.Sequential:
             yield label, known[base], layer
 

@@ -69,6 +69,11 @@ def decision_boundary(model: MLP, X: ArrayLike, y: ArrayLike | None = None, ax: 
     checks.shape("X", X, ("n", 2))
     if not len(X):
         raise ValueError("X: expected at least one sample, got none")
+    if X.dtype.kind not in "biuf":
+        raise TypeError(f"X: expected numbers, got dtype {X.dtype}")
+    wrong = np.flatnonzero(~np.isfinite(X).all(axis=1))
+    if len(wrong):
+        raise ValueError(f"X: expected finite numbers, got {X[wrong[0]]} in row {wrong[0]}")
     truth = None if y is None else np.asarray(y).reshape(len(X), -1)
     if truth is not None:
         checks.shape("y", truth, (len(X), 1), "with a number for each sample")

@@ -4,7 +4,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -115,8 +115,12 @@ def loss_landscape(model: MLP, X: RowsLike, y: ArrayLike, ax: Axes | None = None
     center = _flat(own)
     if not np.isfinite(center).all():
         raise ValueError("model: expected parameters that are finite")
+    if not isinstance(restarts, Iterable):
+        raise TypeError(f"restarts: expected a list of Restart or MLP, got {type(restarts).__name__}")
     others = []
     for i, restart in enumerate(restarts):
+        if not hasattr(restart, "weights") or not hasattr(restart, "biases"):
+            raise TypeError(f"restarts[{i}]: expected a Restart or an MLP, got {type(restart).__name__}")
         arrays = [*restart.weights, *restart.biases]
         if [np.shape(array) for array in arrays] != [array.shape for array in own]:
             raise ValueError(f"restarts[{i}]: expected the layers of the model, {list(model.layers)}, got "

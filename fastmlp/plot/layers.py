@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["activations", "gradients", "weights"]
 
 BINS = 80
+MARGIN = 0.02           # at either side, of the range
+BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 RIDGE = 0.86            # height of a histogram, in distances between two layers
 
 
@@ -78,9 +80,11 @@ def activations(model: MLP, X: RowsLike, ax: Axes | None = None) -> Axes:
     values = [output[(output != 0) & np.isfinite(output)].astype(float) for output in outputs]
     ends = [np.quantile(each, [0.002, 0.998]) for each in values if each.size]
     low, high = min((e[0] for e in ends), default=-1.0), max((e[1] for e in ends), default=1.0)
+    low, high = _apart(min(low, 0.0), max(high, 0.0))
     ax = axes(ax, height=1.4 + 0.9 * len(outputs))
     names = [f.name for f in model.activations[:-1]] + ["output"]
-    _ridges(ax, values, (min(low, 0.0), max(high, 0.0)),
+    bounds = [BOUNDS.get(name, (-math.inf, math.inf)) for name in names]
+    _ridges(ax, values, [_edges_at_zero(low, high, *ends) for ends in bounds],
             [f"layer {i + 1}\n{name}" for i, name in enumerate(names)],
             [f"{share:.0%} zeros" if share else "" for share in zeros])
     frame(ax, "Activations, by layer", "output", "")
@@ -139,7 +143,10 @@ def gradients(model: MLP, X: RowsLike, y: ArrayLike, ax: Axes | None = None) -> 
     ends = [np.quantile(each, [0.002, 1.0]) for each in values if each.size]
     low, high = min((e[0] for e in ends), default=-1.0), max((e[1] for e in ends), default=0.0)
     ax = axes(ax, height=1.4 + 0.9 * len(values))
-    _ridges(ax, values, (low, high), [f"layer {i + 1}" for i in range(len(values))],
+    low, high = _apart(low, high)
+    margin = MARGIN * (high - low)
+    edges = np.linspace(low - margin, high + margin, BINS + 1)
+    _ridges(ax, values, [edges] * len(values), [f"layer {i + 1}" for i in range(len(values))],
             [f"{share:.0%} zeros" if share else "" for share in zeros])
     for i, each in enumerate(values):
         if each.size:
@@ -237,23 +244,34 @@ def _outputs(model: MLP, X: RowsLike) -> list[Array]:
     return list(model.hidden(X))
 
 
-def _ridges(ax: Axes, values: list[Array], ends: tuple[float, float], labels: list[str], notes: list[str]
-            ) -> None:
-    """A histogram for each layer over the same range, one below the other."""
-    low, high = ends
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    margin = 0.02 * (high - low)
-    edges = np.linspace(low - margin, high + margin, BINS + 1)
+def _apart(low: float, high: float) -> tuple[float, float]:
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _edges_at_zero(low: float, high: float, least: float, most: float) -> Array:
+    """Edges of bins from low to high, one of them 0: what is below and above it is told apart. They end where
+    a function ends that gives nothing below `least` and above `most`, whole numbers."""
+    bins = BINS / (high - low)                  # for each 1
+    if math.isfinite(most):
+        bins = max(1, round(bins))
+    first, last = math.floor(max(low, least) * bins), math.ceil(min(high, most) * bins)
+    result: Array = np.arange(first, max(last, first + 1) + 1) / bins
+    return result
+
+
+def _ridges(ax: Axes, values: list[Array], bins: list[Array], labels: list[str], notes: list[str]) -> None:
+    """A histogram for each layer, over the edges of its bins, one below the other."""
     colors = depth_colors(len(values))
     for i, each in enumerate(values):
-        heights = np.histogram(each, edges)[0].astype(float)
+        heights = np.histogram(each, bins[i])[0].astype(float)
         tallest = heights.max()
-        top = i - RIDGE * heights / tallest if tallest else np.full(BINS, float(i))
-        ax.stairs(top, edges, baseline=i, fill=True, color=colors[i], alpha=0.85, linewidth=0)
+        top = i - RIDGE * heights / tallest if tallest else np.full(len(heights), float(i))
+        ax.stairs(top, bins[i], baseline=i, fill=True, color=colors[i], alpha=0.85, linewidth=0)
         ax.axhline(i, color=colors[i], linewidth=0.8)
         ax.text(1.01, i - 0.15, notes[i], transform=ax.get_yaxis_transform(), fontsize=8.5, color=GRAY)
-    ax.set_xlim(edges[0], edges[-1])
+    left, right = min(edges[0] for edges in bins), max(edges[-1] for edges in bins)
+    margin = MARGIN * (right - left)
+    ax.set_xlim(left - margin, right + margin)
     ax.set_ylim(len(values) - 0.8, -1.0)                # the first layer on top
     ax.set_yticks([i - 0.2 for i in range(len(values))], labels)
     ax.tick_params(axis="y", length=0)

@@ -31,6 +31,7 @@ DIAGNOSTICS = {
     "weight_norm": ("Weights", "norm of the weights", False, False),
     "update_ratio": ("Steps beside weights", "norm of a step / norm of the weights", False, True),
 }
+OWNERS = {"dead": "relu, leaky_relu and elu with alpha = 0", "saturation": "sigmoid and tanh"}
 HEALTHY_RATIO = 1e-3
 
 
@@ -82,6 +83,8 @@ def history(history: Mapping[str, Sequence[float]], names: str | Iterable[str] |
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        For a history that is no mapping.
     ValueError
         For a name that was not recorded.
 
@@ -96,6 +99,10 @@ def history(history: Mapping[str, Sequence[float]], names: str | Iterable[str] |
     >>> [line.get_label() for line in ax.get_lines()]
     ['accuracy, validation']
     """
+    if not isinstance(history, Mapping):
+        raise TypeError(f"history: expected a History or another mapping, got {type(history).__name__}")
+    if not history:
+        raise ValueError("history: expected numbers by their names, got an empty one")
     wanted = ["loss"] if names is None else [names] if isinstance(names, str) else list(names)
     shown = []
     for name in wanted:
@@ -157,8 +164,10 @@ def diagnostics(source: Reports | Mapping[str, Sequence[float]], what: str = "gr
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError
+        For a source of another kind.
     ValueError
-        For a number that no layer has.
+        For a number that no layer has, and where nothing was recorded yet.
 
     Examples
     --------
@@ -177,15 +186,19 @@ def diagnostics(source: Reports | Mapping[str, Sequence[float]], what: str = "gr
                  for match in matches if match[2] == what}
         x: Array = np.arange(1, 1 + max(map(len, lines.values()), default=0))
         label = "epoch"
+    elif not hasattr(source, "values") or not hasattr(source, "steps"):
+        raise TypeError(f"source: expected Diagnostics or a History, got {type(source).__name__}")
     else:
-        known = list(source.values)
         table = source.values.get(what, np.empty((0, 0)))
         lines = {i + 1: table[:, i] for i in range(table.shape[1])}
         x, label = source.steps, "step"
+        known = list(source.values) if len(x) else []
+    if not known:
+        raise ValueError("source: nothing was recorded yet; give Diagnostics to fit(callbacks=...)")
     lines = {layer: y for layer, y in lines.items() if not np.isnan(y).all()}
     if not lines:
-        raise ValueError(f"what: no layer has {what!r}, expected one of: "
-                         f"{', '.join(known) or 'nothing was recorded'}")
+        only = f": only {OWNERS[what]} have it" if what in OWNERS else ""
+        raise ValueError(f"what: no layer has {what!r}{only}; expected one of: {', '.join(known)}")
     ax = axes(ax)
     colors = depth_colors(max(lines))
     for layer, y in sorted(lines.items()):
@@ -195,7 +208,7 @@ def diagnostics(source: Reports | Mapping[str, Sequence[float]], what: str = "gr
     title, name, is_share, is_logarithmic = DIAGNOSTICS.get(what, (plain, plain, False, False))
     frame(ax, f"{title}, by layer", label, name)
     if is_share:
-        ax.set_ylim(-0.02, max(0.1, 1.08 * max(np.nanmax(y) for y in lines.values())))
+        ax.set_ylim(0, max(0.1, 1.08 * max(np.nanmax(y) for y in lines.values())))
         ax.yaxis.set_major_formatter(lambda share, position: f"{share:.0%}")
     elif is_logarithmic and any((y > 0).any() for y in lines.values()):
         ax.set_yscale("log")

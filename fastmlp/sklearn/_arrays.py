@@ -2,14 +2,15 @@
 
 A network pads rows to whole cache lines. Where that leaves gaps, which no array of scikit-learn's has, the
 list holds a mirror: an array without them that is brought up to date, and brings the network's up to date,
-whenever the estimator looks at its network. Mirrors are made when they are asked for, and live as long as
-somebody holds them.
+whenever the estimator looks at its network. Mirrors are made when they are asked for. They live until the
+estimator has taken over what was written to them, and as long as somebody holds them: what is written to
+`estimator.coefs_[1]`, which nobody holds, reaches the network with the next look at it.
 """
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
-from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,11 @@ KINDS = ("weights", "biases", "scales", "running_means", "running_variances")
 
 
 class Mirrors:
-    """Arrays without gaps of a network's weights, and what they were when both were last the same."""
+    """Arrays without gaps of a network's weights."""
 
     def __init__(self, model: MLP) -> None:
         self.model = model
-        self._kept: dict[int, tuple[ref[Array], Array]] = {}
+        self._kept: dict[int, _Mirror] = {}
 
     def weights(self) -> list[Array]:
         """The network's arrays, or their mirrors."""
@@ -37,22 +38,37 @@ class Mirrors:
     def _mirror(self, layer: int, array: Array) -> Array:
         if array.flags.c_contiguous:
             return array
-        mirror = self._kept[layer][0]() if layer in self._kept else None
-        if mirror is None:
-            mirror = np.array(array, order="C")
-            self._kept[layer] = ref(mirror), mirror.copy()
-        return mirror
+        if layer not in self._kept:
+            self._kept[layer] = _Mirror(array)
+        return self._kept[layer].array
 
     def synchronise(self) -> None:
-        """Take what was written to a mirror into the network; and else, from the network, what it learned."""
-        for layer, (held, before) in [*self._kept.items()]:
-            mirror, array = held(), self.model.weights[layer]
-            if mirror is None:
-                del self._kept[layer]
-            elif _differ(mirror, before):
-                array[...] = before[...] = mirror
-            elif _differ(array, before):
-                mirror[...] = before[...] = array
+        """Take what was written to a mirror into the network; and else, from the network, what it learned.
+
+        A mirror that nobody else holds any more has then served.
+        """
+        for layer, mirror in [*self._kept.items()]:
+            if not mirror.is_held():        # first, since who holds it may write to it at any time
+                self._kept.pop(layer, None)
+            mirror.synchronise(self.model.weights[layer])
+
+
+class _Mirror:
+    """An array without gaps, and what it was when it was last the same as the network's."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = np.array(array, order="C")
+        self._before = self.array.copy()
+
+    def is_held(self) -> bool:
+        """Whether somebody else has it, or a view of it: a count of 2 is this object and the call."""
+        return getrefcount(self.array) > 2
+
+    def synchronise(self, array: Array) -> None:
+        if _differ(self.array, self._before):
+            array[...] = self._before[...] = self.array
+        elif _differ(array, self._before):
+            self.array[...] = self._before[...] = array
 
 
 def _differ(a: Array, b: Array) -> bool:
@@ -72,7 +88,9 @@ class LayerArrays(list[Any]):
 
     def __setitem__(self, places: Any, values: Any) -> None:
         self._synchronise()
-        self._arrays[places] = values
+        dtype = self._arrays[0].dtype
+        self._arrays[places] = ([np.asarray(value, dtype) for value in values] if isinstance(places, slice)
+                                else np.asarray(values, dtype))
         self._synchronise()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastmlp import MLP, limit_num_threads
+from fastmlp import MLP, Diagnostics, limit_num_threads
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.losses import Loss
 from fastmlp.sklearn import _lbfgs, _parameters, _their_state
@@ -87,6 +87,26 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     # The network -------------------------------------------------------------------------------------
 
     @property
+    def model_(self) -> MLP:
+        """The network, with what was written to `coefs_`."""
+        self._synchronise()
+        try:
+            network: MLP = self.__dict__["model_"]
+        except KeyError:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'model_'") from None
+        return network
+
+    @model_.setter
+    def model_(self, network: MLP) -> None:
+        self.__dict__["model_"] = network
+
+    @model_.deleter
+    def model_(self) -> None:
+        if self.__dict__.pop("model_", None) is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute 'model_'")
+        self.__dict__.pop("_mirrors_of_model", None)
+
+    @property
     def coefs_(self) -> Any:
         """Weights of every layer (in, out), live."""
         if "model_" in self.__dict__:
@@ -120,14 +140,19 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     def _mirrors(self) -> Mirrors:
         """Of the network as it is."""
         mirrors: Mirrors | None = self.__dict__.get("_mirrors_of_model")
-        if mirrors is None or mirrors.model is not self.model_:
-            mirrors = self.__dict__["_mirrors_of_model"] = Mirrors(self.model_)
+        network = self.__dict__["model_"]
+        if mirrors is None or mirrors.model is not network:
+            mirrors = self.__dict__["_mirrors_of_model"] = Mirrors(network)
         return mirrors
 
     def _synchronise(self) -> None:
         """Bring the network and what `coefs_` returned to the same numbers."""
         if "_mirrors_of_model" in self.__dict__:
             self._mirrors().synchronise()
+
+    def _has_weights(self) -> bool:
+        """Whether there is `coefs_`, which need not be made to know it."""
+        return "model_" in self.__dict__ or "coefs_" in self.__dict__.get("_assigned", {})
 
     def _assigned_arrays(self, name: str) -> Any:
         try:
@@ -170,8 +195,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             model.biases = [np.asarray(b).astype(dtype) for b in self.intercepts_]
             del self._assigned
             self.model_ = model
-        self._synchronise()
-        network: MLP = self.model_
+        network = self.model_
         if self._activation is not self.activation and self._activation != self.activation:
             network = self._with_other_activation(network)
         return network
@@ -262,7 +286,9 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         hidden = [*map(operator.index, hidden)] if hasattr(hidden, "__iter__") else [hidden]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
-        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        if self._full_batch() and any(isinstance(own, Diagnostics) for own in self.callbacks):
+            raise ValueError("callbacks: Diagnostics looks at training steps, and lbfgs takes none")
+        first_pass = not self._has_weights() or (not self.warm_start and not incremental)
         X, y = self._validate(X, y, incremental, reset=first_pass)
         weights = _weights(sample_weight, X.shape[0])
         weights = self._class_weights(y, weights)
@@ -309,18 +335,36 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
         def callback(iteration: int, loss: float) -> bool:
             answers = [call(model, iteration, {"loss": loss}) for call in self.callbacks if callable(call)]
+            self._synchronise()
             return any(map(asks_to_stop, answers))
+
+        started = [call.begin(model) for call in self.callbacks if hasattr(call, "begin")]
+        if any(map(asks_to_stop, started)):
+            self.n_iter_ = 0
+            self._finish_callbacks(model)
+            return
 
         loss_factor, gradient_factor = self._loss_factors()
         objective = _lbfgs.Objective(X, targets, weights, loss_factor, gradient_factor, self.alpha)
         self.loss_, self.n_iter_ = _lbfgs.minimize(
             model, objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol,
             verbose=self.verbose, callback=callback if self.callbacks else None)
+        self._finish_callbacks(model)
+
+    def _finish_callbacks(self, model: MLP) -> None:
+        for call in self.callbacks:
+            if hasattr(call, "finish"):
+                call.finish(model)
+
+    def _between_epochs(self, model: MLP, epoch: int, logs: Any) -> None:
+        """Take over what callbacks wrote to `coefs_` before the next epoch learns something else."""
+        self._synchronise()
 
     def _fit_own_full_batch(self, model: MLP, X: Any, targets: Any, weights: Any) -> None:
         """`fastmlp.LBFGS`, with its own settings."""
         history = model.fit(X, targets, optimizer=copy.deepcopy(self.optimizer),
-                            sample_weight=weights, callbacks=self.callbacks, progress=self.progress)
+                            sample_weight=weights, callbacks=[*self.callbacks, self._between_epochs],
+                            progress=self.progress)
         self.n_iter_ = len(history.loss)
         self.loss_curve_ = list(history.loss)
         if history.loss:
@@ -357,11 +401,12 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             batch_size = n
         run = _Epochs(self, n, batch_size, loss_factor, validation, incremental)
         self.n_iter_ = 0
+        callbacks = [run, *(_passed(own, run) for own in self.callbacks), self._between_epochs]
         try:
             model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
-                      sample_weight=weights, callbacks=[run, *(_Passed(own, run) for own in self.callbacks)],
-                      progress=self.progress, log_steps=True, check_scale=False)
+                      sample_weight=weights, callbacks=callbacks, progress=self.progress, log_steps=True,
+                      check_scale=False)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
         finally:
@@ -522,6 +567,11 @@ class _Epochs:
             estimator.best_validation_score_ = score
             estimator._best = best_of(model)
         return improved
+
+
+def _passed(callback: Any, run: _Epochs) -> Any:
+    """A callback for `MLP.fit`. Diagnostics go as they are, since the engine looks for them."""
+    return callback if isinstance(callback, Diagnostics) else _Passed(callback, run)
 
 
 class _Passed:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fastmlp import MLP, SGD, Adam, plot
+from fastmlp import MLP, SGD, Adam, Diagnostics, plot
 from fastmlp import functional as F
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -92,6 +92,16 @@ def test_history_of_other_names():
         plot.history({"step_loss": [np.zeros(3), np.zeros(3)]}, "step_loss")
 
 
+@pytest.mark.parametrize("history, error, message", [
+    (None, TypeError, "^history: expected a History or another mapping, got NoneType"),
+    ([1.0, 0.5], TypeError, "^history: .*got list"),
+    ({}, ValueError, "^history: .* got an empty one"),
+], ids=str)
+def test_no_history(history, error, message):
+    with pytest.raises(error, match=message):
+        plot.history(history)
+
+
 def test_into_given_axes():
     ax = plt.subplots()[1]
     before = len(plt.get_fignums())
@@ -113,7 +123,7 @@ def test_diagnostics_of_a_history():
     assert ax.yaxis.get_major_formatter()(0.5, 0) == "50%"
     ax = plot.diagnostics(history, "update_ratio")
     assert ax.get_yscale() == "log" and ax.get_lines()[-1].get_ydata()[0] == 1e-3
-    with pytest.raises(ValueError, match="^what: no layer has 'std', expected one of: dead, update_ratio"):
+    with pytest.raises(ValueError, match="^what: no layer has 'std'; expected one of: dead, update_ratio"):
         plot.diagnostics(history, "std")
 
 
@@ -145,6 +155,29 @@ def test_diagnostics_of_a_training(rng):
                      if line.get_label().startswith("layer")]
             assert len(lines) == np.count_nonzero(~np.isnan(values).all(axis=0))
             assert all(len(line.get_ydata()) == count for line in lines)
+
+
+def test_diagnostics_that_nobody_has(rng):
+    diagnostics = Diagnostics(warn=False)
+    for empty in (diagnostics, {}, {"loss": [1.0]}):
+        with pytest.raises(ValueError, match="^source: nothing was recorded yet"):
+            plot.diagnostics(empty, "dead")
+    for wrong in (None, 3, "dead"):
+        with pytest.raises(TypeError, match="^source: expected Diagnostics or a History, got "):
+            plot.diagnostics(wrong, "dead")
+    for activation, what, owners in (("relu", "saturation", "sigmoid and tanh"),
+                                     ("tanh", "dead", "relu, leaky_relu and elu with alpha = 0")):
+        history = MLP([2, 8, 2], activation, seed=0).fit(*moons(rng), epochs=2, callbacks=[diagnostics],
+                                                         progress=False)
+        for source in (diagnostics, history):
+            with pytest.raises(ValueError, match=f"^what: no layer has '{what}': only {owners}"):
+                plot.diagnostics(source, what)
+
+
+def test_shares_begin_at_zero():
+    for shares in ([0.0, 0.0], [0.0, 0.5], [0.5, 1.0]):
+        low, high = plot.diagnostics({"layer1_dead": shares}, "dead").get_ylim()
+        assert low == 0 and high > max(shares)
 
 
 # Learning rates --------------------------------------------------------------------------------------------
@@ -210,6 +243,26 @@ def test_activations(activation, rng):
         f"layer 1\n{activation}", f"layer 2\n{activation}", "layer 3\noutput"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]              # the first one on top
     assert unchanged(model, before)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("activation, least, most", [
+    ("tanh", -1, 1), ("sigmoid", 0, 1), ("relu", 0, math.inf), ("elu", -math.inf, math.inf)])
+def test_bins_of_activations_end_where_the_function_does(activation, least, most, scale, rng):
+    model = MLP([4, 16, 8, 3], activation=activation, seed=0)
+    model.weights = [scale * w for w in model.weights]
+    X = rng.standard_normal((200, 4))
+    found = heights(plot.activations(model, X))
+    for layer, ((tall, edges), outputs) in enumerate(zip(found, model.hidden(X))):
+        assert not ((edges[:-1] < 0) & (edges[1:] > 0)).any()       # no bin has both signs
+        if layer < 2:
+            bins = np.flatnonzero(tall)
+            assert edges[bins].min() >= least and edges[bins + 1].max() <= most
+            if math.isfinite(most):
+                assert edges.min() >= least and edges.max() <= most
+            counts = np.histogram(outputs[outputs != 0].astype(float), edges)[0]
+            np.testing.assert_allclose(tall, counts / counts.max(), atol=1e-6)
+            assert counts.sum() >= 0.98 * np.count_nonzero(outputs)
 
 
 def test_activations_of_dead_layers(rng):
@@ -346,6 +399,16 @@ def test_decision_boundary_of_values(rng):
     grid = np.stack(np.meshgrid(np.linspace(left, right, 30), np.linspace(bottom, top, 30)), axis=-1)
     expected = model.predict(grid.reshape(-1, 2)).reshape(30, 30)
     np.testing.assert_allclose(image.get_array(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("X, error, message", [
+    ([[0.0, 1.0], [1.0, np.nan]], ValueError, r"^X: expected finite numbers, got \[ 1\. nan\] in row 1"),
+    ([[-np.inf, 1.0]], ValueError, "^X: expected finite numbers, .* in row 0"),
+    ([["a", "b"]], TypeError, "^X: expected numbers, got dtype"),
+], ids=str)
+def test_points_that_are_nowhere(X, error, message):
+    with pytest.raises(error, match=message):
+        plot.decision_boundary(MLP([2, 2], seed=0), X)
 
 
 @pytest.mark.parametrize("model, X, y, message", [
@@ -509,6 +572,9 @@ def test_landscape_beyond_the_numbers(rng):
     ({"points": 1}, ValueError, "^points: expected an integer from 2 up"),
     ({"seed": -1}, ValueError, "^seed"),
     ({"restarts": [MLP([2, 7, 2], seed=0)]}, ValueError, r"^restarts\[0\]: expected the layers of the model"),
+    ({"restarts": [1, 2]}, TypeError, r"^restarts\[0\]: expected a Restart or an MLP, got int"),
+    ({"restarts": 3}, TypeError, "^restarts: expected a list of Restart or MLP, got int"),
+    ({"restarts": None}, TypeError, "^restarts: .* got NoneType"),
 ])
 def test_bad_landscapes(options, error, message, rng):
     with pytest.raises(error, match=message):

@@ -447,6 +447,55 @@ def test_callbacks_within_epochs():
         assert steps.steps == list(range(2, steps.steps[-1] + 1, 2)) and len(steps.steps) > 5
 
 
+@pytest.mark.parametrize("cls", BOTH)
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"early_stopping": True},
+                                     {"optimizer": fastmlp.Adam(0.01)}], ids=str)
+def test_diagnostics_watch(cls, options):
+    diagnostics = fastmlp.Diagnostics(every=1, warn=False)
+    plain = fitted(cls, batch_size=20, **options)
+    model = fitted(cls, batch_size=20, callbacks=[diagnostics], **options)
+    steps = model.n_iter_ * -(-len(X) * (9 if "early_stopping" in options else 10) // 200)
+    assert diagnostics.steps.tolist() == list(range(1, steps + 1))
+    assert diagnostics.values["weight_norm"].shape == (steps, 2)
+    for a, b, norm in zip(model.coefs_, plain.coefs_, diagnostics.values["weight_norm"][-1]):
+        assert_array_equal(a, b)
+        if not options:
+            assert_allclose(np.linalg.norm(a), norm, rtol=0.05)
+    model.set_params(early_stopping=False).partial_fit(X, Y)
+    assert len(diagnostics.steps) == -(-len(X) // 20)
+
+
+@pytest.mark.parametrize("options", [{"solver": "lbfgs"}, {"optimizer": fastmlp.LBFGS()}], ids=str)
+def test_diagnostics_have_nothing_to_watch_in_lbfgs(options):
+    model = fitted()
+    before = model.predict_proba(X)
+    model.set_params(callbacks=[fastmlp.Diagnostics()], **options)
+    with pytest.raises(ValueError, match="callbacks: Diagnostics looks at .* lbfgs takes none"):
+        model.fit(X, Y)
+    assert_array_equal(model.predict_proba(X), before)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("options", [{}, {"solver": "lbfgs"}, {"optimizer": fastmlp.LBFGS()}], ids=str)
+def test_callbacks_begin_and_finish(options, stop):
+    class Calls(list):
+        def begin(self, network):
+            self.append("begin")
+            return stop
+
+        def __call__(self, network, epoch, logs):
+            self.append("epoch")
+
+        def finish(self, network):
+            self.append("finish")
+
+    calls = Calls()
+    model = fitted(callbacks=[calls], **options)
+    assert calls[0] == "begin" and calls[-1] == "finish" and calls.count("finish") == 1
+    assert len(calls) == 2 if stop else calls[1:-1] == ["epoch"] * model.n_iter_
+    assert model.n_iter_ == 0 if stop else model.n_iter_ > 0
+
+
 def test_callbacks_of_the_library():
     stopping = fastmlp.EarlyStopping(patience=2, monitor="val_loss")
     model = MLPClassifier(random_state=0, max_iter=500, learning_rate_init=0.1, callbacks=[stopping],

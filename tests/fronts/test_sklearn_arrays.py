@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -100,6 +101,107 @@ def test_what_nobody_holds_costs_nothing():
     gc.collect()
     model.predict(X)
     assert (model.coefs_[2] == 0.25).all()
+
+
+def through_the_loop(model):
+    for coef in model.coefs_:
+        coef *= 0
+
+
+WRITES = {
+    "slice": lambda model: model.coefs_[1].__setitem__(slice(None), 0),
+    "item": lambda model: model.coefs_[1].__setitem__((0, 0), 5),
+    "fill": lambda model: model.coefs_[1].fill(0.7),
+    "copyto": lambda model: np.copyto(model.coefs_[1], 0.3),
+    "out": lambda model: np.multiply(model.coefs_[1], 2, out=model.coefs_[1]),
+    "view": lambda model: model.coefs_[1][:3].T.__imul__(-1),
+    "in place": lambda model: model.coefs_.__setitem__(1, model.coefs_[1].__imul__(2)),
+    "loop": through_the_loop,
+    "assigned": lambda model: model.coefs_.__setitem__(1, np.full(model.coefs_[1].shape, 0.1)),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+@pytest.mark.parametrize("width", [1, 3, 4, 8, 10])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_written_to_an_array_that_nobody_holds(dtype, width, write):
+    """scikit-learn's estimator, begun with the same arrays and written to in the same way, is the measure."""
+    rng = np.random.default_rng(width)
+    x, y = rng.standard_normal((40, 4)).astype(dtype), rng.standard_normal((40, width)).astype(dtype)
+    y = y.ravel() if width == 1 else y
+    ours, theirs = (module(hidden_layer_sizes=(6,), random_state=0, max_iter=1, shuffle=False).fit(x, y)
+                    for module in (MLPRegressor, neural_network.MLPRegressor))
+    tolerance = {"rtol": 1e-3, "atol": 1e-4} if dtype == "float32" else {"rtol": 1e-8, "atol": 1e-10}
+    for _ in range(2):              # the second time, after training has gone on
+        for model in (ours, theirs):
+            write(model)
+        copies = pickle.loads(pickle.dumps(ours)), copy.deepcopy(ours)
+        for model in (ours, *copies):
+            assert_allclose(model.predict(x), theirs.predict(x), **tolerance)
+        for model in (ours, theirs):
+            write(model)
+        for a, b, network in zip(ours.coefs_, theirs.coefs_, ours.model_.weights):
+            assert_allclose(a, b, **tolerance)
+            assert_array_equal(a, network)
+        for model in (ours, theirs):
+            write(model)
+            model.partial_fit(x, y)
+        for a, b in zip(ours.coefs_, theirs.coefs_):
+            assert_allclose(a, b, **tolerance)
+        assert_allclose(ours.predict(x), theirs.predict(x), **tolerance)
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_the_network_has_what_was_written(width):
+    model = MLPRegressor(hidden_layer_sizes=(6,), max_iter=1).fit(X, np.repeat(Y[:, None], width, axis=1))
+    model.coefs_[1][:] = 3
+    assert (model.model_.weights[1] == 3).all()
+    held = model.coefs_[1]
+    model.predict(X)
+    held[:] = 4                 # and let go of, after the estimator has looked
+    del held
+    assert (model.model_.weights[1] == 4).all()
+    view = model.coefs_[1].T[:1]
+    model.predict(X)
+    view[...] = 5
+    del view
+    model.predict(X)
+    assert (model.model_.weights[1][:, 0] == 5).all() and (model.coefs_[1][:, 1:] == 4).all()
+
+
+def test_mirrors_are_made_for_who_asks():
+    """A fit needs none, and one that has served is let go of."""
+    model = MLPRegressor(hidden_layer_sizes=(300,), max_iter=1, warm_start=True).fit(np.eye(50), np.eye(50))
+    model.fit(np.eye(50), np.eye(50)).partial_fit(np.eye(50), np.eye(50))
+    gc.collect()
+    tracemalloc.start()
+    try:
+        model.fit(np.eye(50), np.eye(50)).predict(np.eye(50))
+        before = tracemalloc.get_traced_memory()[0]
+        model.coefs_[1].fill(0)
+        assert tracemalloc.get_traced_memory()[0] - before > model.coefs_[1].nbytes
+        model.predict(np.eye(50))
+        assert not model.model_.weights[1].any()
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] - before < 300 * 50 * 8
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_what_a_callback_writes_does_not_undo_what_is_learned_later(solver):
+    seen = []
+
+    def once(network, epoch, logs):
+        if epoch == 0:
+            model.coefs_[2][:] = 0
+        seen.append(epoch)
+
+    model = MLPClassifier(hidden_layer_sizes=(7, 40), max_iter=5, random_state=0, solver=solver,
+                          callbacks=[once])
+    model.fit(X, Y)
+    assert len(seen) == 5 and model.coefs_[2].any()
+    assert_array_equal(model.coefs_[2], model.model_.weights[2])
 
 
 def test_another_activation_keeps_them_live():

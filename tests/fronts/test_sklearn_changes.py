@@ -86,6 +86,20 @@ def test_warm_start_with_other_layers(solver, units, table):
         estimator.fit(*table)
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_other_layers_are_refused_where_theirs_keeps_the_old_ones(method, table):
+    """As the guide says under "What differs"."""
+    for module in (theirs, ours):
+        estimator = module.MLPClassifier((5,), max_iter=3, random_state=0, warm_start=True).fit(*table)
+        estimator.set_params(hidden_layer_sizes=(7,))
+        if module is theirs:
+            getattr(estimator, method)(*table)
+        else:
+            with pytest.raises(ValueError, match=r"hidden_layer_sizes.* layers \[4, 5, 3\], got \[4, 7, 3\]"):
+                getattr(estimator, method)(*table)
+        assert [coef.shape for coef in estimator.coefs_] == [(4, 5), (5, 3)]
+
+
 def test_a_refused_partial_fit_changes_nothing(table):
     X, y = table
     estimator = ours.MLPClassifier((5,), random_state=0).partial_fit(X, y, classes=[0, 1, 2])

@@ -424,6 +424,32 @@ class Forward(nn.Linear):
         return super().forward(x) * 2
 
 
+class Called(nn.Linear):
+    def __call__(self, x):
+        return super().__call__(x) * 2
+
+
+class CallImpl(nn.Linear):
+    def _call_impl(self, *args, **kwargs):
+        return super()._call_impl(*args, **kwargs) * 2
+
+
+class Twice(nn.Sequential):
+    def __call__(self, x):
+        return super().__call__(super().__call__(x))
+
+
+class Backwards(nn.Sequential):
+    def __iter__(self):
+        return reversed([*self._modules.values()])
+
+
+def call_patched():
+    layer = linear()
+    layer._call_impl = lambda x: x
+    return layer
+
+
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
@@ -485,6 +511,11 @@ REFUSED = [
     ([Net()], TypeError, r"layer 0 \(Net\): .*torch\.onnx\.export, then fastmlp\.from_onnx"),
     ([Forward(6, 6)], TypeError, r"layer 0 \(Forward\): expected the forward of Linear, got one of its own"),
     ([patched()], TypeError, r"layer 0 \(Linear\): expected the forward of Linear"),
+    ([Called(6, 6)], TypeError, r"layer 0 \(Called\): expected the __call__ of Linear, got one of its own"),
+    ([CallImpl(6, 6)], TypeError, r"layer 0 \(CallImpl\): expected the _call_impl of Linear"),
+    ([call_patched()], TypeError, r"layer 0 \(Linear\): expected the _call_impl of Linear"),
+    ([Twice(linear())], TypeError, r"layer 0 \(Twice\): expected the __call__ of Sequential"),
+    ([Backwards(linear(), nn.ReLU())], TypeError, r"layer 0 \(Backwards\): expected the __iter__ of Sequ"),
     ([nn.LazyLinear(6)], ValueError, r"layer 0 \(LazyLinear\): .*a lazy module"),
     ([hooked("forward_hook")], ValueError, r"layer 0 \(Linear\): expected no hooks"),
     ([hooked("forward_pre_hook")], ValueError, r"layer 0 \(Linear\): expected no hooks"),
@@ -529,6 +560,19 @@ REFUSED = [
 def test_refused_with_the_layers_name(layers, error, text):
     with pytest.raises(error, match=text):
         from_torch(nn.Sequential(*layers))
+
+
+@pytest.mark.parametrize("kind", ["forward_pre_hook", "forward_hook", "full_backward_hook"])
+def test_refused_with_hooks_of_all_modules(kind):
+    handle = getattr(nn.modules.module, f"register_module_{kind}")(lambda *args: None)
+    try:
+        for module, label in ((nn.Sequential(linear()), r"module \(Sequential\)"),
+                              (linear(), r"module \(Linear\)")):
+            with pytest.raises(ValueError, match=f"{label}: expected no hooks, got global ones"):
+                from_torch(module)
+    finally:
+        handle.remove()
+    quietly(nn.Sequential(linear()))
 
 
 @pytest.mark.parametrize("module", [3, None, "net.pt", nn.Linear, [nn.Linear(2, 2)]], ids=repr)
