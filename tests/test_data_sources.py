@@ -666,6 +666,151 @@ def test_columns_that_are_not_there(tmp_path):
         list(Files(tmp_path / "u.csv", "c"))
 
 
+# Columns by name, rows as they were said ---------------------------------------------------------------
+
+def write_columns(path, names, table):
+    """A file of a kind that has names."""
+    columns = dict(zip(names, np.asarray(table, float).T, strict=True))
+    if ".csv" in path.suffixes:
+        lines = [",".join(names), *(",".join(map(repr, row)) for row in np.asarray(table, float).tolist())]
+        text = "\n".join(lines).encode() + b"\n"
+        path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    elif path.suffix == ".parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    else:
+        pytest.importorskip("pyarrow.feather").write_feather(
+            pytest.importorskip("pyarrow").table(columns), str(path), compression="uncompressed")
+
+
+TABLE = np.arange(15.0).reshape(5, 3)
+NAMED = [".csv", ".csv.gz", ".parquet", ".feather"]
+
+
+@pytest.mark.parametrize("suffix", NAMED)
+@pytest.mark.parametrize("options", [dict(target="y"), dict(target=-1), dict(target=["y"]),
+                                     dict(target="y", inputs=["b", "a"])])
+def test_columns_of_other_files_are_found_by_name(suffix, options, tmp_path):
+    one, two = tmp_path / f"1{suffix}", tmp_path / f"2{suffix}"
+    write_columns(one, "aby", TABLE)
+    write_columns(two, "yab", TABLE[:, [2, 0, 1]])
+    (X, y), (X2, y2) = Files([one, two], **options)
+    assert_array_equal(X2, X)
+    assert_array_equal(y2, y)
+    assert_array_equal(X, TABLE[:, [1, 0] if "inputs" in options else [0, 1]])
+
+
+@pytest.mark.parametrize("suffix", NAMED)
+@pytest.mark.parametrize("names, text", [
+    ("acy", "expected the columns of 1{0}, got none named 'b' and also 'c'"),
+    ("abz", "got none named 'y' and also 'z'"),
+    ("ay", "got none named 'b'$"),
+    ("abyz", "got also 'z'"),
+])
+def test_other_columns_are_named(suffix, names, text, tmp_path):
+    for file, header in (("1", "aby"), ("2", names), ("3", "bya")):
+        write_columns(tmp_path / f"{file}{suffix}", header, np.arange(5.0 * len(header)).reshape(5, -1))
+    text = f"2{suffix}: .*" + text.format(suffix)
+    with pytest.raises(BlockError, match=text):
+        list(Files(tmp_path / f"*{suffix}", "y"))
+    source = Files(tmp_path / f"*{suffix}", "y", on_error="skip")
+    with pytest.warns(RuntimeWarning, match=text):
+        assert len(list(source)) == 2
+    if names == "abyz":                             # one that nobody reads may be there
+        assert len(list(Files(tmp_path / f"*{suffix}", "y", inputs=["a", "b"]))) == 3
+
+
+def test_columns_whose_names_occur_twice(tmp_path):
+    write_columns(tmp_path / "1.csv.gz", "aby", TABLE)
+    (tmp_path / "1.csv").write_text("a,a,y\n1,2,3\n")
+    (tmp_path / "2.csv").write_text("a,a,y\n4,5,6\n")
+    assert [block[0].tolist() for block in Files(tmp_path / "*.csv", "y")] == [[[1, 2]], [[4, 5]]]
+    (tmp_path / "2.csv").write_text("y,a,a\n6,4,5\n")
+    with pytest.raises(BlockError, match="in their order, for the name 'a' occurs twice"):
+        list(Files(tmp_path / "*.csv", "y"))
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_columns_of_other_frames_are_found_by_name(library):
+    module = pytest.importorskip(library)
+    make = module.table if library == "pyarrow" else module.DataFrame
+
+    def frame(names, order=slice(None)):
+        return make(dict(zip(names, TABLE[:, order].T)))
+
+    y = np.zeros(5, int)
+    seen = []
+
+    def transform(X, y):
+        seen.append(X)
+        return X, y
+
+    blocks = [(frame("abc"), y), (frame("cab", [2, 0, 1]), y), (TABLE, y)]
+    for X, _ in Chunks(blocks, transform=transform):
+        assert_array_equal(X, TABLE)
+    assert len(seen) == 3
+    text = "blocks, block 3: X: expected the columns of blocks, block 0, got none named 'c' and also 'z'"
+    wrong = [*blocks, (frame("abz"), y)]
+    with pytest.raises(BlockError, match=text):
+        list(Chunks(wrong))
+    with pytest.warns(RuntimeWarning, match=text):
+        assert len(list(Chunks(wrong, on_error="skip"))) == 3
+    targets = [(TABLE, frame("abc")), (TABLE, frame("cab", [2, 0, 1]))]
+    assert_array_equal(list(Chunks(targets))[1][1], TABLE)
+
+
+@pytest.mark.parametrize("make", [
+    lambda blocks, **options: Chunks(blocks, **options),
+    lambda blocks, **options: Chunks(lambda i: blocks[i], len(blocks), **options),
+    lambda blocks, **options: Chunks(iter(blocks), len(blocks), **options),
+])
+def test_rows_that_were_said_and_are_not_there(make):
+    blocks = cut(table()[:2], (170, 170, 130, 170))
+    text = "blocks, block 2: expected 170 rows, as was said, got 130"
+    with pytest.raises(BlockError, match=text):
+        fitted(make(blocks, rows=170), epochs=1)
+    source = make(blocks, rows=[170] * 4, on_error="skip")
+    with pytest.warns(RuntimeWarning, match=text):
+        model = fitted(source, epochs=1)[0]
+    assert Learned(model) == Learned(fitted(Chunks([*blocks[:2], blocks[3]]), epochs=1)[0])
+    fitted(make(blocks, rows=[170, 170, 130, 170]), epochs=1)
+
+
+def test_a_transform_may_leave_rows_out(tmp_path):
+    """A run that is resumed then reads what it has done with."""
+    blocks = cut(table()[:2], (100,) * 10)
+
+    def run(**options):
+        source = Chunks(blocks, rows=100, buffer_rows=64,
+                        transform=lambda X, y: (X[X[:, 0] > 0], y[X[:, 0] > 0]))
+        return Learned(fitted(source, epochs=2, shuffle=True, **options)[0])
+
+    class Kill:
+        every = 11
+
+        def on_step_end(self, model, step, logs):
+            raise Killed
+
+    options = dict(checkpoint=tmp_path / "run.safetensors", checkpoint_every=1)
+    with pytest.raises(Killed):
+        run(callbacks=[Kill()], **options)
+    assert run(resume=True, **options) == run()
+
+
+def test_blocks_that_are_sparse_and_dense():
+    sparse = pytest.importorskip("scipy.sparse")
+    blocks = cut(table()[:2], (100,) * 4)
+    as_sparse = [(sparse.csr_array(X), y) for X, y in blocks]
+    for first, other, text in ((blocks, as_sparse, "dense rows, as in blocks, block 0, got sparse"),
+                               (as_sparse, blocks, "sparse rows, as in blocks, block 0, got dense")):
+        mixed = [*first[:2], other[2], first[3]]
+        with pytest.raises(BlockError, match=f"blocks, block 2: X: expected {text} ones"):
+            fitted(Chunks(mixed))
+        with pytest.warns(RuntimeWarning, match=text):
+            model = fitted(Chunks(mixed, on_error="skip"))[0]
+        assert Learned(model) == Learned(fitted(Chunks([*first[:2], first[3]]))[0])
+
+
 # Statistics --------------------------------------------------------------------------------------------
 
 def test_statistics_are_those_of_the_whole(rng):

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastmlp._core import checks, sources
+from fastmlp._core import checks, frames, sources
+from fastmlp.data._columns import order_of
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array, RowsLike
 
-__all__ = ["Block", "BlockError", "FileRows", "Layout", "Part", "as_block", "dense", "problem_of", "warn"]
+__all__ = ["Block", "BlockError", "FileRows", "Layout", "Part", "as_block", "dense", "names_of", "problem_of",
+           "warn"]
 
 PACKAGE = f"{Path(__file__).parent.parent}/"
 
@@ -119,6 +121,9 @@ class Part(NamedTuple):
     blocks: Callable[[], Iterator[Callable[[], tuple[Any, ...]]]]
 
 
+Names = tuple["tuple[Any, ...] | None", "tuple[Any, ...] | None"]
+
+
 class Layout(NamedTuple):
     """What all blocks of a source have in common: that of the first one."""
 
@@ -126,20 +131,45 @@ class Layout(NamedTuple):
     X: tuple[Any, tuple[int, ...]]          # dtype, shape of a row
     y: tuple[Any, tuple[int, ...]]
     weight: tuple[Any, tuple[int, ...]] | None
+    is_sparse: bool                         # X
+    columns: Names                          # of X and y, where these are tables that have names
 
     @classmethod
-    def of(cls, place: str, block: Block) -> Layout:
+    def of(cls, place: str, block: Block, columns: Names) -> Layout:
         X, y, weight = (None if array is None else (array.dtype, array.shape[1:]) for array in block)
         assert X is not None and y is not None
-        return cls(place, X, y, weight)
+        return cls(place, X, y, weight, sources.is_sparse(block.X), columns)
 
     def check(self, block: Block) -> None:
         """Raises ValueError for a block that is not like the first one."""
-        for name, array, expected in zip(("X", "y", "weights"), block, self[1:]):
+        if sources.is_sparse(block.X) != self.is_sparse:
+            kinds = ("sparse", "dense") if self.is_sparse else ("dense", "sparse")
+            raise ValueError(f"X: expected {kinds[0]} rows, as in {self.place}, got {kinds[1]} ones")
+        for name, array, expected in zip(("X", "y", "weights"), block, (self.X, self.y, self.weight)):
             got = None if array is None else (array.dtype, array.shape[1:])
             if got != expected:
                 raise ValueError(f"{name}: expected {_described(expected)}, as in {self.place}, got "
                                  f"{_described(got)}")
+
+
+    def in_order(self, block: Block, columns: Names) -> Block:
+        """The block with the columns of tables in the order of the first one. Raises ValueError for other
+        columns than that has."""
+        arrays: list[Any] = []
+        for name, array, expected, got in zip("Xy", block[:2], self.columns, columns):
+            if expected is not None and got is not None and expected != got:
+                try:
+                    array = array[:, order_of(expected, got, self.place)]
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+            arrays.append(array)
+        return Block(arrays[0], arrays[1], block.weight)
+
+
+def names_of(value: Any) -> Names:
+    """Names of the columns of X and y in (X, y) or (X, y, weight)."""
+    X, y = (tuple(frames.labels(table)) if frames.is_frame(table) else None for table in value[:2])
+    return X, y
 
 
 def _described(kind: tuple[Any, tuple[int, ...]] | None) -> str:

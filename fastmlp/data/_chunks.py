@@ -38,7 +38,8 @@ class Chunks(Source):
         does, and there is only one.
     rows : int or sequence of int, optional
         Rows of each block, where they are known: a training that is resumed then need not read the blocks
-        that it has done with, and the progress bar knows how many rows there will be.
+        that it has done with (without a ``transform``), and the progress bar knows how many rows there will
+        be. A block with another number is one that cannot be used.
     buffer_rows : int, optional
         Rows that a buffer holds: those among which `MLP.fit` shuffles. As many as fill 64 MiB if not given.
     transform : callable, optional
@@ -117,6 +118,7 @@ class Chunks(Source):
         elif not callable(blocks) and not hasattr(blocks, "__iter__"):
             raise TypeError(f"blocks: expected a sequence, a function or an iterator, got {blocks!r}")
         self._in_any_order = self.n is not None and callable(self._blocks) and self._iterator is None
+        self._said: Sequence[int] | None = None     # rows of each block, by the user
         self._rows = self._numbers_of_rows(rows)
 
     def _numbers_of_rows(self, rows: Any) -> Sequence[int | None]:
@@ -129,11 +131,13 @@ class Chunks(Source):
         numbers = [checks.integer("rows", number, low=0) for number in numbers]
         if len(numbers) != self.n:
             raise ValueError(f"rows: expected one number for each of {self.n} blocks, got {len(numbers)}")
+        self._said = numbers
         return numbers if self._in_any_order else [sum(numbers)]
 
     def parts(self) -> Sequence[Part]:
         if self._in_any_order:
-            return [Part(NAME, i, rows, partial(_one, self._blocks, i)) for i, rows in enumerate(self._rows)]
+            return [Part(NAME, i, rows, partial(_one, self._blocks, i, rows))
+                    for i, rows in enumerate(self._rows)]
         return [Part(NAME, 0, self._rows[0], self._in_a_row)]
 
     def first_block(self) -> tuple[str, Block]:
@@ -147,8 +151,9 @@ class Chunks(Source):
         blocks = self._iterator or iter(self._blocks() if callable(self._blocks) else self._blocks)
         given = 0
         for block in islice(blocks, self.n):
+            said = None if self._said is None else self._said[given]
             given += 1
-            yield partial(_same, block)
+            yield partial(_with_rows, partial(_same, block), said)
         if self.n is not None and given < self.n:
             raise ValueError(f"expected {self.n} blocks, got {given} and the end of the iterator")
 
@@ -189,9 +194,19 @@ class _Iterator:
         self._rest = chain(taken, self._rest)
 
 
-def _one(blocks: Callable[[int], Any], i: int) -> Iterator[Callable[[], Any]]:
-    return iter([partial(blocks, i)])
+def _one(blocks: Callable[[int], Any], i: int, rows: int | None) -> Iterator[Callable[[], Any]]:
+    return iter([partial(_with_rows, partial(blocks, i), rows)])
 
 
 def _same(block: Any) -> Any:
     return block
+
+
+def _with_rows(block: Callable[[], Any], rows: int | None) -> Any:
+    """The block, if it has the rows that the user says: a run that is resumed counts on them."""
+    given = block()
+    if rows is not None and isinstance(given, (tuple, list)) and len(given) in (2, 3):
+        got = np.shape(given[1])[:1] if not hasattr(given[1], "shape") else given[1].shape[:1]
+        if got and got[0] != rows:
+            raise ValueError(f"expected {rows} row{'s' * (rows != 1)}, as was said, got {got[0]}")
+    return given

@@ -1,13 +1,14 @@
 """Which columns of a table are inputs, targets and weights."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
 
-__all__ = ["Column", "Columns"]
+__all__ = ["Column", "Columns", "SameColumns", "order_of"]
 
 Column = str | int
 
@@ -46,6 +47,62 @@ class Columns(NamedTuple):
         """(X, y) or (X, y, weight) of an array (rows, columns)."""
         X, y = table[:, self.inputs], table[:, self.target]
         return (X, y) if self.weight is None else (X, y, table[:, self.weight])
+
+
+class SameColumns:
+    """Columns of several tables, of which the first one that has names says what they are: in the others they
+    are found by these names, in whatever order they stand. A table without names goes by numbers."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._first: tuple[str, Sequence[str], Columns] | None = None
+
+    def of(self, place: str, names: Sequence[str] | None, count: int) -> Columns:
+        """Of the table at this place, by number. Raises ValueError for one that is missing or new."""
+        if names is None:
+            return self._columns.of(None, count)
+        if self._first is None:
+            self._first = place, names, self._columns.of(names, count)
+        first, expected, found = self._first
+        single = not isinstance(found.target, list)
+        targets = [found.target] if single else found.target
+        weights = [] if found.weight is None else [found.weight]
+        wanted = None if self._columns.inputs is None else [*found.inputs, *targets, *weights]
+        order = order_of(expected, names, first, wanted)
+        targets = [order[j] for j in targets]
+        return Columns(targets[0] if single else targets, [order[j] for j in found.inputs],
+                       None if found.weight is None else order[found.weight])
+
+
+def order_of(expected: Sequence[Any], names: Sequence[Any], first: str, wanted: Iterable[int] | None = None
+             ) -> Sequence[int]:
+    """For every column of the first table, its number among these names.
+
+    expected    names of the first table
+    first       where that is, for errors
+    wanted      numbers there of the columns that count; all, and no others, if None
+
+    Raises ValueError for columns that are missing, new, or not told apart by their names.
+
+    >>> list(order_of(["a", "b"], ["b", "a"], "t.csv"))
+    [1, 0]
+    """
+    if list(names) == list(expected):
+        return range(len(names))
+    looked_for = [*expected] if wanted is None else [expected[j] for j in wanted]
+    numbers = {name: j for j, name in enumerate(names)}
+    missing = [name for name in looked_for if name not in numbers]
+    known = set(expected)
+    new = [name for name in names if name not in known] if wanted is None else []
+    if missing or new:
+        got = [f"none named {', '.join(map(repr, missing))}"] if missing else []
+        got += [f"also {', '.join(map(repr, new))}"] if new else []
+        raise ValueError(f"expected the columns of {first}, got {' and '.join(got)}")
+    for counts in (Counter(expected), Counter(names)):
+        if twice := [name for name in looked_for if counts[name] > 1]:
+            raise ValueError(f"expected the columns of {first} in their order, for the name {twice[0]!r} "
+                             "occurs twice")
+    return [numbers.get(name, -1) for name in expected]
 
 
 def _number(what: str, column: Column, names: Sequence[str] | None, count: int) -> int:

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastmlp.data._blocks import Part
-from fastmlp.data._columns import Columns
+from fastmlp.data._columns import Columns, SameColumns
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -72,12 +72,12 @@ class Table(NamedTuple):
         return ""
 
 
-def parts(path: str, name: str, columns: Columns, delimiter: str, header: bool | None, block_size: int
+def parts(path: str, name: str, columns: SameColumns, delimiter: str, header: bool | None, block_size: int
           ) -> list[Part]:
     """Of a file: ranges of bytes, or, where it is packed, all of it."""
     packed = path.lower().endswith(".gz")
     with _open(path, packed) as file:
-        table = _table(file, columns, delimiter, header)
+        table = _table(file, name, columns, delimiter, header)
     if packed:
         return [Part(name, 0, None, lambda: _streamed(path, table, block_size))]
     size = os.path.getsize(path)
@@ -91,7 +91,7 @@ def _open(path: str, packed: bool) -> IO[bytes]:
     return gzip.open(path, "rb") if packed else open(path, "rb")    # type: ignore[return-value]
 
 
-def _table(file: IO[bytes], columns: Columns, delimiter: str, header: bool | None) -> Table:
+def _table(file: IO[bytes], name: str, columns: SameColumns, delimiter: str, header: bool | None) -> Table:
     """From the first line, which is a header if any of its cells is no number, unless the user says."""
     line = file.readline()
     while line.count(b'"') % 2 and (more := file.readline()):       # a name with a line end in it
@@ -105,7 +105,7 @@ def _table(file: IO[bytes], columns: Columns, delimiter: str, header: bool | Non
         header = not all(map(_is_number, cells))
     names = [cell.strip() for cell in cells] if header else None
     start = len(line) if header else len(BOM) if line.startswith(BOM) else 0
-    return Table(delimiter, names, columns.of(names, len(cells)), len(cells), start,
+    return Table(delimiter, names, columns.of(name, names, len(cells)), len(cells), start,
                  1 + line.count(b"\n") if header else 1)
 
 

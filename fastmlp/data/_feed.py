@@ -181,7 +181,8 @@ class Feed:
         parts = self.source.parts()
         order = self._order.parts(len(parts))
         first = 0
-        if self.source.on_error == "raise":         # otherwise it must be seen which blocks are lost
+        # Otherwise it must be seen which blocks are lost, and how many rows a transform leaves.
+        if self.source.on_error == "raise" and self.source.keeps_rows:
             while first < len(order) and (rows := parts[order[first]].rows) is not None and rows <= skip:
                 skip -= rows
                 first += 1

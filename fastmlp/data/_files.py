@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from fastmlp._core import checks
 from fastmlp.data import _csv, _npy, _npz, _parquet
 from fastmlp.data._blocks import BlockError, Part, problem_of
-from fastmlp.data._columns import Column, Columns
+from fastmlp.data._columns import Column, Columns, SameColumns
 from fastmlp.data._source import Source, Transform
 
 if TYPE_CHECKING:
@@ -87,6 +87,10 @@ class Files(Source):
     Any block of .npy, .csv, .parquet, .arrow and of an .npz that is not compressed can be read alone. A
     .csv.gz and a compressed .npz are read from the start to the end: only the order of such files is
     shuffled, and the rows in the buffer. Columns of .csv are float64.
+
+    Where columns have names, those of the first file say what the columns are: in other files they are found
+    by name, in any order, and one that is missing, or new where ``inputs`` is not given, is an error. Files
+    without names go by numbers.
 
     References
     ----------
@@ -168,15 +172,16 @@ class Files(Source):
 
     def parts(self) -> Sequence[Part]:
         if self._parts is None:
-            self._parts = [part for number in range(len(self.paths)) for part in self._parts_of(number)]
+            same = None if self._columns is None else SameColumns(self._columns)
+            self._parts = [part for number in range(len(self.paths)) for part in self._parts_of(number, same)]
         return self._parts
 
-    def _parts_of(self, number: int) -> list[Part]:
+    def _parts_of(self, number: int, same: SameColumns | None) -> list[Part]:
         """Of one of the files; where it cannot be read, that is found again when it is its turn."""
         path = self.paths[number]
         name = os.path.basename(path)
         try:
-            return self._read_parts(number, path, name)
+            return self._read_parts(number, path, name, same)
         except ImportError:
             raise
         except Exception as error:
@@ -185,20 +190,20 @@ class Files(Source):
             raise BlockError(f"{name}: {problem_of(problem)}") from problem
         return [Part(name, 0, None, lambda: _broken(problem))]
 
-    def _read_parts(self, number: int, path: str, name: str) -> list[Part]:
+    def _read_parts(self, number: int, path: str, name: str, same: SameColumns | None) -> list[Part]:
         if self.suffix == ".npz":
             return _npz.parts(path, name, self._names, self.block_size)
-        if self._columns is None:
+        if same is None:
             targets, weights = self._others
             return _npy.parts(path, name, targets[number], None if weights is None else weights[number],
                               None, self.block_size)
         if self.suffix == ".npy":
             return _npy.parts(path, name, None, None, self._columns, self.block_size)
         if self.suffix in (".csv", ".csv.gz"):
-            return _csv.parts(path, name, self._columns, self.delimiter, self.header, self.block_size)
+            return _csv.parts(path, name, same, self.delimiter, self.header, self.block_size)
         if self.suffix == ".parquet":
-            return _parquet.parquet_parts(path, name, self._columns, self.block_size)
-        return _parquet.arrow_parts(path, name, self._columns)
+            return _parquet.parquet_parts(path, name, same, self.block_size)
+        return _parquet.arrow_parts(path, name, same)
 
 
 def _broken(problem: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastmlp._core import frames
 from fastmlp._core.optional import import_extra
 from fastmlp.data._blocks import Part
-from fastmlp.data._columns import Columns
+from fastmlp.data._columns import Columns, SameColumns
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -22,12 +22,12 @@ __all__ = ["arrow_parts", "parquet_parts"]
 Blocks = Callable[[], Iterator[Callable[[], tuple[Any, ...]]]]
 
 
-def parquet_parts(path: str, name: str, columns: Columns, block_size: int) -> list[Part]:
+def parquet_parts(path: str, name: str, columns_of_all: SameColumns, block_size: int) -> list[Part]:
     """The row groups of a file, each of which is read in pieces of about so many bytes."""
     parquet = _pyarrow("parquet")
     metadata = parquet.read_metadata(path)
     names = metadata.schema.to_arrow_schema().names
-    columns = columns.of(names, len(names))
+    columns = columns_of_all.of(name, names, len(names))
 
     def blocks(group: int, rows: int) -> Blocks:
         def read() -> Iterator[Callable[[], tuple[Any, ...]]]:
@@ -42,12 +42,12 @@ def parquet_parts(path: str, name: str, columns: Columns, block_size: int) -> li
             for i, group in enumerate(groups)]
 
 
-def arrow_parts(path: str, name: str, columns: Columns) -> list[Part]:
+def arrow_parts(path: str, name: str, columns_of_all: SameColumns) -> list[Part]:
     """The record batches of a file."""
     ipc = _pyarrow("ipc")
     with ipc.open_file(path) as file:
         names, count = file.schema.names, file.num_record_batches
-    columns = columns.of(names, len(names))
+    columns = columns_of_all.of(name, names, len(names))
 
     def read(number: int) -> tuple[Any, ...]:
         with ipc.open_file(path) as file:

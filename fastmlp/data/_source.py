@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from fastmlp._core import checks
-from fastmlp.data._blocks import Block, BlockError, Layout, Part, as_block, problem_of, warn
+from fastmlp.data._blocks import Block, BlockError, Layout, Part, as_block, names_of, problem_of, warn
 from fastmlp.data._statistics import Scaling, Statistics, statistics_of
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Source:
         Number of rows, where it is known without reading all of them.
     passes : int or None
         Number of passes that it can give; None for any number.
+    keeps_rows : bool
+        Whether what is trained on has the rows that are read: without a ``transform``.
     skipped : list of str
         What was wrong with every block that was skipped, once for each time that it was.
 
@@ -112,6 +114,11 @@ class Source:
                 return None
             total += part.rows
         return total
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether what is trained on has the rows that are read: without a transform of the user's."""
+        return all(isinstance(transform, Scaling) for transform in self._transforms)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return self.read(self.parts(), lambda place, block: block.arrays(), warn)
@@ -277,7 +284,11 @@ class Source:
                     if function is None:
                         break
                     try:
-                        block = as_block(function())
+                        given = function()
+                        block, columns = as_block(given), names_of(given)
+                        del given
+                        if self._layout is not None and len(block.y):
+                            block = self._layout.in_order(block, columns)
                     except Exception as error:
                         self._fail(place, error, lost)
                         continue
@@ -286,7 +297,7 @@ class Source:
                         continue
                     try:
                         if self._layout is None:
-                            self._layout = Layout.of(place, block)
+                            self._layout = Layout.of(place, block, columns)
                         self._layout.check(block)
                         result = use(place, block)
                     except Exception as error:
