@@ -516,7 +516,7 @@ class MLP(Guarded):
                  for i in range(depth)]
         spare = np.empty((min(len(X), BLOCK_ROWS), self.layers[-1]), self.dtype)    # of the last layer
         for rows in _blocks(len(X)):
-            x: Any = sources.readable(X[rows], self.dtype)
+            x: Any = sources.readable(X[rows], self.dtype, dense=self.compute_dtype is not None)
             *hidden, last = [None if array is None else array[rows] for array in found]
             self.core.engine.forward(x, spare[:len(x)] if last is None else last, get_num_threads(), hidden)
         results = [array for array in found if array is not None]

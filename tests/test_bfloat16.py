@@ -429,6 +429,32 @@ def test_sparse_samples_count_as_dense_ones(backend, rng):
     assert bits[0] == bits[1]
 
 
+@pytest.mark.parametrize("backend", ["cython", "numpy"])
+def test_hidden_outputs_of_sparse_samples(backend, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X = (rng.integers(0, 2, (700, 10)) * rng.standard_normal((700, 10))).astype(np.float32)
+    with fastmlp.use_backend(backend):
+        model = MLP([10, 8, 6, 2], seed=0, compute_dtype="bfloat16")
+    for layer in range(3):
+        np.testing.assert_array_equal(
+            model.hidden(sparse.csr_matrix(X), layer=layer), model.hidden(X, layer=layer))
+    for ours, theirs in zip(model.hidden(sparse.csr_matrix(X)), model.hidden(X)):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(model.hidden(sparse.csr_matrix(X), layer=-1), model.forward(X))
+
+
+@pytest.mark.parametrize("backend", ["cython", "numpy"])
+def test_learning_rates_for_sparse_samples(backend, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = rng.integers(0, 2, (200, 10)).astype(np.float32), rng.integers(0, 2, 200)
+    found = []
+    for samples in (X, sparse.csr_matrix(X)):
+        with fastmlp.use_backend(backend):
+            model = MLP([10, 8, 2], seed=0, compute_dtype="bfloat16")
+        found.append(fastmlp.lr_find(model, samples, y, optimizer=SGD(0.1), steps=20).losses)
+    np.testing.assert_array_equal(*found)
+
+
 # What computes it ----------------------------------------------------------------------------------------
 
 def run_python(code, **environment):
