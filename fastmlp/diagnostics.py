@@ -288,7 +288,8 @@ class Diagnostics(Guarded):
         last = self._shown(self.observer.reports()[-1:])
         begin, end = [0, *self.observer.report_steps()][-2:]
         seen = min(end * self._batch_size, self._samples) - begin * self._batch_size
-        said = self._setting._replace(samples=None)     # which are looked through once an epoch
+        said = self._setting
+        said = Setting(None, *said[1:])         # samples are looked through once an epoch
         problems = self._look(last, last[0, :, 0], seen, said)
         return problems[0].note if problems else ""
 

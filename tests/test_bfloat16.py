@@ -462,6 +462,26 @@ def run_python(code, **environment):
                           capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_the_warning_of_slow_ways(isa, tmp_path):
+    """It is true, and at the user's line."""
+    script = tmp_path / "own.py"
+    script.write_text("import fastmlp\n\nmodel = fastmlp.MLP([3, 2], compute_dtype='bfloat16')\n"
+                      "again = fastmlp.MLP([3, 2], compute_dtype='bfloat16')\n")
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120,
+                            env={**os.environ, "FASTMLP_ISA": isa, "FASTMLP_BF16": ""})
+    assert result.returncode == 0, result.stderr
+    if kernels.available_bfloat16(isa)[0] != "fma":
+        assert result.stderr == ""
+        return
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert f"{script}:3: RuntimeWarning: compute_dtype: " in result.stderr
+    assert ("the same bits" in result.stderr) == (isa != "portable")
+    faster = kernels.available_bfloat16(kernels.available_isas()[0])[0] != "fma"
+    assert ("this processor has nothing faster" in result.stderr) != faster
+    assert (f"{isa!r}, which FASTMLP_ISA asks for" in result.stderr) == faster
+
+
 @pytest.mark.parametrize("way", kernels.available_bfloat16())
 def test_what_is_forced_is_what_runs(way):
     code = ("import fastmlp, sys; model = fastmlp.MLP([3, 2], compute_dtype='bfloat16');"

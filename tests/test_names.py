@@ -385,3 +385,24 @@ def test_classes_that_are_taken():
 def test_classes_that_are_answered(call, message):
     with pytest.raises(TypeError, match=f"^{message}"):
         call()
+
+
+# Warnings of what is decorated ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: MLP([4, 5, 3], seed=0).fit(1e6 * X, Y, progress=False, epochs=300),
+        lambda: MLP([4, 1], seed=0).fit(X, X[:, 0] > 0, progress=False, epochs=300),
+        lambda: MLP([4, 3], seed=0).fit(X, Y, optimizer=SGD(1e38), progress=False, epochs=3),
+        lambda: MLP([4, 3], seed=0).predict(np.nan * X),
+        lambda: MLP([4, 3], seed=0).evaluate(np.nan * X, Y),
+    ],
+    ids=["scales", "labels", "divergence", "predict", "evaluate"],
+)
+def test_warnings_are_at_the_users_line(call):
+    with pytest.warns(RuntimeWarning) as said:
+        call()
+    assert {warning.filename for warning in said} == {__file__}
+    assert {warning.lineno for warning in said} == {call.__code__.co_firstlineno}
