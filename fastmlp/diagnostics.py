@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from fastmlp._core import callers, checks
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state
 from fastmlp._core.observer import FIELDS, Observer
+from fastmlp._core.sources import SparseRows
 from fastmlp.activations import ELU, Activation, LeakyReLU, ReLU, Sigmoid, Tanh
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ DEAD_UNITS = 0.1                # shares from which on there is a sentence
 SATURATED = 0.5
 LARGE_UPDATE = 0.1
 FAR_APART = 1e3                 # how many times the gradients of two layers may differ
+UNLIKELY = 1e-6                 # chance that dropout explains the zeros of a unit, below which it does not
+NOTHING = 1e-30                 # outputs of a layer that are smaller are 0
+BLOCK_ROWS = 1024               # of samples that are looked through at a time
 
 
 class Problem(NamedTuple):
@@ -37,6 +41,28 @@ class Problem(NamedTuple):
     layer: int
     note: str
     sentence: str
+
+
+class Setting(NamedTuple):
+    """What advice depends on: it does not name what is there already, or what is not there to be changed.
+
+    samples     that the network trains on, where they are arrays
+    clips       whether the optimizer limits gradients
+    has_values  whether targets are values, which may be scaled
+    is_relu     whether every activation is relu
+    has_norm    whether every hidden layer has batch_norm
+    """
+
+    samples: Any = None
+    clips: bool = False
+    has_values: bool = False
+    is_relu: bool = False
+    has_norm: bool = False
+
+    @property
+    def scaled(self) -> str:
+        """What to scale."""
+        return f"inputs{' and targets' if self.has_values else ''} scaled to about 1"
 
 
 class Diagnostics(Guarded):
@@ -69,6 +95,7 @@ class Diagnostics(Guarded):
         Sentences on the last epoch.
     dead_units : tuple of ndarray
         Of every hidden layer, the numbers of the units that gave 0 for every sample of the last epoch.
+        With dropout, that may be dropout's doing: see the notes.
 
     Raises
     ------
@@ -89,9 +116,14 @@ class Diagnostics(Guarded):
     which are linear, are not looked at. With dropout, outputs are those that are left, scaled; dropped ones
     do not count as saturated.
 
-    Sentences come with 10% of dead units; half of the outputs saturated; a gradient a thousand times smaller
-    than that of a layer above, or a thousand times larger than the layer's weights, or not finite; and steps
-    that change weights by 10%, where 0.1% is healthy.
+    All numbers are taken after dropout: a unit that is dropped for every sample counts in dead and in
+    ``dead_units``. A sentence on dead units of a layer with dropout comes only where there were so many
+    samples n that this is no explanation, dropout^n < 1e-6: 20 samples for a dropout of 0.5, 62 for 0.8.
+
+    Sentences come with 10% of dead units; a layer of another activation whose outputs are all 0; half of the
+    outputs saturated; a gradient a thousand times smaller than that of a layer above, or a thousand times
+    larger than the layer's weights, or not finite; steps that change weights by 10%, where 0.1% is healthy;
+    and inputs that are all 0, or not finite, where these are the reason.
 
     The kernels compute all this in the training steps themselves. What is trained stays the same, to the bit.
     A report costs about as much as a step takes, so that every hundredth step costs little; memory is that of
@@ -136,6 +168,9 @@ class Diagnostics(Guarded):
         self.warn: bool = warn
         self.__dict__["observer"] = None        # the engine's, while a model trains
         self._within = False                    # an epoch
+        self._setting = Setting()
+        self._batch_size = self._samples = 0
+        self._dropout: tuple[float, ...] = ()
         self._resumed: dict[str, Array] | None = None       # from `set_state`, until training goes on
         self._start((), ())
 
@@ -151,21 +186,25 @@ class Diagnostics(Guarded):
         self._dead: tuple[Array, ...] = ()
         self._said: set[tuple[str, int]] = set()
         self._before = 0                        # steps of the epochs before
+        self._epoch = 0                         # the last that ended, from 1; 0 where none has
 
     def __repr__(self) -> str:
         return f"Diagnostics(every={self.every}, warn={self.warn})"
 
     def __str__(self) -> str:
-        """A table of the last report, and the findings."""
+        """A table of the last report, and the findings of the last epoch."""
         if not self._tables:
             return repr(self)
+        epoch = f"epoch {self._epoch}" if self._epoch else "the last epoch"
+        head = f"Step {self._steps[-1]}, the last report, in {epoch}:"
+        findings = [f"Found in {epoch}:", *self.findings] if self.findings else []
         lines = [["layer", "dead", "saturated", "mean", "std", "gradient", "weights", "update/weights"]]
         for layer, row in enumerate(self._tables[-1][-1], 1):
             shares = ["-" if math.isnan(share) else f"{share:.1%}" for share in row[:2]]
             lines.append([str(layer), *shares, *("-" if math.isnan(x) else f"{x:.3g}" for x in row[2:])])
         widths = [max(map(len, column)) for column in zip(*lines)]
         text = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in lines]
-        return "\n".join([*text, *self.findings])
+        return "\n".join([head, *text, *findings])
 
     @property
     def steps(self) -> Array:
@@ -203,12 +242,13 @@ class Diagnostics(Guarded):
         if state is not None and state["values"].shape[1] not in (0, depth):
             raise ValueError(f"state: expected that of {depth} layers, got {state['values'].shape[1]}")
         self._start(model.activations, model.layers[1:])
+        self._setting = _setting(model)
         self.__dict__["observer"] = Observer(model.core.parameters)
         if state is not None:
             self._steps, self._before = state["steps"].tolist(), int(state["before"])
             self._tables = [state["values"]] if len(state["steps"]) else []
 
-    def begin_epoch(self, model: MLP, steps: int) -> None:
+    def begin_epoch(self, model: MLP, steps: int, samples: int | None = None, batch_size: int = 1) -> None:
         """Prepare for the steps of an epoch.
 
         Parameters
@@ -217,8 +257,14 @@ class Diagnostics(Guarded):
             Model that is trained.
         steps : int
             Number of steps that the epoch has.
+        samples : int, optional
+            Number of samples that it has. One a step if not given.
+        batch_size : int, default 1
+            Samples of a step; the last one may have fewer.
         """
-        kept = [1 - rate for rate in (*model.dropout, 0.0)]     # outputs that are left are divided by this
+        self._samples, self._batch_size = steps if samples is None else samples, batch_size
+        self._dropout = (*model.dropout, 0.0)
+        kept = [1 - rate for rate in self._dropout]     # outputs that are left are divided by this
         ends = [(low / share, high / share)
                 for (low, high), share in zip(map(_ends, self._activations), kept)]
         if self.observer is not None:
@@ -240,7 +286,11 @@ class Diagnostics(Guarded):
         if self.observer is None or not len(self.observer.reports()):
             return ""
         last = self._shown(self.observer.reports()[-1:])
-        problems = self._look(last, last[0, :, 0])
+        begin, end = [0, *self.observer.report_steps()][-2:]
+        seen = min(end * self._batch_size, self._samples) - begin * self._batch_size
+        said = self._setting
+        said = Setting(None, *said[1:])         # samples are looked through once an epoch
+        problems = self._look(last, last[0, :, 0], seen, said)
         return problems[0].note if problems else ""
 
     def end_epoch(self) -> dict[str, float]:
@@ -264,7 +314,7 @@ class Diagnostics(Guarded):
         self._dead = tuple(np.flatnonzero(units) if _can_die(f) else np.zeros(0, np.intp)
                            for units, f in zip(dead, self._activations))
         shares = np.array([units.mean() for units in dead] + [math.nan])
-        self._problems = self._look(reports, shares) if len(reports) else []
+        self._problems = self._look(reports, shares, self._samples, self._setting) if len(reports) else []
         epoch = _mean(reports)
         epoch[:, 0] = shares
         return {f"layer{layer + 1}_{NAMES[i]}": float(epoch[layer, i])
@@ -282,6 +332,7 @@ class Diagnostics(Guarded):
         logs : dict {str: float}
             Numbers of the epoch.
         """
+        self._epoch = epoch + 1
         for problem in self._problems:
             if self.warn and (problem.kind, problem.layer) not in self._said:
                 self._said.add((problem.kind, problem.layer))
@@ -296,6 +347,7 @@ class Diagnostics(Guarded):
             Model that was trained.
         """
         self.__dict__["observer"] = None
+        self._setting = Setting()
 
     # State, read and written ------------------------------------------------------------------------------
 
@@ -359,26 +411,42 @@ class Diagnostics(Guarded):
             result[:, :, -1] /= result[:, :, -2]
         return result
 
-    def _look(self, reports: Array, dead: Array) -> list[Problem]:
-        """What is wrong in these reports, with these shares of dead units in every layer."""
+    def _look(self, reports: Array, dead: Array, samples: int, said: Setting) -> list[Problem]:
+        """What is wrong in these reports of so many samples, with these shares of dead units in every
+        layer."""
         table = _mean(reports)
-        found = []
+        if table[0, 4] == 0 and np.isfinite(table[:, 4:6]).all() and _all(said.samples, _is_zero):
+            return [Problem("inputs", 1, "X is 0",
+                            "X holds nothing but 0, from which nothing can be learned")]
+        found: list[Problem] = []
+        passes = True               # a gradient, through the layers so far
         for i, f in enumerate(self._activations[:-1]):
             layer, units = i + 1, self._units[i]
-            if _can_die(f) and dead[i] >= DEAD_UNITS:
+            dropped = self._dropout[i] > 0 and self._dropout[i]**samples >= UNLIKELY
+            if _can_die(f) and dead[i] >= DEAD_UNITS and not dropped:
+                passes = passes and dead[i] < 1
                 count = round(float(dead[i]) * units)
                 found.append(Problem(
                     "dead", layer, f"layer {layer}: {count}/{units} dead",
                     f"layer {layer}: {count} of {units} units gave 0 for every sample of this epoch: "
                     "try leaky_relu or a lower learning rate"))
+            if (passes and not _can_die(f) and not dropped
+                    and (np.abs(reports[:, i, 2:4]) < NOTHING).all()):
+                passes = False
+                found.append(Problem(
+                    "silent", layer, f"layer {layer}: all outputs 0",
+                    f"layer {layer}: all of its outputs are 0, and hardly any gradient passes: begin anew "
+                    "with weights and biases of usual size, and a lower learning rate"))
             if table[i, 1] >= SATURATED:
                 share = f"{table[i, 1]:.0%}"
+                cures = ["smaller initial weights", "inputs scaled to about 1"]
+                if not said.has_norm:
+                    cures.append("batch_norm")
                 found.append(Problem(
                     "saturated", layer, f"layer {layer}: {share} saturated",
                     f"layer {layer}: {share} of its outputs are within 1% of the ends of {f.name}, where "
-                    "hardly any gradient passes: try smaller initial weights, inputs scaled to about 1, or "
-                    "batch_norm"))
-        found += _gradients(table[:, 4], table[:, 5])
+                    f"hardly any gradient passes: try {_listed(cures)}"))
+        found += _gradients(table[:, 4], table[:, 5], said, passes)
         ratios = np.median(reports[:, :, -1], axis=0)
         for layer, ratio in enumerate(ratios, 1):
             if ratio >= LARGE_UPDATE:
@@ -391,20 +459,39 @@ class Diagnostics(Guarded):
     # Copies -----------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"version": VERSION, "settings": {**vars(self), "observer": None}}
+        return {"version": VERSION, "settings": {**vars(self), "observer": None, "_setting": Setting()}}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         check_state(self, values, ["settings"])
         self.__dict__.update(values["settings"])
 
 
-def _gradients(norms: Array, weights: Array) -> list[Problem]:
-    """What is wrong with the gradients of the layers, which have these norms, as the weights have."""
-    for i, norm in enumerate(norms):
-        if not math.isfinite(norm):
-            return [Problem("gradient", i + 1, f"layer {i + 1}: gradient not finite",
-                            f"layer {i + 1}: its gradient is not finite: try a lower learning rate, "
-                            "clip_norm, or inputs and targets scaled to about 1")]
+def _setting(model: MLP) -> Setting:
+    """Of a model that trains, or is going to."""
+    training, hidden = model.core.training, len(model.layers) - 2
+    optimizer = None if training is None else training.optimizer
+    return Setting(
+        samples=None if training is None else getattr(training.samples, "x", None),
+        clips=any(getattr(optimizer, name, None) is not None for name in ("clip_norm", "clip_value")),
+        has_values=model.loss.targets in ("values", "counts"),
+        is_relu=all(isinstance(f, ReLU) for f in model.activations[:hidden]),
+        has_norm=all(model.batch_norm[:hidden]) and hidden > 0)
+
+
+def _gradients(norms: Array, weights: Array, said: Setting, passes: bool) -> list[Problem]:
+    """What is wrong with the gradients of the layers, which have these norms, as the weights have; `passes`:
+    whether no layer is known to stop them all."""
+    for what, numbers in (("gradient", norms), ("weights", weights)):
+        wrong = np.flatnonzero(~np.isfinite(numbers))
+        if len(wrong):
+            i = int(wrong[0])
+            if said.samples is not None and not _all(said.samples, _is_finite):
+                cause = "X holds NaN or infinity"
+            else:
+                cause = f"try {_listed(['a lower learning rate', *_limits(said), said.scaled])}"
+            verb = "its gradient is" if what == "gradient" else "its weights are"
+            return [Problem("gradient", i + 1, f"layer {i + 1}: {what} not finite",
+                            f"layer {i + 1}: {verb} not finite: {cause}")]
     found = []
     with np.errstate(divide="ignore", invalid="ignore"):
         times_weights = np.where(weights > 0, norms / weights, 0)
@@ -413,20 +500,51 @@ def _gradients(norms: Array, weights: Array) -> list[Problem]:
         found.append(Problem(
             "exploding", i + 1, f"layer {i + 1}: gradient explodes",
             f"layer {i + 1}'s gradient is 10^{math.log10(times_weights[i]):.0f} times its weights: gradients "
-            "explode; try clip_norm, inputs and targets scaled to about 1, or smaller initial weights"))
-    for i, norm in enumerate(norms[:-1]):
+            f"explode; try {_listed([*_limits(said), said.scaled, 'smaller initial weights'])}"))
+    for i, norm in enumerate(norms[:-1] if passes else ()):
         above = norms[i + 1:]
         largest = int(above.argmax())
         if norm * FAR_APART <= above[largest] and above[largest] > 0:
             times = "0, beside"
             if norm > 0:
                 times = f"10^{math.log10(above[largest] / norm):.0f} times smaller than"
+            cures = [cure for cure, there in (
+                ("relu", said.is_relu), ("batch_norm", said.has_norm), ("fewer layers", len(norms) < 3),
+                ("another init", False)) if not there]
             found.append(Problem(
                 "vanishing", i + 1, f"layer {i + 1}: gradient vanishes",
                 f"layer {i + 1}'s gradient is {times} layer {i + largest + 2}'s: gradients vanish on the way "
-                "to it; try relu, batch_norm, fewer layers or another init"))
+                f"to it; try {_listed(cures)}"))
             break
     return found
+
+
+def _limits(said: Setting) -> list[str]:
+    return [] if said.clips else ["clip_norm"]
+
+
+def _listed(cures: list[str]) -> str:
+    """
+    >>> _listed(["relu", "batch_norm", "another init"])
+    'relu, batch_norm or another init'
+    """
+    return " or ".join([", ".join(cures[:-1]), cures[-1]]) if len(cures) > 1 else cures[0]
+
+
+def _all(x: Any, holds: Callable[[Array], bool]) -> bool:
+    """Whether it holds for all samples, which are looked through up to the first for which it does not."""
+    if isinstance(x, SparseRows):
+        x = x.data[int(x.indptr[0]):int(x.indptr[-1])]
+    return x is not None and all(holds(np.asarray(x[start:start + BLOCK_ROWS]))
+                                 for start in range(0, len(x), BLOCK_ROWS))
+
+
+def _is_zero(x: Array) -> bool:
+    return not x.any()
+
+
+def _is_finite(x: Array) -> bool:
+    return bool(np.isfinite(x).all())
 
 
 def _mean(reports: Array) -> Array:

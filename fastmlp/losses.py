@@ -29,7 +29,7 @@ import numpy as np
 
 from fastmlp._core import checks, names
 from fastmlp._core.copying import importable
-from fastmlp._core.labels import class_indices, label_array
+from fastmlp._core.labels import class_indices, cure, label_array
 from fastmlp.kernels import ops
 
 if TYPE_CHECKING:
@@ -1074,7 +1074,13 @@ def _labels(name: str, y: Array, rows: int, classes: int) -> Array:
     """Class indices (rows,), contiguous, as intp; a column of them will do."""
     if y.shape == (rows, 1):
         y = y.reshape(-1)
-    return np.require(checks.labels(name, y, rows, classes), requirements=["C", "A"])
+    if y.ndim > 2:          # its dtype does not matter then
+        checks.shape(name, y, (rows,), "(one class index for each row)")
+    try:
+        indices = checks.labels(name, y, rows, classes)
+    except ValueError as error:
+        raise ValueError(f"{error}{cure(name, y, classes)}") from None
+    return np.require(indices, requirements=["C", "A"])
 
 
 def _distributions(name: str, y: Array, rows: int, outputs: int, dtype: np.dtype[Any]) -> Array:
@@ -1088,15 +1094,31 @@ def _distributions(name: str, y: Array, rows: int, outputs: int, dtype: np.dtype
 
 def _table(name: str, y: ArrayLike, rows: int, outputs: int, dtype: np.dtype[Any], kind: str) -> Array:
     """A table (rows, outputs) of a dtype that the engine reads; looked through block by block."""
-    y = checks.as_array(name, y) if kind in ("values", "counts") else label_array(name, y)
+    y = label_array(name, y)
     if y.ndim == 1 and outputs == 1:
         y = y[:, None]
     y = checks.table(name, y, outputs)
     if len(y) != rows:
         raise ValueError(f"{name}: expected {rows} rows, one for each row of X, got {len(y)}")
     for start in range(0, rows, BLOCK_ROWS):
-        checks.targets(name, y[start:start + BLOCK_ROWS].astype(dtype, copy=False), kind, start)
+        given = y[start:start + BLOCK_ROWS]
+        with np.errstate(over="ignore"):
+            taken = given.astype(dtype, copy=False)
+        checks.targets(name, taken, kind, start)
+        if kind == "values":
+            _finite(name, given, taken, start)
     return checks.readable(y, dtype)
+
+
+def _finite(name: str, given: Array, taken: Array, first: int) -> None:
+    """Raises ValueError for values that are infinite, as they are given or as the model takes them."""
+    infinite = np.isinf(taken)
+    if infinite.any():
+        row, column = np.argwhere(infinite)[0]
+        value = given[row, column]
+        why = f", which {taken.dtype} does not hold," if np.isfinite(value) else ""
+        raise ValueError(
+            f"{name}: expected finite numbers, got {value:g}{why} at [{first + row}, {column}]")
 
 
 def _max_loss(value: Any) -> float | None:

@@ -179,8 +179,8 @@ def lr_find(
                 ours.core.rng.shuffle(order)
             rows = order[step % batches * batch_size:][:batch_size]
             theirs.lr = float(rate)
-            samples = Samples(sources.readable(X[rows], ours.dtype), targets[rows],
-                              None if weights is None else weights[rows], None, batch_size)
+            x = sources.readable(X[rows], ours.dtype, dense=ours.compute_dtype is not None)
+            samples = Samples(x, targets[rows], None if weights is None else weights[rows], None, batch_size)
             total, weight = train(ours, samples, 0, 1, theirs)
             losses.append(total / weight if weight else math.nan)
             smoothed.append(_mean(losses))

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
@@ -12,7 +11,7 @@ import numpy as np
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp._core import checks, defaults, divergence, names, scales, sources, state, step_hooks
+from fastmlp._core import callers, checks, defaults, divergence, names, scales, sources, state, step_hooks
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
@@ -516,7 +515,7 @@ class MLP(Guarded):
                  for i in range(depth)]
         spare = np.empty((min(len(X), BLOCK_ROWS), self.layers[-1]), self.dtype)    # of the last layer
         for rows in _blocks(len(X)):
-            x: Any = sources.readable(X[rows], self.dtype)
+            x: Any = sources.readable(X[rows], self.dtype, dense=self.compute_dtype is not None)
             *hidden, last = [None if array is None else array[rows] for array in found]
             self.core.engine.forward(x, spare[:len(x)] if last is None else last, get_num_threads(), hidden)
         results = [array for array in found if array is not None]
@@ -1461,8 +1460,8 @@ def _rows_with_nan(outputs: Array, weights: Array | None = None) -> tuple[int, i
 
 def _warn_of_nan(call: str, bad: int, rows: int, first: int) -> None:
     """To the caller of a method."""
-    warnings.warn(f"{call}: the outputs of {bad} of {rows} rows are NaN, the first in row {first}: X holds "
-                  "values that are not finite, or the model does", RuntimeWarning, stacklevel=3)
+    callers.warn(f"{call}: the outputs of {bad} of {rows} rows are NaN, the first in row {first}: X holds "
+                 "values that are not finite, or the model does", RuntimeWarning)
 
 
 def _joined(parts: list[Array]) -> Array:

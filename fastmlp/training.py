@@ -178,7 +178,8 @@ class Training:
                 samples.order[...] = self._in_order
                 rng.shuffle(samples.order)
             if self.diagnostics is not None:
-                self.diagnostics.begin_epoch(self.model, -(-len(samples) // samples.batch_size))
+                self.diagnostics.begin_epoch(self.model, -(-len(samples) // samples.batch_size),
+                                             len(samples), samples.batch_size)
             with bars.bar(len(samples), epoch, epochs) as bar, samples.pieces(place.step) as pieces:
                 call.enter_engine()
                 try:

@@ -429,11 +429,57 @@ def test_sparse_samples_count_as_dense_ones(backend, rng):
     assert bits[0] == bits[1]
 
 
+@pytest.mark.parametrize("backend", ["cython", "numpy"])
+def test_hidden_outputs_of_sparse_samples(backend, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X = (rng.integers(0, 2, (700, 10)) * rng.standard_normal((700, 10))).astype(np.float32)
+    with fastmlp.use_backend(backend):
+        model = MLP([10, 8, 6, 2], seed=0, compute_dtype="bfloat16")
+    for layer in range(3):
+        np.testing.assert_array_equal(
+            model.hidden(sparse.csr_matrix(X), layer=layer), model.hidden(X, layer=layer))
+    for ours, theirs in zip(model.hidden(sparse.csr_matrix(X)), model.hidden(X)):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(model.hidden(sparse.csr_matrix(X), layer=-1), model.forward(X))
+
+
+@pytest.mark.parametrize("backend", ["cython", "numpy"])
+def test_learning_rates_for_sparse_samples(backend, rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = rng.integers(0, 2, (200, 10)).astype(np.float32), rng.integers(0, 2, 200)
+    found = []
+    for samples in (X, sparse.csr_matrix(X)):
+        with fastmlp.use_backend(backend):
+            model = MLP([10, 8, 2], seed=0, compute_dtype="bfloat16")
+        found.append(fastmlp.lr_find(model, samples, y, optimizer=SGD(0.1), steps=20).losses)
+    np.testing.assert_array_equal(*found)
+
+
 # What computes it ----------------------------------------------------------------------------------------
 
 def run_python(code, **environment):
     return subprocess.run([sys.executable, "-c", code], env={**os.environ, **environment},
                           capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_the_warning_of_slow_ways(isa, tmp_path):
+    """It is true, and at the user's line."""
+    script = tmp_path / "own.py"
+    script.write_text("import fastmlp\n\nmodel = fastmlp.MLP([3, 2], compute_dtype='bfloat16')\n"
+                      "again = fastmlp.MLP([3, 2], compute_dtype='bfloat16')\n")
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120,
+                            env={**os.environ, "FASTMLP_ISA": isa, "FASTMLP_BF16": ""})
+    assert result.returncode == 0, result.stderr
+    if kernels.available_bfloat16(isa)[0] != "fma":
+        assert result.stderr == ""
+        return
+    assert result.stderr.count("RuntimeWarning") == 1
+    assert f"{script}:3: RuntimeWarning: compute_dtype: " in result.stderr
+    assert ("the same bits" in result.stderr) == (isa != "portable")
+    faster = kernels.available_bfloat16(kernels.available_isas()[0])[0] != "fma"
+    assert ("this processor has nothing faster" in result.stderr) != faster
+    assert (f"{isa!r}, which FASTMLP_ISA asks for" in result.stderr) == faster
 
 
 @pytest.mark.parametrize("way", kernels.available_bfloat16())

@@ -417,12 +417,99 @@ def test_exploding_gradients_are_said(backend):
     assert max(times) > 1e3
     assert diagnostics.findings == (
         f"layer {layer + 1}'s gradient is 10^{math.log10(times[layer]):.0f} times its weights: gradients "
-        "explode; try clip_norm, inputs and targets scaled to about 1, or smaller initial weights",)
+        "explode; try clip_norm, inputs scaled to about 1 or smaller initial weights",)
 
 
 def test_gradients_that_are_not_finite_are_said(backend):
     found = sentence([6, 20, 3], optimizer=SGD(1e38), epochs=2)
     assert any("its gradient is not finite" in text for text in found)
+
+
+@pytest.mark.parametrize("samples, said", [(8, False), (61, False), (62, True)])
+def test_dropout_does_not_kill(backend, samples, said):
+    """Units are dropped for all samples where these are few; of more, the zeros are those of the units."""
+    rng = np.random.default_rng(0)
+    model = MLP([6, 32, 2], dropout=0.8, seed=0)
+    model.biases[0][:8] = -100
+    X, y = rng.standard_normal((samples, 6)), rng.integers(0, 2, samples)
+    diagnostics = Diagnostics(1, warn=False)
+    history = fit(model, X, y, diagnostics, SGD(1e-3), batch_size=8, epochs=1)
+    assert any("gave 0" in text for text in diagnostics.findings) == said
+    assert {*range(8)} <= {*diagnostics.dead_units[0].tolist()}     # the numbers are those after dropout
+    assert history.layer1_dead == [len(diagnostics.dead_units[0]) / 32]
+    assert history.layer1_dead[0] > 0.25 or samples > 8
+
+
+@pytest.mark.parametrize("last", [1, 8])
+def test_dropout_of_few_samples_is_not_on_the_bar(backend, last, monkeypatch):
+    """A report may be on fewer samples than the epoch, and the last batch is a small one."""
+    notes = []
+    monkeypatch.setattr(progress.Bar, "update", lambda self, samples, loss, note="": notes.append(note))
+    rng = np.random.default_rng(0)
+    model = MLP([6, 32, 2], dropout=0.8, seed=0)
+    model.biases[0][:8] = -100
+    X, y = rng.standard_normal((160 + last, 6)), rng.integers(0, 2, 160 + last)
+    diagnostics = Diagnostics(1, warn=False)
+    fit(model, X, y, diagnostics, SGD(1e-3), batch_size=8, epochs=1)
+    assert {*notes} == {""}
+    assert "gave 0" in diagnostics.findings[0]
+
+
+@pytest.mark.parametrize("activation", ["gelu", "silu"])
+def test_layers_that_give_nothing_are_said(backend, activation):
+    model = MLP([6, 20, 20, 3], activation, seed=0)
+    for b in model.biases[:-1]:
+        b[...] = -100
+    before = [w.copy() for w in model.weights]
+    rng = np.random.default_rng(0)
+    diagnostics = Diagnostics(warn=False)
+    fit(model, rng.standard_normal((200, 6)), rng.integers(0, 3, 200), diagnostics, SGD(0.1))
+    for w, old in zip(model.weights, before):
+        assert_array_equal(w, old)
+    found, = diagnostics.findings
+    assert found.startswith("layer 1: all of its outputs are 0")
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_inputs_that_hold_nothing_are_said(backend, activation):
+    assert sentence([6, 20, 3], activation=activation, scale=0.0) == (
+        "X holds nothing but 0, from which nothing can be learned",)
+
+
+def test_sparse_inputs_that_hold_nothing_are_said(backend):
+    sparse = pytest.importorskip("scipy.sparse")
+    diagnostics = Diagnostics(warn=False)
+    fit(MLP([6, 20, 3], seed=0), sparse.csr_matrix((200, 6)), np.zeros(200, int), diagnostics, SGD(1e-3))
+    assert diagnostics.findings == ("X holds nothing but 0, from which nothing can be learned",)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_nan_in_any_layer_is_said(backend, layer):
+    model = MLP([6, 20, 20, 3], seed=0)
+    model.weights[layer][0, 0] = np.nan
+    rng = np.random.default_rng(0)
+    diagnostics = Diagnostics(warn=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        fit(model, rng.standard_normal((200, 6)), rng.integers(0, 3, 200), diagnostics, SGD(1e-3))
+    found, = diagnostics.findings
+    assert "not finite: try a lower learning rate" in found
+
+
+def test_nan_in_the_inputs_is_said(backend):
+    found, = sentence([6, 20, 3], scale=np.nan)
+    assert found.endswith("not finite: X holds NaN or infinity")
+
+
+def test_advice_names_nothing_that_is_there(backend):
+    limited = sentence([6, 20, 3], optimizer=SGD(1e38, clip_norm=1e30), epochs=2)
+    assert any("not finite: try a lower" in text for text in limited)
+    assert not any("clip_norm" in text for text in limited)
+    deep = [6, *[20] * 7, 3]
+    assert not any("try" in text and "batch_norm" in text for text in sentence(
+        deep, activation="tanh", batch_norm=True, scale=100.0, optimizer=SGD(100.0)))
+    found, = sentence(deep, activation="sigmoid")
+    assert found.endswith("try relu, batch_norm, fewer layers or another init")
 
 
 def test_large_steps_are_said(backend):
@@ -458,12 +545,13 @@ def test_as_text(backend):
     diagnostics = Diagnostics(50, warn=False)
     assert str(diagnostics) == repr(diagnostics) == "Diagnostics(every=50, warn=False)"
     fit(model, X, y, diagnostics, SGD(1e-3), epochs=1)
-    lines = str(diagnostics).splitlines()
+    head, *lines = str(diagnostics).splitlines()
+    assert head == f"Step {diagnostics.steps[-1]}, the last report, in epoch 1:"
     assert lines[0].split() == [
         "layer", "dead", "saturated", "mean", "std", "gradient", "weights", "update/weights"]
     assert lines[2].split()[:3] == ["2", "28.9%", "-"]
     assert lines[3].split()[:5] == ["3", "-", "-", "-", "-"]
-    assert lines[4:] == list(diagnostics.findings)
+    assert lines[4:] == ["Found in epoch 1:", *diagnostics.findings]
 
 
 # One after another ---------------------------------------------------------------------------------------

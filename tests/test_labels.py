@@ -176,3 +176,83 @@ def test_labels_out_of_range_are_told():
 def test_metric_of_scores_takes_them_too():
     scores = np.random.default_rng(1).random((40, 3))
     assert metrics.roc_auc(Y.astype(float), scores) == metrics.roc_auc(Y, scores)
+
+
+# Errors that name the cure ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("y", [WORDS, WORDS.tolist(), WORDS.astype(object)], ids=["U", "list", "objects"])
+def test_words_for_one_output(y):
+    with pytest.raises(TypeError, match=r"^y: expected numbers, got .*classes, y = np\.unique\(y, "):
+        MLP([3, 1], seed=0).fit(X, y, progress=False)
+
+
+@pytest.mark.parametrize("y, outputs", [(Y + 1, 3), (np.where(Y > 0, 1, -1), 2), (10 * Y, 3)])
+def test_labels_that_are_no_indices(y, outputs):
+    with pytest.raises(ValueError, match="^y: expected class indices from 0 to") as raised:
+        trained(y, layers=(3, 8, outputs))
+    text = str(raised.value)
+    assert ("loss='hinge' with one output" in text) == (outputs == 2)
+    namespace = {"np": np, "y": y}
+    exec(re.search(r"; (classes, y = .*?\)) makes class indices", text)[1], namespace)
+    assert trained(namespace["y"], layers=(3, 8, outputs)).shape == (3, 8)
+
+
+def test_too_many_labels_have_no_cure():
+    with pytest.raises(ValueError, match="^y: expected class indices from 0 to 1, got 2 in row [0-9]+$"):
+        trained(Y, layers=(3, 8, 2))
+
+
+@pytest.mark.parametrize("dtype", [int, float])
+@pytest.mark.parametrize("loss", ["cross_entropy", "multiclass_hinge", "mean_squared_error"])
+def test_targets_of_the_wrong_shape(dtype, loss):
+    with pytest.raises(ValueError, match=r"^y: expected shape .*got \([0-9]+, 2, 2\)"):
+        MLP([3, 2], loss=loss, seed=0).fit(X, np.zeros((len(X), 2, 2), dtype), progress=False)
+
+
+@pytest.mark.parametrize("outputs", [3, 1])
+@pytest.mark.parametrize("values, kind", [(Y, "int"), (Y + 0.0, "float")])
+def test_objects_that_are_numbers(values, kind, outputs):
+    y = values.astype(object)
+    with pytest.raises(TypeError, match=rf"whose elements are numbers; write y = y\.astype\({kind}\)$"):
+        MLP([3, outputs], seed=0).fit(X, y, progress=False)
+    MLP([3, outputs], seed=0).fit(X, y.astype(kind), epochs=1, progress=False)
+
+
+def test_categories_of_numbers_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    y = pandas.Series(Y, dtype="category")
+    for outputs in (3, 1):
+        with pytest.raises(TypeError, match=r"got categories in the column, such as .*y = y\.astype\(int\)"):
+            MLP([3, outputs], seed=0).fit(X, y, progress=False)
+    np.testing.assert_array_equal(trained(y.astype(int)), trained(Y))
+
+
+@pytest.mark.parametrize("loss", ["mean_squared_error", "mean_absolute_error", "huber"])
+@pytest.mark.parametrize("wrong, message", [
+    (np.inf, "got inf at"), (-np.inf, "got -inf at"), (1e39, "got 1e\\+39, which float32 does not hold, at")])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_targets_change_nothing(dtype, wrong, message, loss):
+    if dtype is np.float32 and np.isfinite(wrong):
+        pytest.skip("no such float32")
+    y = Y.astype(dtype)[:, None]
+    y[7] = wrong
+    model = MLP([3, 8, 1], loss=loss, seed=0)
+    before = [w.copy() for w in model.weights]
+    for samples in (X, X.astype(np.float32)):
+        for call in (
+            lambda samples: model.fit(samples, y, progress=False),
+            lambda samples: model.train_step(samples, y, SGD(0.1)),
+            lambda samples: model.evaluate(samples, y),
+            lambda samples: model.loss_and_gradients(samples, y),
+        ):
+            with pytest.raises(ValueError, match=rf"^y: expected finite numbers, {message} \[7, 0\]$"):
+                call(samples)
+    for w, old in zip(model.weights, before):
+        np.testing.assert_array_equal(w, old)
+
+
+def test_large_targets_are_taken():
+    """Of which the squares are too large for float32."""
+    y = 1e30 * np.ones((len(X), 1), np.float32)
+    assert np.isfinite(MLP([3, 1], loss="mae", seed=0).train_step(X.astype(np.float32), y, SGD(0.1)))

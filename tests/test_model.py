@@ -1007,7 +1007,7 @@ CLASS_TARGETS = [
     (lambda y: y + 0.5, ValueError, r"class indices, whole numbers.*got \d.5 in row"),
     (lambda y: y.astype(str), TypeError, "words such as '"),
     (lambda y: [None] * len(y), TypeError, "objects such as None"),
-    (lambda y: None, TypeError, "objects such as None"),
+    (lambda y: None, TypeError, "class indices or values, got None"),
     (lambda y: np.ma.masked_array(y), TypeError, "masked"),
     (lambda y: y[:-1], ValueError, r"\(12,\).*got \(11,\)"),
     (lambda y: y[0], ValueError, r"\(12,\)"),

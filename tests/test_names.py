@@ -219,7 +219,14 @@ def answered(call, name, message):
         ("learning_rate_init", 0.1, "optimizer=Adam(lr="),
         ("momentum", 0.9, "optimizer=SGD(lr=0.1, momentum=0.9)"),
         ("weight_decay", 0.1, "belongs to the optimizer"),
-        ("alpha", 0.1, "belongs to the optimizer"),
+        ("alpha", 0.1, "optimizer=AdamW(weight_decay=0.01)"),
+        ("device", "cpu", "fastmlp.set_num_threads"),
+        ("n_jobs", 2, "fastmlp.set_num_threads"),
+        ("validation_freq", 2, "after every epoch"),
+        ("tol", 1e-4, "fastmlp.EarlyStopping(patience=10)"),
+        ("n_iter_no_change", 3, "fastmlp.EarlyStopping(patience=10)"),
+        ("steps_per_epoch", 3, "an epoch goes over all samples"),
+        ("initial_epoch", 3, "checkpoint= and resume="),
         ("n_epochs", 3, "write epochs="),
         ("num_epochs", 3, "write epochs="),
         ("max_iter", 3, "write epochs="),
@@ -385,3 +392,24 @@ def test_classes_that_are_taken():
 def test_classes_that_are_answered(call, message):
     with pytest.raises(TypeError, match=f"^{message}"):
         call()
+
+
+# Warnings of what is decorated ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: MLP([4, 5, 3], seed=0).fit(1e6 * X, Y, progress=False, epochs=300),
+        lambda: MLP([4, 1], seed=0).fit(X, X[:, 0] > 0, progress=False, epochs=300),
+        lambda: MLP([4, 3], seed=0).fit(np.nan * X, Y, progress=False, epochs=3),
+        lambda: MLP([4, 3], seed=0).predict(np.nan * X),
+        lambda: MLP([4, 3], seed=0).evaluate(np.nan * X, Y),
+    ],
+    ids=["scales", "labels", "divergence", "predict", "evaluate"],
+)
+def test_warnings_are_at_the_users_line(call):
+    with pytest.warns(RuntimeWarning) as said:
+        call()
+    assert {warning.filename for warning in said} == {__file__}
+    assert {warning.lineno for warning in said} == {call.__code__.co_firstlineno}

@@ -1,8 +1,9 @@
 """What a model consists of, for the other modules of this library; users have `MLP`."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -94,7 +95,7 @@ def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike |
 
     Raises TypeError and ValueError, naming the argument, for what does not fit.
     """
-    if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
+    if sample_weight is None and class_weight is None and _takes(model, X, y):
         return X, y, None       # type: ignore[return-value]
     X = sources.rows(name_X, X, model.layers[0])
     checks.has_samples(name_X, X)
@@ -105,10 +106,16 @@ def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike |
         class_weight)
 
 
+def _takes(model: MLP, X: Any, y: Any) -> bool:
+    """Whether the engine takes both as they are; not where targets may be infinite, which is looked at
+    elsewhere."""
+    return model.core.engine.takes(X, y) and (y.ndim == 1 or math.isfinite(np.vdot(y, y)))
+
+
 def batch_of(model: MLP, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None,
              class_weight: ClassWeight | None) -> Samples:
     """All rows as one batch. Raises what `samples_of` does."""
-    if sample_weight is None and class_weight is None and model.core.engine.takes(X, y):
+    if sample_weight is None and class_weight is None and _takes(model, X, y):
         return Samples(X, y, None, None, len(X))        # type: ignore[arg-type]
     X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
     X = sources.readable(X, model.dtype, dense=model.compute_dtype is not None)

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from typing import TYPE_CHECKING
 
+from fastmlp._core import callers
 from fastmlp._core.intervals import interval
 from fastmlp._core.place import Place
 from fastmlp._core.signals import HeldSignals
@@ -129,6 +129,6 @@ class Keeper:
         try:
             self._save(place)
         except (OSError, ValueError, MemoryError) as error:
-            warnings.warn(f"checkpoint: epoch {place.epoch + 1}, step {place.step} could not be saved to "
-                          f"{os.path.basename(self.path)}, which is as it was: {type(error).__name__}: "
-                          f"{error}", RuntimeWarning, stacklevel=2)
+            callers.warn(f"checkpoint: epoch {place.epoch + 1}, step {place.step} could not be saved to "
+                         f"{os.path.basename(self.path)}, which is as it was: {type(error).__name__}: "
+                         f"{error}", RuntimeWarning)

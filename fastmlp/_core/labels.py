@@ -1,6 +1,7 @@
 """Class labels as users have them: integers, booleans, floats with whole values, words."""
 from __future__ import annotations
 
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastmlp._core import checks, frames
 
-__all__ = ["class_indices", "label_array"]
+__all__ = ["class_indices", "cure", "label_array"]
 
 WHOLE = 2.0**53             # floats up to here hold every integer
 
@@ -31,13 +32,42 @@ def label_array(name: str, y: Any) -> NDArray[Any]:
         words = array.size > 0 and isinstance(array.flat[0], str)
         if not (words or kind.startswith(frames.CATEGORIES)):
             raise
+    numbers = _of_numbers(array)
+    if numbers and not column:
+        raise TypeError(f"{name}: expected numbers, got dtype object, whose elements are numbers; write "
+                        f"{name} = {name}.astype({numbers})")
     got = {"O": "objects", "S": "bytes"}.get(array.dtype.kind, "words")
-    got = "categories or words in the column," if column else got
+    if column:
+        got = "categories in the column," if numbers else "categories or words in the column,"
     example = f" such as {array.reshape(-1)[:1].tolist()[0]!r}" if array.size else ""
+    plain = f"{name} = {name}.astype({numbers}) takes their numbers as they are, and " if numbers else ""
     raise TypeError(
-        f"{name}: expected numbers, got {got}{example}; classes, {name} = np.unique({name}, "
+        f"{name}: expected numbers, got {got}{example}; {plain}classes, {name} = np.unique({name}, "
         "return_inverse=True) makes class indices of them, and classes[i] is the name of class i; "
         "fastmlp.sklearn.MLPClassifier takes words as they are")
+
+
+def cure(name: str, labels: NDArray[Any], classes: int) -> str:
+    """What to write for integers that are no indices of so many classes, where they may be labels of them.
+
+    >>> cure("y", np.array([-1, 1, 1]), 3), cure("y", np.array([0, 5, 7, 9]), 3)
+    ('; classes, y = np.unique(y, return_inverse=True) makes class indices of them', '')
+    """
+    found = np.unique(labels)
+    if len(found) > classes:
+        return ""
+    line = f"; classes, {name} = np.unique({name}, return_inverse=True) makes class indices of them"
+    if classes == 2 and found.tolist() == [-1, 1]:
+        line += "; for labels -1 and +1 there is loss='hinge' with one output"
+    return line
+
+
+def _of_numbers(array: NDArray[Any]) -> str:
+    """The type that holds the elements of an array, where all are numbers: "int", "float" or nothing."""
+    values = array.reshape(-1).tolist() if array.dtype.kind in "Obiuf" else []
+    if not values or not all(isinstance(value, Real) for value in values):
+        return ""
+    return "int" if all(isinstance(value, Integral) for value in values) else "float"
 
 
 def class_indices(name: str, y: Any) -> NDArray[Any]:

@@ -166,12 +166,20 @@ _SPLIT = ("validation data is split by the caller: fit(X[n:], y[n:], validation_
 _STOPPING = "write callbacks=[fastmlp.EarlyStopping(patience=10)]"
 _OF_THE_MODEL = "it belongs to the model: MLP(layers, {}, ...)"
 _OF_FIT = "it belongs to training: model.fit(X, y, {})"
+_L2 = "alpha, the L2 penalty of scikit-learn, is fit(X, y, optimizer=AdamW(weight_decay=0.01))"
+_OF_NO_ONE = "networks run on the CPU; fastmlp.set_num_threads says on how many threads"
 _LAYERS = "write the units of all layers, inputs and outputs too: MLP([inputs, 100, outputs])"
 _OUTPUT = ("the last layer is linear, and its output function belongs to the loss: loss='cross_entropy' has "
            "softmax")
 
 FIT = {
-    **dict.fromkeys("alpha eta learning_rate learning_rate_init lr rate step_size".split(), _RATE),
+    "alpha": _L2,
+    **dict.fromkeys("device n_jobs".split(), _OF_NO_ONE),
+    "validation_freq": "validation data is measured after every epoch; a callback may do so less often",
+    **dict.fromkeys("n_iter_no_change tol".split(), _STOPPING),
+    "steps_per_epoch": "an epoch goes over all samples: write epochs= and batch_size=",
+    "initial_epoch": "fit always begins with epoch 0; checkpoint= and resume= go on with a run",
+    **dict.fromkeys("eta learning_rate learning_rate_init lr rate step_size".split(), _RATE),
     **dict.fromkeys("momentum nesterov weight_decay".split(), _OPTIMIZER),
     **dict.fromkeys("l1 l2 regularization".split(), _PENALTY),
     **dict.fromkeys((
@@ -214,7 +222,8 @@ MODEL = {
     **dict.fromkeys("progress verbose".split(), _OF_FIT.format("progress=True")),
     "batch_size": _OF_FIT.format("batch_size=32"),
     "metrics": _OF_FIT.format("metrics=['accuracy']"),
-    **dict.fromkeys("alpha l1 l2 regularization weight_decay".split(), _PENALTY),
+    "alpha": _L2,
+    **dict.fromkeys("l1 l2 regularization weight_decay".split(), _PENALTY),
     **dict.fromkeys((
         "bias use_bias"
     ).split(), "every layer has biases; model.biases are arrays that can be read and " "written"),

@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
+from fastmlp._core import callers
 from fastmlp.activations import BY_NAME, resolve
-from fastmlp.kernels import available_bfloat16, bfloat16_module, module
+from fastmlp.kernels import active_isa, available_bfloat16, available_isas, bfloat16_module, module
 from fastmlp.optimizers import adam_rates
 
 Array = np.ndarray
@@ -29,12 +29,27 @@ def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
     if compute_dtype not in KERNELS:
         kernels = bfloat16_module()
         if available_bfloat16()[0] == "fma":
-            warnings.warn(
-                "compute_dtype: this processor has nothing faster for bfloat16 than FMAs in float32; they "
-                "give the same bits, about as fast as float32", RuntimeWarning, stacklevel=5)
+            callers.warn(_slow(active_isa(), available_bfloat16(available_isas()[0])[0]), RuntimeWarning)
         kernels.introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, None)
         KERNELS[compute_dtype] = kernels
     return KERNELS[compute_dtype]
+
+
+def _slow(isa: str, fastest: str) -> str:
+    """What is said of products in FMAs; `fastest`: what the best instruction set of the processor has.
+
+    >>> _slow("avx2", "fma")[:83]
+    'compute_dtype: this processor has nothing faster for bfloat16 than FMAs in float32;'
+    """
+    who = "this processor"
+    if fastest != "fma":
+        who = f"the instruction set {isa!r}, which FASTMLP_ISA asks for,"
+    bits = ("on 'portable', results differ from those of other instruction sets in their last bits, and "
+            "float32 is as fast")
+    if isa != "portable":
+        bits = "they give the same bits, about as fast as float32"
+    more = "" if fastest == "fma" else f"; without FASTMLP_ISA, this processor has {fastest!r}"
+    return f"compute_dtype: {who} has nothing faster for bfloat16 than FMAs in float32; {bits}{more}"
 
 
 def plain(*arrays: Any) -> bool:
