@@ -151,7 +151,7 @@ class BuildKernels(build_ext):
             Path(self.generated, f"{name}.pxi").write_text(getattr(generate, name)(table))
         self.extensions.sort(key=lambda ext: ext.isa is None)  # what takes longest first
         print(f"fastmlp: {len(self.extensions)} modules ({', '.join(names)}), {self.parallel} at a time; all "
-              "of them take up to 100 s on two processors", flush=True)
+              "of them take up to 200 s on two processors", flush=True)
         started = time.monotonic()
         super().build_extensions()
         print(f"fastmlp: built in {time.monotonic() - started:.0f} s", flush=True)
