@@ -30,11 +30,12 @@ from fastmlp import (
     AdamW,
     Checkpoint,
     EarlyStopping,
+    data,
     kernels,
     schedules,
     training,
 )
-from fastmlp._core import keeper, state, whole_files
+from fastmlp._core import checksums, keeper, sources, state, whole_files
 from fastmlp._core.intervals import Interval, interval
 from fastmlp._core.signals import HeldSignals
 
@@ -519,11 +520,11 @@ OTHER = [
     ({"rows": 200, "rows_y": 200}, "rows of X: expected 203, got 200"),
     ({"shuffle": True}, "shuffle: expected false, got true"),
     ({"shuffle": order_of}, "shuffle: expected false, got a function"),
-    ({"sample_weight": np.ones(203)}, "sample_weight.*expected false, got true"),
+    ({"sample_weight": np.ones(203)}, "sample_weight.*expected false, got checksum"),
     ({"validation_data": (np.zeros((5, 12)), np.zeros(5, int))}, "validation_data: expected null, got 5"),
     ({"metrics": "accuracy"}, r'metrics: expected null, got \["accuracy"\]'),
     ({"log_steps": True}, "log_steps: expected false, got true"),
-    ({"callbacks": [EarlyStopping()]}, r'callbacks with state: expected \[\], got \["EarlyStopping"\]'),
+    ({"callbacks": [EarlyStopping()]}, r'callbacks with state: expected \[\], got \["EarlyStopping\(patience'),
     ({"optimizer": Adam(0.1), "batch_size": 8}, "optimizer: .*; batch_size: .*got 8$"),
     ({"epochs": 11}, "^epochs: expected at least 12.*run.safetensors.*got 11"),
 ]
@@ -543,6 +544,126 @@ def test_another_run(changes, message, tmp_path):
         model.fit(X, y, **options, checkpoint=path, resume=True)
     same(result_of_untrained(model, options["optimizer"]), result_of_untrained(*before))
     assert path.read_bytes() == written
+
+
+def begun(path, X, y=None, **options):
+    """A run of few epochs, saved."""
+    model = MLP([12, 5, 3], seed=0)
+    model.fit(X, y, **{"epochs": 2, "batch_size": 16, "optimizer": SGD(0.1), "progress": False} | options,
+              checkpoint=path, resume=True)
+    return model
+
+
+def refused(path, message, X, y=None, **options):
+    written = path.read_bytes()
+    with pytest.raises(ValueError, match=f"resume: .* holds another run, which differs in {message}"):
+        begun(path, X, y, **options)
+    assert path.read_bytes() == written
+
+
+def test_other_data_are_another_run(tmp_path):
+    """The folds of a cross-validation, in one file."""
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    begun(path, X[:160], y[:160], epochs=1)
+    refused(path, "X: expected checksum .*; y: expected", X[40:200], y[40:200])
+    refused(path, "X: expected checksum ([0-9a-f]{8}), got checksum [0-9a-f]{8}$", X[:160] + 1, y[:160])
+    refused(path, "y: expected", X[:160], (y[:160] + 1) % 3)
+    begun(path, X[:160].copy(), y[:160].astype(float))          # the same numbers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8", "float16", "longdouble"])
+def test_checksums_are_those_of_the_numbers(dtype):
+    sparse = pytest.importorskip("scipy.sparse")
+    X = np.random.default_rng(0).integers(-0, 3, (203, 12))
+    expected = checksums.of_rows(X)
+    assert checksums.of_rows(X.astype(dtype)) == expected
+    rows = sources.rows("X", sparse.coo_array(X.astype("float32")), 12)
+    assert checksums.of_rows(rows) == expected
+    for other in (X[::-1], X.T.copy().reshape(203, 12), np.roll(X, 1, axis=1), X[1:]):
+        assert checksums.of_rows(other) != expected
+    assert checksums.of_all(X.astype(dtype)) == checksums.of_all(X)
+    X[100, 7] += 1
+    assert checksums.of_all(X) != checksums.of_all(X.astype(dtype) * 0)
+    assert checksums.of_all(np.array([{}])) is None and checksums.of_all([1]) is None
+
+
+def test_weights_and_settings_of_callbacks_are_of_the_run(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    callbacks = [EarlyStopping(1, min_delta=100, monitor="loss"), Checkpoint(tmp_path / "a.safetensors")]
+    begun(path, X, y, class_weight={0: 2.0}, callbacks=callbacks, epochs=9)
+    refused(path, "sample_weight or class_weight: expected checksum .* got checksum", X, y,
+            class_weight={0: 3.0}, callbacks=callbacks, epochs=9)
+    refused(path, r"callbacks with state: .*patience=1,.*, got .*patience=8,", X, y, class_weight={0: 2.0},
+            callbacks=[EarlyStopping(8, min_delta=100, monitor="loss"), callbacks[1]], epochs=9)
+    callbacks[1] = Checkpoint(tmp_path / "b.safetensors")       # may be somewhere else
+    begun(path, X, y, class_weight={0: 2.0}, callbacks=callbacks, epochs=9)
+
+
+def test_other_sources_are_another_run(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    blocks = [(X[i:i + 29], y[i:i + 29]) for i in range(0, 203, 29)]
+    begun(path, data.Chunks(blocks, buffer_rows=64), class_weight={1: 2.0})
+    for source, message in (
+            (data.Chunks(blocks, buffer_rows=32), "buffer_rows: expected 64, got 32"),
+            (data.Chunks(blocks[:6], buffer_rows=64), "number of blocks: expected 7, got 6"),
+            (data.Chunks(blocks, buffer_rows=64, rows=29), "rows of X: expected 0, got 203"),
+            (data.Chunks(iter(blocks), 7, buffer_rows=64), "blocks that can be read alone: expected 7, got 1")):
+        refused(path, message, source, class_weight={1: 2.0})
+    refused(path, r"class_weight: expected \[\[1.0, 2.0\]\], got \[\[1.0, 3.0\]\]",
+            data.Chunks(blocks, buffer_rows=64), class_weight={1: 3.0})
+    refused(path, '.*source: expected Chunks, got null', X, y, class_weight={1: 2.0})
+    begun(path, data.Chunks(lambda i: blocks[i], 7, buffer_rows=64), class_weight={1: 2.0})
+
+
+def test_other_files_are_another_run(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    for folder, shift in (("one", 0), ("same", 0), ("other", 1)):
+        (tmp_path / folder).mkdir()
+        for i in range(4):
+            table = np.column_stack([X + shift, y])[i * 50:i * 50 + 50]
+            np.save(tmp_path / folder / f"{i}.npy", table)
+
+    def files(folder="one", names="0123", **options):
+        return data.Files([tmp_path / folder / f"{i}.npy" for i in names], 12, **{"block_size": 1000} | options)
+
+    begun(path, files())
+    refused(path, "block_size: expected 1000, got 3000", files(block_size=3000))
+    refused(path, "names of the files: expected checksum", files(names="0132"))
+    refused(path, "first block of X: expected checksum", files("other"))
+    refused(path, "first block of X: expected checksum", files().scaled(np.ones(12), np.ones(12)))
+    begun(path, files("same"))
+
+
+def test_more_epochs_with_the_default_optimizer(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    begun(path, X, y, optimizer=None)
+    refused(path, "optimizer: .*; the schedule of the default optimizer follows from epochs: to go on for more "
+            "of them, pass an optimizer", X, y, optimizer=None, epochs=4)
+    begun(path, X, y, optimizer=None)
+
+
+def test_a_file_that_may_not_be_written_is_said_before_training(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    begun(path, X, y)
+    monkeypatch.setattr(keeper.os, "access", lambda name, mode: not os.fspath(name) == os.fspath(path))
+    begun(path, X, y)                               # is over
+    with pytest.raises(PermissionError, match="checkpoint: the run goes on, and its file may not be written"):
+        begun(path, X, y, epochs=3)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs modes of files that count")
+def test_a_first_save_into_a_file_that_may_not_be_written(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    path.touch(0o400)
+    with pytest.raises(PermissionError):
+        MLP([12, 5, 3], seed=0).fit(X, y, epochs=1, checkpoint=path, progress=False)
 
 
 def result_of_untrained(model, optimizer):

@@ -1,6 +1,7 @@
 """When a run of `fit` is saved: at intervals, when a signal is about to end it, and in the end."""
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING
@@ -75,6 +76,9 @@ class Keeper:
         if place is None:
             place = Place()
             self._save(place)
+        elif place.epoch < epochs and not place.stopped and not os.access(self.path, os.W_OK):
+            raise PermissionError(errno.EACCES, "checkpoint: the run goes on, and its file may not be written",
+                                  self.path)
         self._plan(place)
         return place
 

@@ -18,19 +18,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
+import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastmlp import saving
-from fastmlp._core import checks, saved, state
+from fastmlp._core import checks, checksums, saved, state
+from fastmlp._core.network import Samples
 from fastmlp._core.place import Place
 from fastmlp._core.strict_json import short
 from fastmlp.saving import RUN
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
+    from fastmlp.data._feed import Feed
     from fastmlp.optimizers import Optimizer
     from fastmlp.training import Training
 
@@ -65,12 +70,12 @@ class Run:
             "rows of X": len(training.samples),
             "batch_size": training.samples.batch_size,
             "shuffle": "a function" if training.shuffle is not None else training.samples.is_shuffled,
-            "sample_weight or class_weight": training.samples.is_weighted,
+            **_data(training.samples),
             "rows of validation_data": (None if validation is None or validation[1] is None
                                         else len(np.asarray(validation[1]))),
             "metrics": None if training.metrics is None else list(training.metrics),
             "log_steps": training.log_steps,
-            "callbacks with state": [type(callback).__name__ for _, callback in self._callbacks],
+            "callbacks with state": [_described(callback) for _, callback in self._callbacks],
         }
 
     @property
@@ -156,7 +161,12 @@ class Run:
                   for name, ours in self.origin.items()
                   if ours != origin.get(name) and not (name == "seed" and None in (ours, origin.get(name)))]
         if differ:
-            raise ValueError(f"resume: {path} holds another run, which differs in {'; '.join(differ)}")
+            hint = ""
+            old, new = (re.sub(r"steps=\d+", "", str(one.get("optimizer"))) for one in (origin, self.origin))
+            if old == new and origin.get("optimizer") != self.origin["optimizer"]:
+                hint = ("; the schedule of the default optimizer follows from epochs: to go on for more of them, "
+                        "pass an optimizer to fit from the beginning")
+            raise ValueError(f"resume: {path} holds another run, which differs in {'; '.join(differ)}{hint}")
 
     def _place(self, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Place:
         samples = self._training.samples
@@ -178,6 +188,41 @@ class Run:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+# What a run began with -------------------------------------------------------------------------------------
+
+def _data(samples: Samples | Feed) -> dict[str, Any]:
+    """What is known of the data without a pass over them."""
+    if isinstance(samples, Samples):
+        weights = checksums.of_all(samples.weights) if samples.is_weighted else False
+        return {"source": None, "X": checksums.of_rows(samples.x), "y": checksums.of_all(samples.targets),
+                "sample_weight or class_weight": weights}
+    source, paths = samples.source, getattr(samples.source, "paths", None)
+    weights_of_classes = samples.class_weight
+    result = {
+        "source": type(source).__name__,
+        "sample_weight or class_weight": samples.is_weighted,
+        "class_weight": None if weights_of_classes is None else sorted(
+            [float(label), float(weight)] for label, weight in dict(weights_of_classes).items()),
+        "names of the files": None if paths is None else (
+            f"checksum {zlib.crc32(os.fsencode('/'.join(map(os.path.basename, paths)))):08x}"),
+    }
+    if paths is not None and source.keeps_rows:         # others need not give the same block twice
+        first = samples.first_rows()
+        result |= {"first block of X": checksums.of_rows(first[0]), "and of y": checksums.of_all(first[1])}
+    if samples.is_shuffled or samples.buffer_rows is None:      # what the order and the batches depend on
+        result |= {"buffer_rows": samples.buffer_rows, "block_size": getattr(source, "block_size", None),
+                   "number of blocks": getattr(source, "n", None),
+                   "blocks that can be read alone": len(source.parts())}
+    return result
+
+
+def _described(callback: object) -> str:
+    """Its class, and its settings that are numbers or text; where it writes may change."""
+    values = {name: getattr(callback, name) for name in getattr(callback, "settable", ()) if name != "path"}
+    shown = ", ".join(f"{name}={value!r}" for name, value in values.items() if _is_plain(value))
+    return f"{type(callback).__name__}({shown})"
 
 
 # Settings of an optimizer ----------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Feed:
     batch_size      samples of a step; of the first block, where each block is a batch
     rows            of an epoch, or None where that is not known
     like            X, targets and weights of the first block
+    class_weight    of the labels, or None
     """
 
     is_readable = True                  # by the engine: what is not has been converted
@@ -45,7 +46,7 @@ class Feed:
                  class_weight: ClassWeight | None = None, buffer_rows: int | None = None) -> None:
         self.source = source
         self._model = model
-        self._class_weight = class_weight
+        self.class_weight = class_weight
         self.is_shuffled = shuffle
         self._order = Order(None)
         self._like: Checked | None = None
@@ -64,6 +65,16 @@ class Feed:
     @property
     def is_weighted(self) -> bool:
         return self.like[2] is not None
+
+    @property
+    def buffer_rows(self) -> int | None:
+        """Rows that a buffer holds; None where each block is a batch."""
+        return None if self._buffers is None else self._buffers[0].capacity
+
+    def first_rows(self) -> Checked:
+        """X, targets and weights of the first block, in memory."""
+        X, targets, weights = self.like
+        return _in_memory(X), targets, weights
 
     def __len__(self) -> int:
         """Rows, as far as that is known."""
@@ -125,7 +136,7 @@ class Feed:
             return X, np.zeros((len(X), *targets.shape[1:]), targets.dtype), np.zeros(len(X))
         checked = X, *losses.targets_and_weights(
             model.loss, "y", block.y, len(X), model.layers[-1], model.dtype, block.weight,
-            self._class_weight, part=True)
+            self.class_weight, part=True)
         if like is not None and (checked[1].dtype, checked[1].ndim) != (like[1].dtype, like[1].ndim):
             raise ValueError(f"y: expected targets like those of the first block, {like[1].dtype}, got "
                              f"{checked[1].dtype}")
