@@ -317,7 +317,7 @@ def abandoned(monkeypatch, runs):
     monkeypatch.setattr(training, "train", interrupted)
 
 
-@pytest.mark.parametrize("every", [1, 7, "1 epoch", "3 epochs", "0.001 s"])
+@pytest.mark.parametrize("every", [1, 7, "1 epoch", "3 epochs", "0.00005 s"])
 @pytest.mark.parametrize("case", CASES)
 def test_resumed_within_a_process(case, every, backend, tmp_path, monkeypatch):
     """On both backends: what was done since the last save is done once more."""
@@ -524,7 +524,8 @@ OTHER = [
     ({"validation_data": (np.zeros((5, 12)), np.zeros(5, int))}, "validation_data: expected null, got 5"),
     ({"metrics": "accuracy"}, r'metrics: expected null, got \["accuracy"\]'),
     ({"log_steps": True}, "log_steps: expected false, got true"),
-    ({"callbacks": [EarlyStopping()]}, r'callbacks with state: expected \[\], got \["EarlyStopping\(patience'),
+    ({"callbacks": [EarlyStopping()]},
+     r'callbacks with state: expected \[\], got \["EarlyStopping\(patience'),
     ({"optimizer": Adam(0.1), "batch_size": 8}, "optimizer: .*; batch_size: .*got 8$"),
     ({"epochs": 11}, "^epochs: expected at least 12.*run.safetensors.*got 11"),
 ]
@@ -610,7 +611,8 @@ def test_other_sources_are_another_run(tmp_path):
             (data.Chunks(blocks, buffer_rows=32), "buffer_rows: expected 64, got 32"),
             (data.Chunks(blocks[:6], buffer_rows=64), "number of blocks: expected 7, got 6"),
             (data.Chunks(blocks, buffer_rows=64, rows=29), "rows of X: expected 0, got 203"),
-            (data.Chunks(iter(blocks), 7, buffer_rows=64), "blocks that can be read alone: expected 7, got 1")):
+            (data.Chunks(iter(blocks), 7, buffer_rows=64),
+             "blocks that can be read alone: expected 7, got 1")):
         refused(path, message, source, class_weight={1: 2.0})
     refused(path, r"class_weight: expected \[\[1.0, 2.0\]\], got \[\[1.0, 3.0\]\]",
             data.Chunks(blocks, buffer_rows=64), class_weight={1: 3.0})
@@ -628,10 +630,11 @@ def test_other_files_are_another_run(tmp_path):
             np.save(tmp_path / folder / f"{i}.npy", table)
 
     def files(folder="one", names="0123", **options):
-        return data.Files([tmp_path / folder / f"{i}.npy" for i in names], 12, **{"block_size": 1000} | options)
+        paths = [tmp_path / folder / f"{i}.npy" for i in names]
+        return data.Files(paths, 12, **{"block_size": 1000} | options)
 
     begun(path, files())
-    refused(path, "block_size: expected 1000, got 3000", files(block_size=3000))
+    refused(path, ".*block_size: expected 1000, got 3000", files(block_size=3000))
     refused(path, "names of the files: expected checksum", files(names="0132"))
     refused(path, "first block of X: expected checksum", files("other"))
     refused(path, "first block of X: expected checksum", files().scaled(np.ones(12), np.ones(12)))
@@ -642,8 +645,8 @@ def test_more_epochs_with_the_default_optimizer(tmp_path):
     path = tmp_path / "run.safetensors"
     _, X, y, _ = make("changed")
     begun(path, X, y, optimizer=None)
-    refused(path, "optimizer: .*; the schedule of the default optimizer follows from epochs: to go on for more "
-            "of them, pass an optimizer", X, y, optimizer=None, epochs=4)
+    refused(path, "optimizer: .*; the schedule of the default optimizer follows from epochs: to go on for "
+            "more of them, pass an optimizer", X, y, optimizer=None, epochs=4)
     begun(path, X, y, optimizer=None)
 
 
@@ -713,8 +716,8 @@ def test_files_without_a_run(tmp_path):
     model.save(path, options["optimizer"], options["callbacks"])
     with pytest.raises(ValueError, match="^resume: expected a run in .*run.safetensors, got a model alone"):
         model.fit(X, y, **options, checkpoint=path, resume=True)
-    for data in (b"", b"no file of this kind", path.read_bytes()[:-1]):
-        path.write_bytes(data)
+    for content in (b"", b"no file of this kind", path.read_bytes()[:-1]):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="^checkpoint: expected a file of safetensors, got .*run"):
             model.fit(X, y, **options, checkpoint=path, resume=True)
     assert model.history is None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Core", "batch_of", "engine_for", "samples_of"]
 
+FEW = 8192          # numbers whose squares a BLAS sums in the calling thread
+
 
 class Core:
     """The parts of a model, as `model.core`.
@@ -109,7 +111,14 @@ def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike |
 def _takes(model: MLP, X: Any, y: Any) -> bool:
     """Whether the engine takes both as they are; not where targets may be infinite, which is looked at
     elsewhere."""
-    return model.core.engine.takes(X, y) and (y.ndim == 1 or math.isfinite(np.vdot(y, y)))
+    return model.core.engine.takes(X, y) and (y.ndim == 1 or _is_finite(y))
+
+
+def _is_finite(y: Array) -> bool:
+    """By one sum where there are few: of many, a BLAS would start threads."""
+    if y.size < FEW:
+        return math.isfinite(np.vdot(y, y))
+    return bool(np.isfinite(y).all())
 
 
 def batch_of(model: MLP, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None,

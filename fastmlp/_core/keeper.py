@@ -77,8 +77,8 @@ class Keeper:
             place = Place()
             self._save(place)
         elif place.epoch < epochs and not place.stopped and not os.access(self.path, os.W_OK):
-            raise PermissionError(errno.EACCES, "checkpoint: the run goes on, and its file may not be written",
-                                  self.path)
+            raise PermissionError(
+                errno.EACCES, "checkpoint: the run goes on, and its file may not be written", self.path)
         self._plan(place)
         return place
 

@@ -164,8 +164,8 @@ class Run:
             hint = ""
             old, new = (re.sub(r"steps=\d+", "", str(one.get("optimizer"))) for one in (origin, self.origin))
             if old == new and origin.get("optimizer") != self.origin["optimizer"]:
-                hint = ("; the schedule of the default optimizer follows from epochs: to go on for more of them, "
-                        "pass an optimizer to fit from the beginning")
+                hint = ("; the schedule of the default optimizer follows from epochs: to go on for more of "
+                        "them, pass an optimizer to fit from the beginning")
             raise ValueError(f"resume: {path} holds another run, which differs in {'; '.join(differ)}{hint}")
 
     def _place(self, settings: Mapping[str, Any], arrays: Mapping[str, Array]) -> Place:
@@ -203,8 +203,8 @@ def _data(samples: Samples | Feed) -> dict[str, Any]:
     result = {
         "source": type(source).__name__,
         "sample_weight or class_weight": samples.is_weighted,
-        "class_weight": None if weights_of_classes is None else sorted(
-            [float(label), float(weight)] for label, weight in dict(weights_of_classes).items()),
+        "class_weight": None if not isinstance(weights_of_classes, Mapping) else sorted(
+            [float(label), float(weight)] for label, weight in weights_of_classes.items()),
         "names of the files": None if paths is None else (
             f"checksum {zlib.crc32(os.fsencode('/'.join(map(os.path.basename, paths)))):08x}"),
     }
