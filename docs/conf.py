@@ -21,7 +21,8 @@ nb_merge_streams = True
 nb_code_prompt_show, nb_code_prompt_hide = "Show the code of this picture", "Hide the code"
 templates_path = ["_templates"]
 nitpicky = True
-nitpick_ignore = [("py:obj", "coefs_"), ("py:obj", "intercepts_")]     # properties among attributes
+# Properties among attributes.
+nitpick_ignore = [("py:obj", "coefs_"), ("py:obj", "intercepts_"), ("py:obj", "model_")]
 smartquotes = False             # a prime, as in f'(z), is no quotation mark
 
 # Docstrings: names in single backquotes become links where there is something to link to.

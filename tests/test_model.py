@@ -1019,7 +1019,7 @@ CLASS_TARGETS = [
     (lambda y: with_nan(np.eye(3)[y]), ValueError, r"NaN at \[11, 2\]"),
     (lambda y: np.eye(3)[y[:-1]], ValueError, "12 rows.*got 11"),
     (lambda y: np.eye(3, dtype=complex)[y], TypeError, "complex"),
-    (lambda y: np.full((12, 3), np.inf), ValueError, "sum to 1"),
+    (lambda y: np.full((12, 3), np.inf), ValueError, "finite numbers, got inf|sum to 1"),
 ]
 VALUE_TARGETS = [
     (lambda y: with_nan(np.eye(3)[y]), ValueError, r"NaN at \[11, 2\]"),

@@ -45,7 +45,7 @@ def is_stochastic(estimator: Any) -> bool:
 class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
     """Base class of `MLPClassifier` and `MLPRegressor`.
 
-    The network is `model_`, a `fastmlp.MLP`. Until there is one, coefs_ and intercepts_ are what was
+    The network is ``model_``, a `fastmlp.MLP`. Until there is one, coefs_ and intercepts_ are what was
     assigned.
     """
 

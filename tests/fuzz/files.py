@@ -115,4 +115,9 @@ def case(rng):
         X = np.zeros((3, model.layers[0]), model.dtype)
         if model.forward(X).shape != (3, model.layers[-1]):
             raise AssertionError("a model of another shape")
-        model.train_step(X, np.zeros(3, np.intp), SGD(0.0)) if model.layers[-1] > 1 else None
+        if model.layers[-1] > 1:
+            try:
+                model.train_step(X, np.zeros(3, np.intp), SGD(0.0))
+            except ValueError as error:
+                if "weight above 0" not in str(error):      # a loss that ignores this class
+                    raise
