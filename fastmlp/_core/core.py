@@ -1,7 +1,6 @@
 """What a model consists of, for the other modules of this library; users have `MLP`."""
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from fastmlp import losses
 from fastmlp._core import checks, sources
+from fastmlp._core.divergence import all_finite
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.locking import TrainingLock
 from fastmlp._core.network import Layer, Samples
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from fastmlp.training import Training
 
 __all__ = ["Core", "batch_of", "engine_for", "samples_of"]
-
-FEW = 8192          # numbers whose squares a BLAS sums in the calling thread
 
 
 class Core:
@@ -111,14 +109,7 @@ def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike |
 def _takes(model: MLP, X: Any, y: Any) -> bool:
     """Whether the engine takes both as they are; not where targets may be infinite, which is looked at
     elsewhere."""
-    return model.core.engine.takes(X, y) and (y.ndim == 1 or _is_finite(y))
-
-
-def _is_finite(y: Array) -> bool:
-    """By one sum where there are few: of many, a BLAS would start threads."""
-    if y.size < FEW:
-        return math.isfinite(np.vdot(y, y))
-    return bool(np.isfinite(y).all())
+    return model.core.engine.takes(X, y) and (y.ndim == 1 or all_finite(y))
 
 
 def batch_of(model: MLP, X: RowsLike, y: ArrayLike, sample_weight: ArrayLike | None,

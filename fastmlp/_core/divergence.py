@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["all_finite", "warn"]
 
+FEW = 8192          # numbers whose squares a BLAS sums in the calling thread
+
 
 def all_finite(*arrays: NDArray[Any]) -> bool:
     """Whether all elements are finite numbers; allocates nothing.
@@ -23,7 +25,8 @@ def all_finite(*arrays: NDArray[Any]) -> bool:
     [True, True, True, False, False]
     """
     for array in arrays:
-        if not math.isfinite(np.vdot(array, array)):        # which may also be too large
+        # One sum where there are few numbers: it may also be too large. Of many, a BLAS would start threads.
+        if array.size >= FEW or not math.isfinite(np.vdot(array, array)):
             with np.errstate(invalid="ignore"):
                 if not (math.isfinite(array.min()) and math.isfinite(array.max())):
                     return False

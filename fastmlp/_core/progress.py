@@ -197,7 +197,7 @@ class Line:
 
 def _numbers(logs: dict[str, Any]) -> list[tuple[str, float]]:
     """What is shown of the numbers of an epoch: no arrays, none of a single layer, of which there may be
-    many, and not the speed, which has a place of its own."""
+    many, and not the speed, which the bar shows by itself."""
     return [(name, value) for name, value in logs.items()
             if name != "samples_per_second" and isinstance(value, float)
             and not re.match(r"layer\d+_", name)]
