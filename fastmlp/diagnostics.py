@@ -180,6 +180,7 @@ class Diagnostics(Guarded):
         sensible = [_makes_sense(name, f, layer == len(functions))
                     for layer, f in enumerate(functions, 1) for name in NAMES]
         self._sensible = np.array(sensible, bool).reshape(len(functions), len(NAMES))
+        self._names = [f"layer{layer + 1}_{NAMES[i]}" for layer, i in np.argwhere(self._sensible)]
         self._steps: list[int] = []
         self._tables: list[Array] = []          # (reports, layers, NAMES) of every epoch
         self._problems: list[Problem] = []      # of the last epoch
@@ -317,8 +318,7 @@ class Diagnostics(Guarded):
         self._problems = self._look(reports, shares, self._samples, self._setting) if len(reports) else []
         epoch = _mean(reports)
         epoch[:, 0] = shares
-        return {f"layer{layer + 1}_{NAMES[i]}": float(epoch[layer, i])
-                for layer, i in np.argwhere(self._sensible)}
+        return dict(zip(self._names, epoch[self._sensible].tolist()))
 
     def __call__(self, model: MLP, epoch: int, logs: dict[str, Any]) -> None:
         """Warn of what was found in an epoch, for the first time.
@@ -446,8 +446,8 @@ class Diagnostics(Guarded):
                     "saturated", layer, f"layer {layer}: {share} saturated",
                     f"layer {layer}: {share} of its outputs are within 1% of the ends of {f.name}, where "
                     f"hardly any gradient passes: try {_listed(cures)}"))
-        found += _gradients(table[:, 4], table[:, 5], said, passes)
-        ratios = np.median(reports[:, :, -1], axis=0)
+        found += _gradients(table[:, 4].tolist(), table[:, 5].tolist(), said, passes)
+        ratios = np.sort(reports[:, :, -1], axis=0)[len(reports) // 2]      # the median
         for layer, ratio in enumerate(ratios, 1):
             if ratio >= LARGE_UPDATE:
                 found.append(Problem(
@@ -478,43 +478,41 @@ def _setting(model: MLP) -> Setting:
         has_norm=all(model.batch_norm[:hidden]) and hidden > 0)
 
 
-def _gradients(norms: Array, weights: Array, said: Setting, passes: bool) -> list[Problem]:
+def _gradients(norms: list[float], weights: list[float], said: Setting, passes: bool) -> list[Problem]:
     """What is wrong with the gradients of the layers, which have these norms, as the weights have; `passes`:
     whether no layer is known to stop them all."""
     for what, numbers in (("gradient", norms), ("weights", weights)):
-        wrong = np.flatnonzero(~np.isfinite(numbers))
-        if len(wrong):
-            i = int(wrong[0])
+        wrong = [i for i, number in enumerate(numbers, 1) if not math.isfinite(number)]
+        if wrong:
             if said.samples is not None and not _all(said.samples, _is_finite):
                 cause = "X holds NaN or infinity"
             else:
                 cause = f"try {_listed(['a lower learning rate', *_limits(said), said.scaled])}"
             verb = "its gradient is" if what == "gradient" else "its weights are"
-            return [Problem("gradient", i + 1, f"layer {i + 1}: {what} not finite",
-                            f"layer {i + 1}: {verb} not finite: {cause}")]
+            return [Problem("gradient", wrong[0], f"layer {wrong[0]}: {what} not finite",
+                            f"layer {wrong[0]}: {verb} not finite: {cause}")]
     found = []
-    with np.errstate(divide="ignore", invalid="ignore"):
-        times_weights = np.where(weights > 0, norms / weights, 0)
-    i = int(times_weights.argmax())
-    if times_weights[i] >= FAR_APART:
+    times_weights = [norm / weight if weight > 0 else 0.0 for norm, weight in zip(norms, weights)]
+    largest = max(times_weights)
+    if largest >= FAR_APART:
+        layer = times_weights.index(largest) + 1
         found.append(Problem(
-            "exploding", i + 1, f"layer {i + 1}: gradient explodes",
-            f"layer {i + 1}'s gradient is 10^{math.log10(times_weights[i]):.0f} times its weights: gradients "
+            "exploding", layer, f"layer {layer}: gradient explodes",
+            f"layer {layer}'s gradient is 10^{math.log10(largest):.0f} times its weights: gradients "
             f"explode; try {_listed([*_limits(said), said.scaled, 'smaller initial weights'])}"))
-    for i, norm in enumerate(norms[:-1] if passes else ()):
-        above = norms[i + 1:]
-        largest = int(above.argmax())
-        if norm * FAR_APART <= above[largest] and above[largest] > 0:
+    for layer, norm in enumerate(norms[:-1] if passes else (), 1):
+        largest = max(norms[layer:])
+        if norm * FAR_APART <= largest and largest > 0:
             times = "0, beside"
             if norm > 0:
-                times = f"10^{math.log10(above[largest] / norm):.0f} times smaller than"
+                times = f"10^{math.log10(largest / norm):.0f} times smaller than"
             cures = [cure for cure, there in (
                 ("relu", said.is_relu), ("batch_norm", said.has_norm), ("fewer layers", len(norms) < 3),
                 ("another init", False)) if not there]
             found.append(Problem(
-                "vanishing", i + 1, f"layer {i + 1}: gradient vanishes",
-                f"layer {i + 1}'s gradient is {times} layer {i + largest + 2}'s: gradients vanish on the way "
-                f"to it; try {_listed(cures)}"))
+                "vanishing", layer, f"layer {layer}: gradient vanishes",
+                f"layer {layer}'s gradient is {times} layer {norms.index(largest, layer) + 1}'s: gradients "
+                f"vanish on the way to it; try {_listed(cures)}"))
             break
     return found
 

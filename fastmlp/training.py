@@ -205,7 +205,7 @@ class Training:
             measured = self.evaluate(X, y, weights, self.metrics)[0]
             logs.update((f"val_{name}", value) for name, value in measured.items())
         if bar is not None:
-            bar.show(logs, "" if self.diagnostics is None else self.diagnostics.note())
+            bar.show(logs, str if self.diagnostics is None else self.diagnostics.note)
         if self.diagnostics is not None:
             logs.update(self.diagnostics.end_epoch())
         for name, what in (("loss", "loss"), ("val_loss", "validation loss")):
@@ -289,7 +289,7 @@ class Training:
             seconds += elapsed
             n += rows
             bar.update(rows, totals[0] / max(totals[1], 1e-30),
-                       "" if diagnostics is None else diagnostics.note())
+                       str if diagnostics is None else diagnostics.note)
             if stop < end:
                 run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
             if hooks is not None and record is not None:

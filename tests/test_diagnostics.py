@@ -444,7 +444,7 @@ def test_dropout_does_not_kill(backend, samples, said):
 def test_dropout_of_few_samples_is_not_on_the_bar(backend, last, monkeypatch):
     """A report may be on fewer samples than the epoch, and the last batch is a small one."""
     notes = []
-    monkeypatch.setattr(progress.Bar, "update", lambda self, samples, loss, note="": notes.append(note))
+    monkeypatch.setattr(progress.Bar, "update", lambda self, samples, loss, note=str: notes.append(note()))
     rng = np.random.default_rng(0)
     model = MLP([6, 32, 2], dropout=0.8, seed=0)
     model.biases[0][:8] = -100
@@ -520,8 +520,8 @@ def test_large_steps_are_said(backend):
 
 def test_the_bar_shows_it(backend, monkeypatch):
     notes, texts = [], []
-    monkeypatch.setattr(progress.Bar, "update", lambda self, samples, loss, note="": notes.append(note))
-    monkeypatch.setattr(progress.Bar, "show", lambda self, logs, note="": texts.append((list(logs), note)))
+    monkeypatch.setattr(progress.Bar, "update", lambda self, samples, loss, note=str: notes.append(note()))
+    monkeypatch.setattr(progress.Bar, "show", lambda self, logs, note=str: texts.append((list(logs), note())))
     model, X, y = dying(37)
     with pytest.warns(RuntimeWarning):
         fit(model, X, y, Diagnostics(), SGD(1e-3), epochs=1)

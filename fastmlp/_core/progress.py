@@ -26,6 +26,8 @@ BAR_SECONDS = 0.2               # between two bars of more epochs, but for the l
 LINE_SECONDS = 1.0              # between two lines after epochs: hundreds of short epochs are no log to read
 LONG_SECONDS = 30.0             # between two lines within a long epoch
 
+Note = Callable[[], str]        # what else there is to say, or nothing: found out where something is shown
+
 
 def kind_of(name: str, value: Any) -> str | None:
     """ "bar", "log" or None for nothing; True is a bar where there is somebody to look at it, else lines.
@@ -125,17 +127,17 @@ class Bar:
         if self._bar is not None:
             self._attempt(lambda bar: bar.close())
 
-    def update(self, samples: int, loss: float, note: str = "") -> None:
+    def update(self, samples: int, loss: float, note: Note = str) -> None:
         """So many samples more, the mean loss so far, and what else there is to say."""
         if self._bar is not None:
-            text = f"loss {loss:.4g}{', ' if note else ''}{note}"
+            text = ", ".join([f"loss {loss:.4g}", *_said(note)])
             self._attempt(lambda bar: (bar.set_postfix_str(text, refresh=False), bar.update(samples)))
 
-    def show(self, logs: dict[str, Any], note: str = "") -> None:
+    def show(self, logs: dict[str, Any], note: Note = str) -> None:
         """The numbers of the epoch, and what else there is to say; samples per second the bar has itself."""
         if self._bar is not None:
-            texts = [f"{name}={value:.4g}" for name, value in _numbers(logs)]
-            self._attempt(lambda bar: bar.set_postfix_str(", ".join([*texts, note] if note else texts)))
+            texts = [*(f"{name}={value:.4g}" for name, value in _numbers(logs)), *_said(note)]
+            self._attempt(lambda bar: bar.set_postfix_str(", ".join(texts)))
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar
@@ -164,7 +166,7 @@ class Line:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def update(self, samples: int, loss: float, note: str = "") -> None:
+    def update(self, samples: int, loss: float, note: Note = str) -> None:
         """So many samples more, the mean loss so far, and what else there is to say: a line, if there was
         none for long."""
         self._seen += samples
@@ -177,7 +179,7 @@ class Line:
                 shown = f" {share:.0%}"
             self._progress.write(self._text(shown, {"loss": loss}, speed, self._epoch + share, note))
 
-    def show(self, logs: dict[str, Any], note: str = "") -> None:
+    def show(self, logs: dict[str, Any], note: Note = str) -> None:
         """The numbers of the epoch, as a line unless there has just been one."""
         text = self._text("", logs, logs["samples_per_second"], self._epoch + 1, note)
         if (time.perf_counter() - self._progress.written > LINE_SECONDS or self._epoch + 1 == self._epochs):
@@ -185,14 +187,19 @@ class Line:
         else:
             self._progress.pending = text
 
-    def _text(self, share: str, logs: dict[str, Any], speed: float, done: float, note: str) -> str:
+    def _text(self, share: str, logs: dict[str, Any], speed: float, done: float, note: Note) -> str:
         elapsed = time.perf_counter() - self._progress.started
         left = timedelta(seconds=round(elapsed * (self._epochs - done) / max(done, 1e-9)))
         number = f"{self._epoch + 1:>{len(str(self._epochs))}}/{self._epochs}{share}"
         numbers = [f"{name} {value:.4g}" for name, value in _numbers(logs)]
         return "  ".join([f"{self._progress.title}epoch {number}", *numbers,
                           f"{_with_prefix(speed)} samples/s", *([f"{left} left"] if done else []),
-                          *([note] if note else [])])
+                          *_said(note)])
+
+
+def _said(note: Note) -> list[str]:
+    text = note()
+    return [text] if text else []
 
 
 def _numbers(logs: dict[str, Any]) -> list[tuple[str, float]]:
