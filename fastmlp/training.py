@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +116,10 @@ class Training:
         self._dense = model.compute_dtype is not None
         self._readable = isinstance(samples, Feed) or sources.is_readable(samples.x, self._dense)
         self._stored = time.perf_counter()      # when the model's own arrays were last up to date
+        self._at_once = 1                       # steps of the next run of the engine
+        self._seen = 0                          # samples of the epoch so far
+        self._observer: Observer | None = None
+        self._pauses = keeper is not None or bool(self.step_hooks)      # within an epoch
         self._in_order = None if isinstance(samples, Feed) or samples.order is None else samples.order.copy()
         # Code of the user's that runs between two epochs, and may look at arrays of the model that it holds.
         self._watched = bool(callbacks or metrics or validation_data or shuffle
@@ -238,81 +241,102 @@ class Training:
 
     def _epoch(self, place: Place, bar: Bar | Line, pieces: Iterator[Piece], call: Call
                ) -> tuple[dict[str, Any], bool]:
-        """One pass over the samples, or the rest of one, in runs of the engine that are short enough to
-        answer Ctrl-C, and that end where a callback wants to be called; the numbers, and whether such a
+        """One pass over the samples, or the rest of one; the place goes along. The numbers, and whether a
         callback ended it early."""
-        keeper, batch_size, diagnostics = self.keeper, self.samples.batch_size, self.diagnostics
-        observer = None if diagnostics is None else diagnostics.observer
-        steps = -(-len(self.samples) // batch_size)
-        hooks = self.step_hooks or None
-        step, totals, seconds, record = place.step, place.totals, place.seconds, place.record
-        if record is None and (self.log_steps or hooks is not None):
-            record = np.zeros((steps, 3))
-        begin, end, n, ended = step, step, step * batch_size, False
-        if step:
-            bar.update(n, totals[0] / max(totals[1], 1e-30))
-        run = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
-        while not ended:
+        batch_size = self.samples.batch_size
+        self._seen = place.step * batch_size
+        self._at_once = max(1, int(RESPONSE_SECONDS * SLOWEST / self._operations))
+        self._observer = None if self.diagnostics is None else self.diagnostics.observer
+        if place.record is None and (self.log_steps or self.step_hooks):
+            place.record = np.zeros((-(-len(self.samples) // batch_size), 3))
+        if place.step:
+            bar.update(self._seen, place.totals[0] / max(place.totals[1], 1e-30))
+        ended, started = False, time.perf_counter()
+        for piece in pieces:
+            place.seconds += time.perf_counter() - started      # of waiting, with a source
+            ended = self._piece(piece, place, bar, call)
+            if ended:
+                break
             started = time.perf_counter()
-            if step == end:
-                piece = next(pieces, None)
-                if piece is None:
-                    break
-                samples, begin, end = piece
-                most = end if self._readable else max(1, CONVERTED_ROWS // samples.batch_size)
-                if record is not None and len(record) < end:
-                    record = np.concatenate([record, np.zeros((end - len(record), 3))])
-                seconds += time.perf_counter() - started        # of waiting, with a source
-                started = time.perf_counter()
-            stop = min(step + min(run, most), end)
-            if keeper is not None:
-                stop = keeper.last_step(step, stop)
-            asked = False
-            if hooks is not None:
-                before = self.model.core.engine.global_step
-                stop = step + hooks.pause(before, stop - step)
-                asked = hooks.stores(before + stop - step)
-            first, last = step - begin, stop - begin            # of the piece
-            start = first * samples.batch_size
-            rows = min(last * samples.batch_size, len(samples)) - start
-            store = asked or self._watched and stop == steps or started - self._stored > STORE_SECONDS
-            if store:
-                self._stored = started
-            if self._readable:
-                totals = train(self.model, samples, first, last, self.optimizer, totals, store,
-                               None if record is None else record[begin:end], observer)
-            else:
-                totals = train(self.model, self._part(start, start + rows), 0, last - first,
-                               self.optimizer, totals, store, None if record is None else record[step:stop],
-                               observer)
-            elapsed = time.perf_counter() - started
-            seconds += elapsed
-            n += rows
-            bar.update(rows, totals[0] / max(totals[1], 1e-30),
-                       str if diagnostics is None else diagnostics.note)
-            if stop < end:
-                run = max(1, min(2 * run, int((stop - step) * RESPONSE_SECONDS / max(elapsed, 1e-9))))
-            if hooks is not None and record is not None:
-                call.leave_engine()
-                ended = hooks.call(self.model, place.epoch, self.model.core.engine.global_step,
-                                   record[step:stop])
-                call.enter_engine()
-            step = stop
-            if keeper is not None and not ended and keeper.wants(place.epoch):
-                keeper.save(replace(place, step=step, totals=totals, seconds=seconds, record=record))
         if self._watched:
             self.model.core.engine.write_back()
-        loss = totals[0] / totals[1] if totals[1] else math.nan     # another thread took all weights away
-        logs: dict[str, Any] = {"loss": loss, "samples_per_second": n / max(seconds, 1e-9)}
-        if self.log_steps and record is not None:
-            logs.update(zip(("step_loss", "step_weight", "step_penalty"), record[:step].T))
+        total, weight = place.totals
+        logs: dict[str, Any] = {
+            "loss": total / weight if weight else math.nan,     # another thread took all weights away
+            "samples_per_second": self._seen / max(place.seconds, 1e-9)}
+        if self.log_steps and place.record is not None:
+            logs.update(zip(("step_loss", "step_weight", "step_penalty"), place.record[:place.step].T))
         return logs, ended
 
-    def _part(self, start: int, stop: int) -> Samples:
-        """Some samples in their order, converted."""
+    def _piece(self, piece: Piece, place: Place, bar: Bar | Line, call: Call) -> bool:
+        """The steps of a piece that are left, in runs of the engine; whether a callback ended them early.
+
+        A run is short enough to answer Ctrl-C, and ends where a save or a callback is due."""
+        samples, begin, end = piece
+        most = end if self._readable else max(1, CONVERTED_ROWS // samples.batch_size)
+        last_of_epoch = -(-len(self.samples) // self.samples.batch_size)
+        if place.record is not None and len(place.record) < end:        # nobody knew how many steps there are
+            place.record = np.concatenate([place.record, np.zeros((end - len(place.record), 3))])
+        while place.step < end:
+            started = time.perf_counter()
+            first, last, asked = place.step, min(place.step + min(self._at_once, most), end), False
+            if self._pauses:
+                last, asked = self._pause(first, last)
+            store = asked or self._watched and last == last_of_epoch or started - self._stored > STORE_SECONDS
+            if store:
+                self._stored = started
+            rows = slice((first - begin) * samples.batch_size,
+                         min((last - begin) * samples.batch_size, len(samples)))
+            if self._readable:
+                totals = train(self.model, samples, first - begin, last - begin, self.optimizer,
+                               place.totals, store,
+                               None if place.record is None else place.record[begin:end], self._observer)
+            else:
+                totals = train(self.model, self._part(rows), 0, last - first, self.optimizer, place.totals,
+                               store, None if place.record is None else place.record[first:last],
+                               self._observer)
+            elapsed = time.perf_counter() - started
+            place.step, place.totals, place.seconds = last, totals, place.seconds + elapsed
+            self._seen += rows.stop - rows.start
+            bar.update(rows.stop - rows.start, totals[0] / max(totals[1], 1e-30),
+                       str if self.diagnostics is None else self.diagnostics.note)
+            if last < end:
+                most_in_time = int((last - first) * RESPONSE_SECONDS / max(elapsed, 1e-9))
+                self._at_once = max(1, min(2 * self._at_once, most_in_time))
+            if self._pauses and self._stop_after(first, place, call):
+                return True
+        return False
+
+    def _pause(self, first: int, last: int) -> tuple[int, bool]:
+        """Where the engine is to stop that would make these steps, for a save or a callback; and whether the
+        callback wants to see the model as it is there."""
+        if self.keeper is not None:
+            last = self.keeper.last_step(first, last)
+        if not self.step_hooks:
+            return last, False
+        before = self.model.core.engine.global_step
+        last = first + self.step_hooks.pause(before, last - first)
+        return last, self.step_hooks.stores(before + last - first)
+
+    def _stop_after(self, first: int, place: Place, call: Call) -> bool:
+        """Callbacks and saves that are due after the steps from the first up to the place; whether a callback
+        ends the training."""
+        if self.step_hooks and place.record is not None:
+            call.leave_engine()
+            ended = self.step_hooks.call(self.model, place.epoch, self.model.core.engine.global_step,
+                                         place.record[first:place.step])
+            call.enter_engine()
+            if ended:
+                return True
+        if self.keeper is not None and self.keeper.wants(place.epoch):
+            self.keeper.save(place)
+        return False
+
+    def _part(self, places: slice) -> Samples:
+        """The samples at some places of the order, converted."""
         samples = self.samples
         assert isinstance(samples, Samples)     # those of a source come converted
-        rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
+        rows = places if samples.order is None else samples.order[places]
         x = sources.readable(samples.x[rows], self.model.dtype, self._dense)
         weights = None if samples.weights is None else samples.weights[rows]
         return Samples(x, samples.targets[rows], weights, None, samples.batch_size)
