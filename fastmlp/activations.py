@@ -557,4 +557,5 @@ def resolve(activation: str | Activation | type[Activation]) -> Activation:
         return activation()
     if isinstance(activation, Activation) and type(activation) in BY_NAME.values():
         return activation
-    raise TypeError(f"activation: expected a name or an object of fastmlp.activations, got {activation!r}")
+    raise TypeError(f"activation: expected a name or an object of fastmlp.activations, got {activation!r}"
+                    f"{names.of_others(activation, BY_NAME, names.ACTIVATIONS)}")

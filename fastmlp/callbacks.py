@@ -85,8 +85,8 @@ class EarlyStopping(Guarded):
     restore_best : bool, default True
         Whether to keep a copy of the weights of the best epoch, and write it back when training is stopped.
     mode : {"min", "max"}, optional
-        Whether smaller or larger is better. If not given, it follows from a name that ends in loss, error,
-        deviance (smaller) or accuracy, r2, score (larger).
+        Whether smaller or larger is better. If not given, it follows from a name that ends like one of
+        `fastmlp.metrics`, or in loss, error, deviance (smaller) or score (larger).
 
     Attributes
     ----------

@@ -41,8 +41,8 @@ class Checkpoint(Guarded):
     every : int, default 1
         Number of epochs, >= 1, from one that may be saved to the next.
     mode : {"min", "max"}, optional
-        Whether smaller or larger is better. If not given, it follows from a name that ends in loss, error,
-        deviance (smaller) or accuracy, r2, score (larger).
+        Whether smaller or larger is better. If not given, it follows from a name that ends like one of
+        `fastmlp.metrics`, or in loss, error, deviance (smaller) or score (larger).
 
     Attributes
     ----------

@@ -474,12 +474,13 @@ def check_biases(bias_init: str | BiasInitializer) -> str | BiasInitializer:
 def _checked(name: str, init: Any, known: list[str], arguments: str) -> Any:
     if isinstance(init, str):
         return names.canonical(name, init, known, names.INITIALIZERS)
-    if not callable(init) or isinstance(init, type):
+    if not callable(init) or isinstance(init, type) or names.library_of(init):
         hint = ""
         if isinstance(init, (int, float)):
             hint = f"; a constant is Constant({init!r}) of fastmlp.initializers"
         elif isinstance(init, type):
             hint = f"; an object of the class is {init.__name__}(...)"
+        hint = names.of_others(init, dict.fromkeys(known), names.INITIALIZERS) or hint
         raise TypeError(f"{name}: expected a name or a function {arguments}, got {init!r}{hint}")
     return init
 

@@ -888,9 +888,10 @@ def resolve(loss: LossLike) -> Loss:
     elif isinstance(loss, Loss):
         if type(loss) in BY_NAME.values() or type(loss) is CallableLoss:
             return loss
-    elif callable(loss):
+    elif callable(loss) and not names.library_of(loss):
         return CallableLoss(loss)
-    raise TypeError(f"loss: expected a name, an object of fastmlp.losses or a function, got {loss!r}")
+    raise TypeError(f"loss: expected a name, an object of fastmlp.losses or a function, got {loss!r}"
+                    f"{names.of_others(loss, BY_NAME, names.LOSSES)}")
 
 
 # Weights -----------------------------------------------------------------------------------------------

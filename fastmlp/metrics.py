@@ -13,7 +13,8 @@ The metrics of scikit-learn that need more than labels are known by name. Others
 ``f.needs = "scores"``, or are wrapped: ``of_scores(f)``. Of two classes, probabilities and scores are those
 of class 1, (n,); outputs, how far that of class 1 is above the other.
 
-Here are those that users need most: the accuracy of classes, R2 of values, the area under the ROC curve.
+Here are those that users need most: accuracy, precision, recall and F1 of classes and labels; R2 and errors
+of values; the area under the ROC curve.
 """
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from fastmlp.backends.interface import Backend
     from fastmlp.losses import Loss
 
-__all__ = ["METRICS", "Metric", "accuracy", "compute", "needs", "of_scores", "r2", "resolve", "roc_auc"]
+__all__ = ["METRICS", "Metric", "accuracy", "compute", "f1", "mae", "mse", "needs", "of_scores", "precision",
+           "r2", "recall", "resolve", "rmse", "roc_auc"]
 
 Metric = Callable[["NDArray[Any]", "NDArray[Any]"], SupportsFloat]  # (y_true, y_pred) -> number
 
@@ -102,6 +104,170 @@ def accuracy(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | No
     return float(s @ right / s.sum())
 
 
+def precision(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """Share of what was called positive that is.
+
+    With the numbers of true and false positives::
+
+        precision = TP / (TP + FP), 0 where nothing was called positive
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, k)
+        Labels. Of two classes, the larger is the one that is looked for: 1 of 0 and 1. Of more, each is in
+        its turn. With k labels 0 and 1 (or -1 and 1) a sample, label by label.
+    y_pred : array_like, shape of ``y_true``
+        Predicted labels.
+    sample_weight : array_like, shape (n,), optional
+        Weight of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        Precision, from 0 to 1, without a unit; the mean over the classes, where there are more than two, or
+        over the labels.
+
+    Raises
+    ------
+    TypeError
+        For weights that are not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    Notes
+    -----
+    Easily high where little is called positive: see `recall`.
+
+    References
+    ----------
+    van Rijsbergen, "Information Retrieval", 2nd edition, 1979, chapter 7.
+
+    Examples
+    --------
+    >>> precision([0, 1, 1, 0], [0, 1, 1, 1]), precision(["a", "b", "c"], ["a", "b", "b"])
+    (0.6666666666666666, 0.5)
+    """
+    hits, called, _ = _hits(y_true, y_pred, sample_weight)
+    return float(_share(hits, called).mean())
+
+
+def recall(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """Share of the positives that was called so.
+
+    With the numbers of true positives and false negatives::
+
+        recall = TP / (TP + FN), 0 where nothing is positive
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, k)
+        Labels. Of two classes, the larger is the one that is looked for: 1 of 0 and 1. Of more, each is in
+        its turn. With k labels 0 and 1 (or -1 and 1) a sample, label by label.
+    y_pred : array_like, shape of ``y_true``
+        Predicted labels.
+    sample_weight : array_like, shape (n,), optional
+        Weight of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        Recall, from 0 to 1, without a unit; the mean over the classes, where there are more than two, or
+        over the labels.
+
+    Raises
+    ------
+    TypeError
+        For weights that are not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    Notes
+    -----
+    Also called sensitivity, or the rate of true positives. Easily high where much is called positive: see
+    `precision`. The mean over more than two classes is the balanced accuracy.
+
+    References
+    ----------
+    van Rijsbergen, "Information Retrieval", 2nd edition, 1979, chapter 7.
+
+    Examples
+    --------
+    >>> recall([0, 1, 1, 0], [0, 1, 0, 0]), recall(["a", "b", "b"], ["a", "b", "c"])
+    (0.5, 0.5)
+    """
+    hits, _, real = _hits(y_true, y_pred, sample_weight)
+    return float(_share(hits, real).mean())
+
+
+def f1(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """F1 score: the harmonic mean of precision and recall.
+
+    With the numbers of true positives, false positives and false negatives::
+
+        F1 = 2 TP / (2 TP + FP + FN), 0 where nothing is positive or called so
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, k)
+        Labels. Of two classes, the larger is the one that is looked for: 1 of 0 and 1. Of more, each is in
+        its turn. With k labels 0 and 1 (or -1 and 1) a sample, label by label.
+    y_pred : array_like, shape of ``y_true``
+        Predicted labels.
+    sample_weight : array_like, shape (n,), optional
+        Weight of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        F1, from 0 to 1, without a unit; the mean over the classes, where there are more than two, or
+        over the labels.
+
+    Raises
+    ------
+    TypeError
+        For weights that are not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    Notes
+    -----
+    Says more than `accuracy` where one class is rare: "never" has an F1 of 0.
+
+    References
+    ----------
+    van Rijsbergen, "Information Retrieval", 2nd edition, 1979, chapter 7.
+
+    Examples
+    --------
+    >>> f1([0, 1, 1, 0], [0, 1, 0, 0]), f1([0, 0, 1], [0, 0, 0])
+    (0.6666666666666666, 0.0)
+    """
+    hits, called, real = _hits(y_true, y_pred, sample_weight)
+    return float(_share(2 * hits, called + real).mean())
+
+
+def _hits(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Array, Array, Array]:
+    """Of every class or label that is looked for, what the samples weigh that are both of it and called so,
+    that are called so, and that are of it."""
+    t, p, s = _arguments(y_true, y_pred, sample_weight)
+    if t.ndim == 2:
+        t, p = t > 0.5, p > 0.5
+        return s @ (t & p), s @ p, s @ t
+    classes, code = np.unique(np.concatenate([t, p]), return_inverse=True)
+    real, called = code[:len(t)], code[len(t):]
+    sums = [np.bincount(found, weights, len(classes)) for found, weights in (
+        (real[real == called], s[real == called]), (called, s), (real, s))]
+    if len(classes) == 1 and classes.dtype.kind in "biuf" and classes[0] <= 0:      # the other is not there
+        return (np.zeros(1),) * 3
+    first = -1 if len(classes) <= 2 else 0
+    return sums[0][first:], sums[1][first:], sums[2][first:]
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """0 of nothing."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+
+
 def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
     """Coefficient of determination: the share of the variance that is explained.
 
@@ -147,18 +313,149 @@ def r2(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = N
     >>> r2([1.0, 2.0, 3.0, 4.0], [1.0, 2.0, 3.0, 5.0])
     0.8
     """
-    t, p, s = _arguments(y_true, y_pred, sample_weight)
-    for name, array in (("y_true", t), ("y_pred", p)):
-        if array.dtype.kind not in "biuf":
-            raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
+    t, p, s = _values(y_true, y_pred, sample_weight)
     if len(t) < 2:
         return math.nan
-    t, p = (a.reshape(len(a), -1).astype(np.float64) for a in (t, p))
     missed = s @ (t - p) ** 2
     total = s @ (t - s @ t / s.sum()) ** 2
     constant = (t == t[0]).all(axis=0)          # where rounding of the mean would leave a variance
     share = np.where(constant, missed > 0, missed / np.where(constant, 1, total))
     return float((1 - share).mean())
+
+
+def mae(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """Mean absolute error.
+
+    With the targets t, the predictions p and the weights s::
+
+        MAE = sum_i s_i |t_i - p_i| / sum_i s_i
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, outputs)
+        Targets t.
+    y_pred : array_like, shape of ``y_true``
+        Predictions p.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        Error, >= 0, in the unit of the targets; the mean over the outputs.
+
+    Raises
+    ------
+    TypeError
+        For what is not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    References
+    ----------
+    Hyndman, Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
+    22, 2006.
+
+    Examples
+    --------
+    >>> mae([1.0, 2.0], [1.5, 2.0])
+    0.25
+    """
+    t, p, s = _values(y_true, y_pred, sample_weight)
+    return float((s @ np.abs(t - p) / s.sum()).mean())
+
+
+def mse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """Mean squared error.
+
+    With the targets t, the predictions p and the weights s::
+
+        MSE = sum_i s_i (t_i - p_i)^2 / sum_i s_i
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, outputs)
+        Targets t.
+    y_pred : array_like, shape of ``y_true``
+        Predictions p.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        Error, >= 0, in the squared unit of the targets; the mean over the outputs.
+
+    Raises
+    ------
+    TypeError
+        For what is not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    References
+    ----------
+    Bishop, "Pattern Recognition and Machine Learning", 2006, section 1.5.5.
+
+    Examples
+    --------
+    >>> mse([1.0, 2.0], [1.5, 2.0])
+    0.125
+    """
+    t, p, s = _values(y_true, y_pred, sample_weight)
+    return float((s @ (t - p) ** 2 / s.sum()).mean())
+
+
+def rmse(y_true: ArrayLike, y_pred: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    """Root of the mean squared error.
+
+    With the targets t, the predictions p and the weights s::
+
+        RMSE = sqrt(sum_i s_i (t_i - p_i)^2 / sum_i s_i)
+
+    Parameters
+    ----------
+    y_true : array_like, shape (n,) or (n, outputs)
+        Targets t.
+    y_pred : array_like, shape of ``y_true``
+        Predictions p.
+    sample_weight : array_like, shape (n,), optional
+        Weight s of every sample, >= 0; 1 if not given.
+
+    Returns
+    -------
+    float
+        Error, >= 0, in the unit of the targets; the mean over the outputs.
+
+    Raises
+    ------
+    TypeError
+        For what is not numbers.
+    ValueError
+        For no samples, shapes that differ, negative weights, or weights that are all zero.
+
+    References
+    ----------
+    Hyndman, Koehler, "Another look at measures of forecast accuracy", International Journal of Forecasting
+    22, 2006.
+
+    Examples
+    --------
+    >>> rmse([1.0, 2.0], [1.5, 1.5])
+    0.5
+    """
+    t, p, s = _values(y_true, y_pred, sample_weight)
+    return float(np.sqrt(s @ (t - p) ** 2 / s.sum()).mean())
+
+
+def _values(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Array, Array, Array]:
+    """Targets and predictions (n, outputs) in float64, and weights."""
+    t, p, s = _arguments(y_true, y_pred, sample_weight)
+    for name, array in (("y_true", t), ("y_pred", p)):
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
+    t, p = (array.reshape(len(array), -1).astype(np.float64) for array in (t, p))
+    return t, p, s
 
 
 def roc_auc(y_true: ArrayLike, y_score: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -241,7 +538,9 @@ def _area(t: Array, z: Array, s: Array) -> float:
     return float(positive @ (below + negative / 2) / (positive.sum() * negative.sum()))
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "r2": r2, "roc_auc": roc_auc}
+METRICS: dict[str, Metric] = {
+    function.__name__: function
+    for function in (accuracy, precision, recall, f1, roc_auc, r2, mae, mse, rmse)}
 roc_auc.needs = "scores"  # type: ignore[attr-defined]
 
 
@@ -387,8 +686,9 @@ def _named(metric: str | Metric) -> tuple[str, Metric]:
     if isinstance(metric, str):
         metric = names.canonical("metrics", metric, METRICS, names.METRICS)
         return metric, METRICS[metric]
-    if not callable(metric):
-        raise TypeError(f"metrics: expected a name or a function (y_true, y_pred), got {metric!r}")
+    if not callable(metric) or isinstance(metric, type) or names.library_of(metric) not in ("", "sklearn"):
+        raise TypeError(f"metrics: expected a name or a function (y_true, y_pred), got {metric!r}"
+                        f"{names.of_others(metric, METRICS, names.METRICS)}")
     if hasattr(metric, "_score_func"):
         return "scorer", metric
     name = getattr(metric, "__name__", "<object>")

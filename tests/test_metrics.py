@@ -9,8 +9,23 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from fastmlp import MLP, metrics
-from fastmlp.metrics import METRICS, accuracy, compute, needs, of_scores, r2, resolve, roc_auc
+from fastmlp import MLP, EarlyStopping, metrics
+from fastmlp.metrics import (
+    METRICS,
+    accuracy,
+    compute,
+    f1,
+    mae,
+    mse,
+    needs,
+    of_scores,
+    precision,
+    r2,
+    recall,
+    resolve,
+    rmse,
+    roc_auc,
+)
 
 INTEGERS = ["int8", "uint8", "int32", "int64", "uint64"]
 
@@ -293,7 +308,7 @@ def test_resolve():
     assert list(resolve({"b": mean_error, "a": accuracy})) == ["b", "a"]
     assert list(resolve(iter(["r2", "accuracy"]))) == ["r2", "accuracy"]
     assert list(resolve([WithName()])) == ["with_name"]
-    assert set(METRICS) == {"accuracy", "r2", "roc_auc"}
+    assert [*METRICS] == "accuracy precision recall f1 roc_auc r2 mae mse rmse".split()
 
 
 def test_compute(rng):
@@ -335,7 +350,7 @@ def test_metric_that_gives_no_number(value):
         compute({"m": lambda a, b: value}, np.zeros(2), np.zeros(2))
 
 
-@pytest.mark.parametrize("metric", [accuracy, r2])
+@pytest.mark.parametrize("metric", [accuracy, r2, f1, mae, mse, rmse, precision, recall])
 @pytest.mark.parametrize("arguments, error, message", [
     (([0, 1], [0, 1, 1]), ValueError, r"^y_pred: expected shape \(2,\) like y_true, got \(3,\)"),
     (([[0, 1]], [0, 1]), ValueError, "^y_pred"),
@@ -353,6 +368,34 @@ def test_bad_arguments(metric, arguments, error, message):
     with pytest.raises(error, match=message) as raised:
         metric(*arguments)
     assert type(raised.value) is error
+
+
+@pytest.mark.parametrize("metric", [mae, mse, rmse])
+def test_errors_of_words(metric):
+    with pytest.raises(TypeError, match="^y_pred: expected numbers, got dtype <U1"):
+        metric([1.0], ["a"])
+
+
+def test_by_hand():
+    t, p = [1, 1, 0, 0, 0], [1, 0, 1, 1, 0]
+    assert_allclose([precision(t, p), recall(t, p), f1(t, p)], [1 / 3, 1 / 2, 2 / 5], rtol=1e-15)
+    assert mae([0, 0], [3, 4]) == 3.5 and mse([0, 0], [3, 4]) == 12.5 and rmse([0, 0], [3, 4]) == 12.5 ** 0.5
+
+
+def test_in_training(rng):
+    """In the history, and to stop by; the mode follows from the name."""
+    X = rng.standard_normal((100, 3))
+    classes = rng.integers(0, 3, 100)
+    for outputs, y, loss, names in ((3, classes, "cross_entropy", ["f1", "precision", "recall"]),
+                                    (1, X[:, 0], "mse", ["mae", "mse", "rmse"])):
+        model = MLP([3, 8, outputs], loss=loss, seed=0)
+        stopping = [EarlyStopping(1, monitor=f"val_{name}", min_delta=1e9, restore_best=False)
+                    for name in names]
+        history = model.fit(X, y, epochs=9, validation_data=(X, y), metrics=names, callbacks=stopping,
+                            progress=False)
+        assert len(history.loss) == 2                   # nothing gets better by a billion
+        for name in names:
+            assert history[name][-1] == pytest.approx(METRICS[name](y, model.predict(X)))
 
 
 def test_r2_of_words():

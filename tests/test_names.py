@@ -143,10 +143,126 @@ def test_lbfgs_by_name_and_class(optimizer):
 
 
 @pytest.mark.parametrize(
-    "name, meant", {"acc": "accuracy", "r2_score": "r2", "auc": "roc_auc", "roc_auc_score": "roc_auc"}.items()
+    "name, meant",
+    {
+        "acc": "accuracy",
+        "binary_accuracy": "accuracy",
+        "r2_score": "r2",
+        "auc": "roc_auc",
+        "roc_auc_score": "roc_auc",
+        "MAE": "mae",
+        "mean_absolute_error": "mae",
+        "mean_squared_error": "mse",
+        "root_mean_squared_error": "rmse",
+        "f1_score": "f1",
+        "f1-macro": "f1",
+        "precision_score": "precision",
+        "sensitivity": "recall",
+    }.items(),
 )
 def test_metrics_of_others(name, meant):
     assert metrics.resolve(name) == metrics.resolve(meant)
+
+
+# Types ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value, meant",
+    [
+        ("fp32", "float32"),
+        ("f32", "float32"),
+        ("single", "float32"),
+        ("FP64", "float64"),
+        ("double", "float64"),
+        (np.float64, "float64"),
+        (float, "float64"),
+        (np.dtype("float32"), "float32"),
+    ],
+)
+def test_dtypes_of_others(value, meant):
+    assert MLP([4, 3], dtype=value, seed=0).dtype == meant
+
+
+@pytest.mark.parametrize("value", ["half", "fp16", "float16", "f16", "bf16", "bfloat16", np.float16])
+def test_dtypes_of_16_bits_are_answered(value):
+    with pytest.raises(TypeError, match=r"^dtype: expected float32 or float64, got .*compute_dtype='bfloat"):
+        MLP([4, 3], dtype=value)
+
+
+@pytest.mark.parametrize("value", ["bf16", "BFloat16", "bfloat16"])
+@pytest.mark.filterwarnings("ignore:compute_dtype")
+def test_compute_dtypes_of_others(value):
+    model = MLP([4, 3], compute_dtype=value, seed=0)
+    assert model.compute_dtype == "bfloat16"
+    assert model.compile_predict(compute_dtype=value)(X).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    "value, hint",
+    [
+        ("fp32", "; None computes in float32"),
+        ("float32", "; None computes in float32"),
+        ("half", "; float16 would need losses to be scaled"),
+        ("fp16", "; float16 would"),
+        (16, "$"),
+    ],
+)
+def test_compute_dtypes_that_are_none(value, hint):
+    message = f"^compute_dtype: expected None or 'bfloat16', got {re.escape(repr(value))}{hint}"
+    with pytest.raises(ValueError, match=message):
+        MLP([4, 3], compute_dtype=value)
+
+
+# Objects of other libraries -------------------------------------------------------------------------------
+
+
+def of_library(name, module="torch.nn.modules.loss", bases=()):
+    """An object as another library has it."""
+    return type(name, bases, {"__module__": module, "__call__": lambda self, z, t: 0.0})()
+
+
+@pytest.mark.parametrize(
+    "name, answer",
+    [
+        ("CrossEntropyLoss", "write 'cross_entropy', or CrossEntropy(...) of fastmlp.losses with settings"),
+        ("MSELoss", "write 'mean_squared_error', or"),
+        ("BCEWithLogitsLoss", "write 'binary_cross_entropy', or"),
+        ("L1Loss", "write 'mean_absolute_error', or"),
+        ("CTCLoss", "known by name: cross_entropy, "),
+    ],
+)
+def test_losses_of_other_libraries_are_answered(name, answer):
+    theirs = of_library(name)
+    derived = of_library(name, "__main__", (type(theirs),))
+    for loss in (theirs, type(theirs), derived):
+        with pytest.raises(TypeError, match="loss: expected a name, .*, of torch; " + re.escape(answer)):
+            MLP([4, 3], loss=loss)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: MLP([4, 5, 3], of_library("LeakyReLU")), "activation: .*, of torch; write 'leaky_relu', or"),
+        (lambda: MLP([4, 5, 3], of_library("Softmax")), "activation: .*, of torch; the output function be"),
+        (
+            lambda: fit(optimizer=of_library("AdamW", "torch.optim.adamw")),
+            r"optimizer: .*, of torch; write 'adamw', or AdamW\(...\) of fastmlp.optimizers",
+        ),
+        (lambda: fit(optimizer=of_library("Adamax", "keras")), "optimizer: .*, of keras; known by name: sgd"),
+        (
+            lambda: MLP([4, 3], init=of_library("GlorotUniform", "keras.initializers")),
+            "init: .*, of keras; write 'glorot_uniform'$",
+        ),
+        (
+            lambda: fit(metrics=[of_library("Accuracy", "torchmetrics.classification")]),
+            "metrics: .*, of torchmetrics; write 'accuracy'$",
+        ),
+    ],
+)
+def test_objects_of_other_libraries_are_answered(make, message):
+    with pytest.raises(TypeError, match=message):
+        make()
 
 
 def test_every_other_name_leads_to_a_known_one():
@@ -192,7 +308,19 @@ def test_every_other_name_leads_to_a_known_one():
             "optimizer: unknown name 'momentum': write SGD(lr=0.1, momentum=0.9)",
         ),
         (lambda: fit(metrics="acuracy"), "metrics: unknown name 'acuracy', did you mean 'accuracy'?"),
-        (lambda: fit(metrics=["f1"]), "metrics: unknown name 'f1'. Known: accuracy, r2, roc_auc"),
+        (lambda: fit(metrics=["f2"]), "metrics: unknown name 'f2'. Known: accuracy, precision, recall, f1, "),
+        (lambda: fit(metrics="log_loss"), "metrics: unknown name 'log_loss': the loss is recorded in any"),
+        (
+            lambda: fit(metrics="balanced_accuracy"),
+            "metrics: unknown name 'balanced_accuracy': write metrics=[sklearn.metrics.balanced_accuracy_s",
+        ),
+        (lambda: fit(metrics="mcc"), "metrics: unknown name 'mcc': write metrics=[sklearn.metrics.matthews_"),
+        (
+            lambda: fit(metrics="neg_mean_squared_error"),
+            "metrics: unknown name 'neg_mean_squared_error': write 'mse', which is not negated",
+        ),
+        (lambda: fit(metrics="f1_weighted"), "metrics: unknown name 'f1_weighted': write metrics={'f1':"),
+        (lambda: fit(metrics="confusion_matrix"), "metrics: unknown name 'confusion_matrix': it is no num"),
     ],
 )
 def test_unknown_names(make, message):

@@ -8,7 +8,21 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fastmlp import MLP
-from fastmlp.metrics import OF_SKLEARN, accuracy, compute, needs, r2, resolve, roc_auc
+from fastmlp.metrics import (
+    OF_SKLEARN,
+    accuracy,
+    compute,
+    f1,
+    mae,
+    mse,
+    needs,
+    precision,
+    r2,
+    recall,
+    resolve,
+    rmse,
+    roc_auc,
+)
 
 theirs = pytest.importorskip("sklearn.metrics")
 
@@ -22,6 +36,45 @@ def test_same_numbers(rng):
         a, b = rng.integers(0, 2, (2, *shape))
         assert_allclose(accuracy(a, b), theirs.accuracy_score(a, b), rtol=1e-15)
         assert_allclose(accuracy(a, b, s), theirs.accuracy_score(a, b, sample_weight=s), rtol=1e-14)
+
+
+OURS_AND_THEIRS = [(precision, "precision_score"), (recall, "recall_score"), (f1, "f1_score")]
+
+
+@pytest.mark.parametrize("ours, name", OURS_AND_THEIRS)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_classes_that_are_looked_for(ours, name, rng):
+    function = getattr(theirs, name)
+    s = rng.uniform(size=60)
+    for labels in ([0, 1], [-1, 1], [3, 7], ["no", "yes"]):
+        t, p = np.array(labels)[rng.integers(0, 2, (2, 60))]
+        for a, b in ((t, p), (t, np.full(60, labels[0])), (t, np.full(60, labels[1])), (t[:1], p[:1])):
+            if len({*a.tolist(), *b.tolist()}) == 2:
+                assert_allclose(ours(a, b), function(a, b, pos_label=labels[1], zero_division=0), rtol=1e-14)
+        assert_allclose(ours(t, p, s), function(t, p, pos_label=labels[1], sample_weight=s), rtol=1e-13)
+    for labels in ([0, 1, 2, 3], ["a", "b", "c"]):
+        t, p = np.array(labels)[rng.integers(0, len(labels), (2, 60))]
+        assert_allclose(ours(t, p), function(t, p, average="macro"), rtol=1e-14)
+        assert_allclose(ours(t, p, s), function(t, p, average="macro", sample_weight=s), rtol=1e-13)
+        few = np.full(60, labels[0])
+        assert_allclose(ours(t, few), function(t, few, average="macro", zero_division=0), rtol=1e-14)
+    t, p = rng.integers(0, 2, (2, 60, 5))
+    p[:, 3] = 0
+    expected = function(t, p, average="macro", sample_weight=s, zero_division=0)
+    assert_allclose(ours(t, p, s), expected, rtol=1e-13)
+    assert ours(2 * t - 1, 2 * p - 1) == ours(t, p)
+    assert ours([0, 0], [0, 0]) == ours([-1], [-1]) == 0 and ours([1, 1], [1, 1]) == ours(["b"], ["b"]) == 1
+
+
+@pytest.mark.parametrize("ours, name", [
+    (mae, "mean_absolute_error"), (mse, "mean_squared_error"), (rmse, "root_mean_squared_error")])
+def test_errors_of_values(ours, name, rng):
+    function = getattr(theirs, name, None) or pytest.skip("of a later scikit-learn")
+    for shape in [(9,), (40,), (40, 3)]:
+        t, p = rng.standard_normal((2, *shape))
+        s = rng.uniform(size=shape[0])
+        assert_allclose(ours(t, p), function(t, p), rtol=1e-13)
+        assert_allclose(ours(t, p, s), function(t, p, sample_weight=s), rtol=1e-13)
 
 
 def test_their_functions(rng):

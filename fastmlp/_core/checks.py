@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import foreign, frames
+from fastmlp._core import batches, foreign, frames, names
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -434,7 +434,15 @@ def table(name: str, value: Any, columns: int) -> Array:
     if not isinstance(value, np.ndarray) and hasattr(value, "tocsr"):
         raise TypeError(
             f"{name}: expected a dense array, got a sparse matrix; convert it with {name}.toarray()")
-    array = as_array(name, value)
+    try:
+        array = as_array(name, value)
+    except (TypeError, ValueError):
+        if meant := batches.answer(name, value):
+            raise TypeError(f"{name}: expected an array or a table{meant}") from None
+        raise
+    if array.dtype.kind not in "biuf" or array.ndim != 2:
+        if meant := batches.answer(name, value):
+            raise TypeError(f"{name}: expected an array or a table{meant}")
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name}: expected numbers, got dtype {array.dtype}")
     shape(name, array, ("rows", columns))
@@ -469,13 +477,13 @@ def integer(name: str, value: Any, low: float = -math.inf, high: float = math.in
 
 def known_name(name: str, value: str, known: Iterable[str]) -> None:
     """One of the known names; the error lists them, and the nearest."""
-    names = list(known)
-    if value not in names:
+    known = list(known)
+    if value not in known:
         import difflib  # here, since errors alone need it
 
-        near = difflib.get_close_matches(value.lower(), names, n=1)
+        near = difflib.get_close_matches(value.lower(), known, n=1)
         meant = f", did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"{name}: unknown name {value!r}{meant} Known: {', '.join(names)}")
+        raise ValueError(f"{name}: unknown name {value!r}{meant} Known: {', '.join(known)}")
 
 
 def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
@@ -490,25 +498,35 @@ def layer_sizes(name: str, value: Any) -> tuple[int, ...]:
 
 
 def float_dtype(name: str, value: Any) -> np.dtype[Any]:
-    """float32 or float64."""
+    """float32 or float64, in any spelling."""
+    spelled = names.dtype_name(value)
     try:
-        dtype: np.dtype[Any] = np.dtype(value)
+        dtype: np.dtype[Any] = np.dtype(spelled if spelled in ("float32", "float64") else value)
     except TypeError:
-        raise TypeError(f"{name}: expected float32 or float64, got {value!r}") from None
+        dtype = np.dtype(np.void)
     if dtype.char not in "fd" or not dtype.isnative:
-        raise TypeError(f"{name}: expected float32 or float64, got {value!r}")
+        hint = ""
+        if spelled in ("bfloat16", "float16"):
+            hint = "; products of 16 bits, beside weights in float32, are MLP(..., compute_dtype='bfloat16')"
+        raise TypeError(f"{name}: expected float32 or float64, got {value!r}{hint}")
     return dtype
 
 
 def compute_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> str | None:
-    """None or "bfloat16", which goes with float32."""
+    """None or "bfloat16", in any spelling, which goes with float32."""
     if value is None:
         return None
-    if not isinstance(value, str) or value != "bfloat16":
-        raise ValueError(f"{name}: expected None or 'bfloat16', got {value!r}")
+    spelled = names.dtype_name(value)
+    if spelled != "bfloat16":
+        hint = ""
+        if spelled == dtype.name:
+            hint = f"; None computes in {spelled}, the dtype of the model"
+        elif spelled == "float16":
+            hint = "; float16 would need losses to be scaled, and bfloat16 has the range of float32"
+        raise ValueError(f"{name}: expected None or 'bfloat16', got {value!r}{hint}")
     if dtype != np.float32:
         raise ValueError(f"{name}: 'bfloat16' goes with dtype float32, got {dtype.name}")
-    return value
+    return "bfloat16"
 
 
 def seed(name: str, value: Any) -> int | None:

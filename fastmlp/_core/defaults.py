@@ -112,4 +112,5 @@ def _is_class(optimizer: Any) -> bool:
 
 
 def _no_optimizer(optimizer: Any) -> TypeError:
-    return TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}")
+    theirs = names.of_others(optimizer, BY_NAME, names.OPTIMIZERS)
+    return TypeError(f"optimizer: expected an object of fastmlp.optimizers, got {optimizer!r}{theirs}")

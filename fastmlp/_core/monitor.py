@@ -7,9 +7,9 @@ from fastmlp._core import checks
 
 __all__ = ["checked_mode", "checked_monitor", "monitored"]
 
-# How scikit-learn names its metrics: to be small, and to be large.
-SMALLER = ("loss", "error", "deviance")
-LARGER = ("accuracy", "r2", "score")
+# The ends of names, ours and scikit-learn's: to be small, and to be large.
+SMALLER = ("loss", "error", "deviance", "mae", "mse")
+LARGER = ("accuracy", "r2", "score", "auc", "f1", "precision", "recall")
 
 
 def checked_monitor(monitor: object) -> str | None:

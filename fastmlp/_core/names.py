@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
-    "ACTIVATIONS", "FIT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL", "OPTIMIZER", "OPTIMIZERS",
-    "canonical", "keywords", "objects",
+    "ACTIVATIONS", "DTYPES", "FIT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL", "OPTIMIZER", "OPTIMIZERS",
+    "canonical", "dtype_name", "keywords", "library_of", "objects", "of_others",
 ]
 
 P = ParamSpec("P")
@@ -54,10 +54,42 @@ OPTIMIZERS = {
     "gradientdescent": "sgd",
     "bfgs": "lbfgs",
 }
+_ANY_METRIC = "write metrics=[{}], a function of scikit-learn, or one of your own (y_true, y_pred) -> number"
 METRICS = {
-    "acc": "accuracy", "accuracyscore": "accuracy", "r2score": "r2",
-    "auc": "roc_auc", "rocaucscore": "roc_auc",
+    **dict.fromkeys((
+        "acc accuracyscore binaryaccuracy categoricalaccuracy sparsecategoricalaccuracy"
+    ).split(), "accuracy"),
+    "precisionscore": "precision",
+    **dict.fromkeys("recallscore sensitivity tpr truepositiverate".split(), "recall"),
+    **dict.fromkeys("f1binary f1macro f1score fscore".split(), "f1"),
+    **dict.fromkeys("auc auroc rocaucscore".split(), "roc_auc"),
+    **dict.fromkeys("coefficientofdetermination r2score rsquared".split(), "r2"),
+    **dict.fromkeys("absoluteerror l1 meanabsoluteerror".split(), "mae"),
+    **dict.fromkeys("l2 meansquarederror squarederror".split(), "mse"),
+    "rootmeansquarederror": "rmse",
+    **dict.fromkeys("binarycrossentropy bce crossentropy logloss loss neglogloss nll".split(),
+                    "the loss is recorded in any case: history.loss, and val_loss with validation_data"),
+    **{f"neg{bare}": f"write {name!r}, which is not negated: smaller is better" for bare, name in (
+        ("meanabsoluteerror", "mae"), ("meansquarederror", "mse"), ("rootmeansquarederror", "rmse"))},
+    **{re.sub("_|score", "", function) + end: _ANY_METRIC.format(f"sklearn.metrics.{function}")
+       for function in (
+           "average_precision_score", "balanced_accuracy_score", "cohen_kappa_score",
+           "explained_variance_score", "matthews_corrcoef", "max_error", "mean_absolute_percentage_error",
+           "median_absolute_error", "top_k_accuracy_score")
+       for end in ("", "score") if not end or function.endswith(end)},
+    "mape": _ANY_METRIC.format("sklearn.metrics.mean_absolute_percentage_error"),
+    "mcc": _ANY_METRIC.format("sklearn.metrics.matthews_corrcoef"),
+    **dict.fromkeys("f1micro f1weighted".split(),
+                    "write metrics={'f1': lambda t, p: sklearn.metrics.f1_score(t, p, average=...)}"),
+    "confusionmatrix": "it is no number; fastmlp.plot.confusion_matrix(y, model.predict(X)) draws it",
+    **dict.fromkeys("error errorrate zerooneloss".split(), "write 'accuracy', which is 1 less the error"),
 }
+# What is float32 or float64 elsewhere; and numbers of 16 bits, which weights are not.
+DTYPES = {"fp32": "float32", "f32": "float32", "single": "float32",
+          "fp64": "float64", "f64": "float64", "double": "float64",
+          "bf16": "bfloat16", "fp16": "float16", "f16": "float16", "half": "float16"}
+LIBRARIES = frozenset("flax jax keras lightning mxnet optax paddle sklearn tensorflow tf_keras torch "
+                      "torchmetrics".split())
 
 
 def canonical(argument: str, value: str, known: Iterable[str], others: dict[str, str]) -> str:
@@ -86,6 +118,52 @@ def canonical(argument: str, value: str, known: Iterable[str], others: dict[str,
         near = difflib.get_close_matches(bare, spelled, n=1)
         meant = f", did you mean {spelled[near[0]]!r}?" if near else "."
     raise ValueError(f"{argument}: unknown name {value!r}{meant} Known: {', '.join(known)}")
+
+
+def library_of(value: Any) -> str:
+    """Another library of networks that an object, a class or a function is from; "" where there is none.
+
+    >>> library_of(print)
+    ''
+    """
+    owners: tuple[Any, ...] = (value,)
+    if isinstance(value, type) or not hasattr(value, "__name__"):
+        owners = (value if isinstance(value, type) else type(value)).__mro__
+    for owner in owners:            # a class of the user's may be derived from one of theirs
+        library = str(getattr(owner, "__module__", None) or "").partition(".")[0]
+        if library in LIBRARIES:
+            return library
+    return ""
+
+
+def of_others(value: Any, known: Mapping[str, Any], others: dict[str, str]) -> str:
+    """What to write for a loss, an optimizer or the like of another library, to end an error with."""
+    library = library_of(value)
+    if not library:
+        return ""
+    theirs = str(getattr(value, "__name__", type(value).__name__))
+    try:
+        name = canonical("", theirs, known, others)
+    except ValueError as error:
+        answer = re.search(r"': (.+)\. Known: ", str(error))
+        return f", of {library}; {answer[1] if answer else 'known by name: ' + ', '.join(known)}"
+    ours = known[name]
+    what = f", or {ours.__name__}(...) of {ours.__module__} with settings" if isinstance(ours, type) else ""
+    return f", of {library}; write {name!r}{what}"
+
+
+def dtype_name(value: Any) -> str:
+    """A dtype as users write it, or as other libraries have it: "float32" for "fp32" and torch.float32.
+
+    >>> dtype_name("FP32"), dtype_name("half"), dtype_name(float)
+    ('float32', 'float16', 'float')
+    """
+    if not isinstance(value, str) and library_of(value):
+        value = str(value).rpartition(".")[2]
+    elif isinstance(value, type):
+        value = value.__name__
+    bare = _bare(value if isinstance(value, str) else str(getattr(value, "name", "")))
+    return DTYPES.get(bare, bare)
 
 
 def _bare(name: str) -> str:
