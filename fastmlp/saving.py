@@ -111,10 +111,11 @@ def contents(model: MLP, optimizer: Optimizer | None, with_state: Iterable[tuple
     return settings, arrays
 
 
-def write(path: str, settings: Mapping[str, Any], arrays: dict[str, Array]) -> None:
-    """Write contents to a file, which is then whole, or as it was."""
+def write(path: str, settings: Mapping[str, Any], arrays: dict[str, Array], in_place: bool = True) -> None:
+    """Write contents to a file, which is then whole, or as it was; `in_place`: also where nothing can take
+    its place."""
     metadata = {FORMAT: json.dumps(settings, allow_nan=False)}
-    whole_files.write(path, [safetensors.encode(arrays, metadata)])
+    whole_files.write(path, [safetensors.encode(arrays, metadata)], in_place)
 
 
 # What is saved beside the arrays ---------------------------------------------------------------------------

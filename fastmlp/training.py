@@ -136,7 +136,6 @@ class Training:
         core.training = self
         try:
             place = Place() if keeper is None else keeper.begin(self.saved_run, epochs)
-            vars(self.model)["history"] = self.history
             with keeper or nullcontext():
                 place = self._run(place, epochs, progress, call)
                 if keeper is not None:
@@ -150,6 +149,9 @@ class Training:
     def _run(self, place: Place, epochs: int, progress: Progress, call: Call) -> Place:
         """From a place to the end."""
         started = [callback.begin(self.model) for callback in self.callbacks if hasattr(callback, "begin")]
+        if self.keeper is not None:
+            self.keeper.started(place)          # with the state of callbacks at their beginning
+        vars(self.model)["history"] = self.history
         if place.stopped or any(map(asks_to_stop, started)):    # a training that goes on where it had stopped
             epochs = 0
         elif isinstance(self.optimizer, LBFGS):

@@ -4,7 +4,9 @@ FASTMLP_KILLS is how many kills there are, 24 if it is not set; FASTMLP_KILLS_SE
 """
 from __future__ import annotations
 
+import contextlib
 import copy
+import errno
 import json
 import os
 import pickle
@@ -29,6 +31,7 @@ from fastmlp import (
     Adam,
     AdamW,
     Checkpoint,
+    CSVLogger,
     EarlyStopping,
     data,
     kernels,
@@ -396,6 +399,24 @@ def test_more_epochs(tmp_path):
     same(found, fit("momentum"))
 
 
+@pytest.mark.parametrize("last", [0, 1, 4])
+def test_lines_of_a_logger_come_once(last, tmp_path):
+    """Also where the run was killed before it was saved for the first time after its beginning."""
+    path, lines = tmp_path / "run.safetensors", tmp_path / "run.csv"
+    _, X, y, _ = make("changed")
+    MLP([12, 3], seed=9).fit(X, y, epochs=2, callbacks=[CSVLogger(lines)], progress=False)      # of before
+
+    def killed(model, epoch, logs):
+        if epoch == last:
+            raise Interrupted
+
+    for callbacks in ([CSVLogger(lines), killed], [CSVLogger(lines), killed], [CSVLogger(lines)]):
+        with pytest.raises(Interrupted) if killed in callbacks else contextlib.nullcontext():
+            begun(path, X, y, epochs=6, callbacks=callbacks, checkpoint_every="1 h")
+    epochs = [line.partition(",")[0] for line in lines.read_text().splitlines()]
+    assert epochs == ["epoch", "0", "1", *map(str, range(6))]
+
+
 def test_a_callback_that_ends_it_ends_it_for_good(tmp_path, monkeypatch):
     """Also one without state, and a kill after it."""
     path = tmp_path / "run.safetensors"
@@ -654,9 +675,9 @@ def test_a_file_that_may_not_be_written_is_said_before_training(tmp_path, monkey
     path = tmp_path / "run.safetensors"
     _, X, y, _ = make("changed")
     begun(path, X, y)
-    monkeypatch.setattr(keeper.os, "access", lambda name, mode: not os.fspath(name) == os.fspath(path))
+    monkeypatch.setattr(whole_files.os, "access", lambda name, mode: not os.fspath(name) == os.fspath(path))
     begun(path, X, y)                               # is over
-    with pytest.raises(PermissionError, match="checkpoint: the run goes on, and its file may not be written"):
+    with pytest.raises(PermissionError, match="the run goes on, and its file may not be replaced"):
         begun(path, X, y, epochs=3)
 
 
@@ -781,6 +802,104 @@ def test_a_rate_that_is_replaced_by_a_schedule_is_not_saved(tmp_path):
     assert place_in(tmp_path / "run") == (1, 0)
 
 
+def without_parts(m):
+    """No file can take another's place here."""
+    real = os.open
+
+    def fail(name, flags, *args, **more):
+        if str(name).endswith(".part"):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), name)
+        return real(name, flags, *args, **more)
+
+    m.setattr(whole_files.os, "open", fail)
+
+
+@POSIX
+def test_a_folder_that_may_not_be_written_is_said_before_training(tmp_path, monkeypatch):
+    """Its file may: but saved in place, it would be lost with the run where that is killed within a save."""
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    begun(path, X, y)
+    written = path.read_bytes()
+    with monkeypatch.context() as m:
+        without_parts(m)
+        model = MLP([12, 5, 3], seed=0)
+        before = model.weights[0].copy()
+        with pytest.raises(PermissionError, match="could only be written in place, and would be") as raised:
+            model.fit(X, y, epochs=2, checkpoint=path, progress=False)
+        assert raised.value.filename == str(path)
+        np.testing.assert_array_equal(model.weights[0], before)
+    real = os.access
+    monkeypatch.setattr(whole_files.os, "access",
+                        lambda name, mode: os.fspath(name) != str(tmp_path) and real(name, mode))
+    with pytest.raises(PermissionError, match="the run goes on, and its file may not be replaced"):
+        begun(path, X, y, epochs=3)
+    assert path.read_bytes() == written
+
+
+@POSIX
+def test_a_folder_that_becomes_read_only_costs_no_run(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+
+    def lock(model, epoch, logs):
+        if epoch == 4:
+            without_parts(monkeypatch)
+
+    _, X, y, _ = make("changed")
+    with pytest.warns(RuntimeWarning, match="could not be saved to run.safetensors, which is as it was: Per"):
+        begun(path, X, y, epochs=8, checkpoint_every="1 epoch", callbacks=[lock])
+    assert place_in(path) == (4, 0)
+
+
+@POSIX
+def test_parts_that_a_killed_run_left_are_gone_after_the_next(tmp_path):
+    code = ("import os, sys, numpy as np; from fastmlp import MLP; from fastmlp._core import whole_files\n"
+            "real = whole_files._rename\n"
+            "def rename(part, target):\n"
+            "    if os.path.exists(target): os.kill(os.getpid(), 9)\n"
+            "    real(part, target)\n"
+            "if len(sys.argv) > 2: whole_files._rename = rename\n"
+            "X = np.random.default_rng(0).standard_normal((99, 4))\n"
+            "MLP([4, 3], seed=0).fit(X, X[:, 0] > 0, epochs=5, progress=False, checkpoint=sys.argv[1],\n"
+            "                        checkpoint_every='1 epoch', resume=True)")
+    path = tmp_path / "run.safetensors"
+    command = [sys.executable, "-c", code, str(path)]
+    for left in (1, 1, 1):                  # each removes those of the one before
+        assert subprocess.run([*command, "killed"]).returncode == -9
+        assert len(list(tmp_path.glob(".fastmlp-*.part"))) == left
+    assert subprocess.run(command).returncode == 0
+    assert os.listdir(tmp_path) == ["run.safetensors"]
+
+
+def test_other_validation_data_are_another_run(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, options = make("adam")
+    Xv, yv = options["validation_data"]
+    begun(path, X, y, validation_data=(Xv, yv), epochs=1)
+    refused(path, "X of validation_data: expected checksum ([0-9a-f]{8}), got checksum [0-9a-f]{8}$", X, y,
+            validation_data=(Xv + 1, yv))
+    refused(path, "y of validation_data: expected", X, y, validation_data=(Xv, (yv + 1) % 3))
+    refused(path, "weights of validation_data: expected null, got checksum", X, y,
+            validation_data=(Xv, yv, np.linspace(1, 2, len(yv))))
+    refused(path, "rows of validation_data: expected 50, got 49; ", X, y, validation_data=(Xv[1:], yv[1:]))
+    refused(path, "rows of validation_data: expected 50, got null", X, y)
+    refused(path, "rows of validation_data: expected 50, got null; source of validation_data", X, y,
+            validation_data=data.Chunks([(Xv, yv)]))
+    begun(path, X, y, validation_data=(Xv.tolist(), yv.astype(float)))          # the same numbers
+
+
+def test_other_files_for_validation_are_another_run(tmp_path):
+    path = tmp_path / "run.safetensors"
+    _, X, y, _ = make("changed")
+    for name, shift in (("one", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "v.npy", np.column_stack([X + shift, y]))
+    sources = [data.Files(tmp_path / name / "v.npy", 12) for name in ("one", "other")]
+    begun(path, X, y, validation_data=sources[0])
+    refused(path, "first block of X of validation_data: expected checksum", X, y, validation_data=sources[1])
+    begun(path, X, y, validation_data=sources[0], epochs=2)
+
+
 def test_a_full_disk_does_not_end_a_training(tmp_path, monkeypatch):
     """It is said, and the old file stays."""
     path, expected, write, calls = tmp_path / "run.safetensors", fit("adam"), whole_files.write, []
@@ -833,7 +952,7 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     """However long it takes, and however short the interval."""
     clock, saves = [0.0], []
 
-    def save(self, path, place):
+    def save(self, path, place, in_place):
         saves.append(clock[0])
         clock[0] += 3.0
 
@@ -848,7 +967,7 @@ def test_saving_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
     between = np.diff(saves[:-1])
     assert len(between) > 2 and (between >= 3.0 + 50 * 3.0).all() and (between < 170).all()
     saves.clear()
-    monkeypatch.setattr("fastmlp._core.run_file.Run.save", lambda self, path, place: saves.append(clock[0]))
+    monkeypatch.setattr("fastmlp._core.run_file.Run.save", lambda *args, **more: saves.append(clock[0]))
     fit("changed", epochs=500, checkpoint=tmp_path / "run", checkpoint_every="10 s")
     assert len(saves) > 20 and (np.diff(saves[:-1]) < 12).all()
 

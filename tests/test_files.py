@@ -693,15 +693,49 @@ def leave_part(path, age):
     return part
 
 
-def test_parts_of_killed_processes(path):
+@POSIX
+def test_parts_of_killed_processes(path, monkeypatch):
+    """Gone with the next save; of another machine, whose locks may not show here, once they are old."""
     other = path.parent / "other.safetensors"
     SMALL[0].save(path)
     old, of_another, young = (leave_part(p, age) for p, age in ((path, 1e5), (other, 1e5), (path, 0)))
+    assert young.name.startswith(".") and young.name.endswith(".part")
     assert which(fastmlp.load(path)) == 0
     SMALL[1].save(path)
     assert which(fastmlp.load(path)) == 1
-    assert set(path.parent.iterdir()) == {path, of_another, young}
-    assert young.name.startswith(".") and young.name.endswith(".part")
+    assert set(path.parent.iterdir()) == {path, of_another}
+    elsewhere = [leave_part(path, age) for age in (1e5, 0)]
+    monkeypatch.setattr(whole_files, "machine", lambda: "01234567")
+    SMALL[0].save(path)
+    assert set(path.parent.iterdir()) == {path, of_another, elsewhere[1]}
+
+
+@POSIX
+def test_a_part_that_is_removed_before_it_is_locked(path, monkeypatch):
+    """By another writer, who takes it for one that a killed process left."""
+    real, removed = whole_files._locked, []
+
+    def locked(file, exclusive, wait=True):
+        if exclusive and not removed:
+            removed.extend(path.parent.glob(".*.part"))
+            os.unlink(removed[0])
+        return real(file, exclusive, wait)
+
+    monkeypatch.setattr(whole_files, "_locked", locked)
+    SMALL[1].save(path)
+    assert len(removed) == 1 and which(fastmlp.load(path)) == 1 and names_in(path.parent) == [path.name]
+
+
+@POSIX
+def test_writers_leave_the_parts_of_those_that_live(path):
+    """Several at once, all of this machine."""
+    code = ("import sys; from fastmlp import MLP\n"
+            "model = MLP([5, 3], seed=1)\n"
+            "for _ in range(60): model.save(sys.argv[1])")
+    command = [sys.executable, "-c", code, str(path)]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [(writer.wait(60), writer.stderr.read()) for writer in writers] == [(0, b"")] * 3
+    assert names_in(path.parent) == [path.name]
 
 
 @POSIX
@@ -937,6 +971,24 @@ def test_in_place(path, monkeypatch, obstacle, number, there):
 
 
 @POSIX
+@pytest.mark.parametrize("obstacle, number", [
+    (no_part, errno.EACCES), (no_part, errno.EROFS), (no_rename, errno.EXDEV), (no_rename, errno.EBUSY)])
+def test_not_in_place(path, monkeypatch, obstacle, number):
+    """Where a kill must not lose the file: an error, and it is as it was."""
+    SMALL[0].save(path)
+    before = path.read_bytes()
+    with monkeypatch.context() as m:
+        obstacle(m, number)
+        with pytest.raises(OSError, match="beside the file, which could only be written in place") as raised:
+            whole_files.write(str(path), [b"new"], in_place=False)
+        assert (raised.value.errno, raised.value.filename) == (number, str(path))
+        with pytest.raises(OSError) as raised:
+            whole_files.write(str(path.parent / "new"), [b"new"], in_place=False)
+        assert raised.value.errno == number and "in place" not in str(raised.value)
+    assert path.read_bytes() == before and names_in(path.parent) == [path.name]
+
+
+@POSIX
 def test_a_folder_that_is_not_writable(path):
     SMALL[0].save(path)
     path.parent.chmod(0o555)
@@ -1014,11 +1066,12 @@ def test_a_lock_that_is_never_released(path, monkeypatch):
 
 
 def test_without_locks(path, monkeypatch):
-    """Windows has none of these, some shared volumes neither."""
-    old = leave_part(path, 1e5)
+    """Windows has none of these, some shared volumes neither: nobody knows who lives but by the age."""
+    old, young = leave_part(path, 1e5), leave_part(path, 0)
     monkeypatch.setattr(whole_files, "fcntl", None)
     SMALL[0].save(path)
-    assert not old.exists()
+    assert not old.exists() and young.exists()
+    young.unlink()
     assert which(fastmlp.load(path)) == 0
     no_rename(monkeypatch, errno.EXDEV)
     SMALL[1].save(path)

@@ -10,6 +10,7 @@ from fastmlp._core import callers
 from fastmlp._core.intervals import interval
 from fastmlp._core.place import Place
 from fastmlp._core.signals import HeldSignals
+from fastmlp._core.whole_files import can_replace
 from fastmlp.saving import check_suffix, file_name
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Keeper:
         self._seconds = 0.0             # that the last save took
 
     def begin(self, run: Run, epochs: int) -> Place:
-        """The place where the run in the file stands, if it is to go on; else its beginning, which is saved:
-        a path that cannot be written, and what cannot be saved, shows before anything is trained."""
+        """The place where the run in the file stands, if it is to go on; else its beginning."""
         self._run = run
         place = None
         if self._resume:
@@ -73,14 +73,20 @@ class Keeper:
                 pass
             except ValueError as error:
                 raise ValueError(str(error).replace("path:", "checkpoint:", 1)) from None
+        self._is_new = place is None
         if place is None:
             place = Place()
-            self._save(place)
-        elif place.epoch < epochs and not place.stopped and not os.access(self.path, os.W_OK):
+        elif place.epoch < epochs and not place.stopped and not can_replace(self.path):
             raise PermissionError(
-                errno.EACCES, "checkpoint: the run goes on, and its file may not be written", self.path)
-        self._plan(place)
+                errno.EACCES, "checkpoint: the run goes on, and its file may not be replaced", self.path)
         return place
+
+    def started(self, place: Place) -> None:
+        """Save the beginning of a run that is new, once its callbacks have begun: a path that cannot be
+        written, and what cannot be saved, shows before anything is trained."""
+        if self._is_new:
+            self._save(place)
+        self._plan(place)
 
     def __enter__(self) -> Keeper:
         self._signals.__enter__()
@@ -124,7 +130,7 @@ class Keeper:
 
     def _save(self, place: Place) -> None:
         started = time.monotonic()
-        self._run.save(self.path, place)
+        self._run.save(self.path, place, in_place=False)
         self._seconds = time.monotonic() - started
 
     def _try_to_save(self, place: Place) -> None:

@@ -21,20 +21,22 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fastmlp import saving
 from fastmlp._core import checks, checksums, saved, state
+from fastmlp._core.core import samples_of
 from fastmlp._core.network import Samples
 from fastmlp._core.place import Place
 from fastmlp._core.strict_json import short
+from fastmlp.data._source import Source
 from fastmlp.saving import RUN
 
 if TYPE_CHECKING:
-    from fastmlp._core.types import Array
+    from fastmlp._core.types import Array, RowsLike
     from fastmlp.data._feed import Feed
     from fastmlp.optimizers import Optimizer
     from fastmlp.training import Training
@@ -60,7 +62,6 @@ class Run:
     def _origin(self) -> dict[str, Any]:
         training = self._training
         model = saving.model_settings(training.model)
-        validation = training.validation_data
         return {
             **{name: model[name]
                for name in ("layers", "activations", "loss", "dropout", "batch_norm", "dtype")},
@@ -71,8 +72,7 @@ class Run:
             "batch_size": training.samples.batch_size,
             "shuffle": "a function" if training.shuffle is not None else training.samples.is_shuffled,
             **_data(training.samples),
-            "rows of validation_data": (None if validation is None or validation[1] is None
-                                        else len(np.asarray(validation[1]))),
+            **_validation_data(training),
             "metrics": None if training.metrics is None else list(training.metrics),
             "log_steps": training.log_steps,
             "callbacks with state": [_described(callback) for _, callback in self._callbacks],
@@ -85,8 +85,9 @@ class Run:
 
     # Writing -----------------------------------------------------------------------------------------------
 
-    def save(self, path: str, place: Place) -> None:
-        """Write the run as it is at this place, between two steps.
+    def save(self, path: str, place: Place, in_place: bool = True) -> None:
+        """Write the run as it is at this place, between two steps; `in_place`: also where nothing can take
+        the place of the old file, and a kill at that moment loses both.
 
         Raises OSError and MemoryError, and ValueError and TypeError for what a file cannot hold.
         """
@@ -108,7 +109,7 @@ class Run:
         if place.record is not None:
             numbers["record"] = place.record
         arrays |= saving.copies("history", RUN, numbers)
-        saving.write(path, settings, arrays)
+        saving.write(path, settings, arrays, in_place)
 
     # Reading -----------------------------------------------------------------------------------------------
 
@@ -143,8 +144,7 @@ class Run:
         dropout = tuple(found.settings["dropout"])
         if dropout != model.dropout:
             model.dropout = dropout             # raises before it changes anything
-        begun = place.epoch > 0 or place.step > 0       # else what callbacks hold is of an earlier training
-        saved.set_states(model, optimizer, found.optimizer, self._callbacks if begun else [],
+        saved.set_states(model, optimizer, found.optimizer, self._callbacks,
                          [values for _, values in found.callbacks])
         state.restore(model, found.arrays)
         state.set_counters(model, found.settings["counters"])
@@ -205,8 +205,7 @@ def _data(samples: Samples | Feed) -> dict[str, Any]:
         "sample_weight or class_weight": samples.is_weighted,
         "class_weight": None if not isinstance(weights_of_classes, Mapping) else sorted(
             [float(label), float(weight)] for label, weight in weights_of_classes.items()),
-        "names of the files": None if paths is None else (
-            f"checksum {zlib.crc32(os.fsencode('/'.join(map(os.path.basename, paths)))):08x}"),
+        "names of the files": _checksum_of_names(paths),
     }
     if paths is not None and source.keeps_rows:         # others need not give the same block twice
         first = samples.first_rows()
@@ -216,6 +215,34 @@ def _data(samples: Samples | Feed) -> dict[str, Any]:
                    "number of blocks": getattr(source, "n", None),
                    "blocks that can be read alone": len(source.parts())}
     return result
+
+
+def _validation_data(training: Training) -> dict[str, Any]:
+    """What is known of them: their numbers go into the history, and may end the training."""
+    if training.validation_data is None:
+        return {"rows of validation_data": None}
+    X, y, weights = training.validation_data
+    if not isinstance(X, Source):
+        x, targets, weights = samples_of(training.model, "validation_data X", cast("RowsLike", X),
+                                         "validation_data y", y, weights, None)
+        return {"rows of validation_data": len(x), "X of validation_data": checksums.of_rows(x),
+                "y of validation_data": checksums.of_all(targets),
+                "weights of validation_data": None if weights is None else checksums.of_all(weights)}
+    paths = getattr(X, "paths", None)
+    found = {"rows of validation_data": X.rows, "source of validation_data": type(X).__name__,
+             "files of validation_data": _checksum_of_names(paths)}
+    if paths is not None and X.keeps_rows:
+        x, targets = X.first_block()[1].arrays()[:2]
+        found |= {"first block of X of validation_data": checksums.of_rows(x),
+                  "and of its y": checksums.of_all(targets)}
+    return found
+
+
+def _checksum_of_names(paths: Sequence[str] | None) -> str | None:
+    """Of files, whatever their folder."""
+    if paths is None:
+        return None
+    return f"checksum {zlib.crc32(os.fsencode('/'.join(map(os.path.basename, paths)))):08x}"
 
 
 def _described(callback: object) -> str:

@@ -8,9 +8,9 @@ One that may not be written is not replaced either.
 Where nothing can take a file's place (devices, pipes, a folder that is not writable, a file that is mounted
 by itself), it is written in place, under a lock that `read` waits for.
 
-A part whose writer was killed is removed by a later `write` to the same path: one that no process has locked,
-and that has not changed for `STALE_SECONDS` by the clock of the file system. All processes
-and containers of one machine see the lock, and on most shared volumes; the age counts where there are none.
+A part whose writer was killed is removed by the next `write` to the same path: one that no process has
+locked. All processes and containers of one machine see the lock; of another machine's parts, and where there
+are no locks, those are removed that have not changed for `STALE_SECONDS` by the clock of the file system.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from io import FileIO
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ try:
 except ImportError:             # Windows, where an open file cannot be removed or renamed
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["read", "write"]
+__all__ = ["can_replace", "read", "write"]
 
 T = TypeVar("T")
 
@@ -49,8 +50,9 @@ _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOCTTY", 0)
 
 # Writing -------------------------------------------------------------------------------------------------
 
-def write(path: str, pieces: Iterable[Any]) -> None:
-    """Make these pieces, one after another, the content of the file.
+def write(path: str, pieces: Iterable[Any], in_place: bool = True) -> None:
+    """Make these pieces, one after another, the content of the file; `in_place`: also where nothing can take
+    its place, and whoever is killed meanwhile leaves a broken one.
 
     A new file gets the mode 0666 less the umask. A pipe is waited for until somebody reads it.
 
@@ -78,17 +80,38 @@ def write(path: str, pieces: Iterable[Any]) -> None:
             except OSError as error:
                 if error.errno not in IN_PLACE:
                     raise
+                if old is None and not in_place:
+                    raise
+                if not in_place:
+                    raise OSError(error.errno, f"{error.strerror} beside the file, which could only be "
+                                  "written in place, and would be lost if that is interrupted") from None
         _write_in_place(path, pieces)
+
+
+def can_replace(path: str) -> bool:
+    """Whether a file that is there can be replaced, as far as modes tell."""
+    folder = os.path.dirname(os.path.realpath(path))
+    return os.access(path, os.W_OK) and (WINDOWS or os.access(folder, os.W_OK | os.X_OK))
 
 
 def _replace(target: str, old: os.stat_result | None, pieces: Iterable[Any]) -> None:
     folder, name = os.path.split(target)
     prefix = f".fastmlp-{zlib.crc32(os.fsencode(name)):08x}-"       # short: any name that fits has a part
-    part = os.path.join(folder, f"{prefix}{os.urandom(8).hex()}.part")
-    file = _open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if old is None else 0o600)
+    mode = 0o666 if old is None else 0o600
+    while not _replace_by(os.path.join(folder, f"{prefix}{machine()}{os.urandom(4).hex()}.part"), mode,
+                          folder, prefix, target, old, pieces):
+        pass
+
+
+def _replace_by(part: str, mode: int, folder: str, prefix: str, target: str, old: os.stat_result | None,
+                pieces: Iterable[Any]) -> bool:
+    """By this part; False where somebody else has removed it, before it was locked."""
+    file = _open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with file, _locked(file, exclusive=True):
-            _remove_stale(folder, prefix, os.fstat(file.fileno()).st_mtime)     # may make room for this one
+            if not os.path.lexists(part):
+                return False
+            _remove_stale(folder, prefix, part, os.fstat(file.fileno()).st_mtime)   # may make room for it
             _put(file, pieces)
             if old is not None:
                 _keep_attributes(target, old, part)
@@ -107,6 +130,20 @@ def _replace(target: str, old: os.stat_result | None, pieces: Iterable[Any]) -> 
                 os.fsync(directory)
             finally:
                 os.close(directory)
+    return True
+
+
+@cache
+def machine() -> str:
+    """Eight digits of this machine, since it was started: all of its processes see each other's locks."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            name = file.read()
+    except OSError:
+        import uuid  # here, since it takes a millisecond
+
+        name = str(uuid.getnode()).encode()
+    return f"{zlib.crc32(name):08x}"
 
 
 def _rename(part: str, target: str) -> None:
@@ -139,24 +176,28 @@ def _keep_attributes(target: str, old: os.stat_result, part: str) -> None:
                     os.setxattr(part, name, os.getxattr(target, name))
 
 
-def _remove_stale(folder: str, prefix: str, now: float) -> None:
-    """Parts that killed writers of the same file left. `now` is by the clock of the file system."""
+def _remove_stale(folder: str, prefix: str, own: str, now: float) -> None:
+    """Parts that killed writers of the same file left, but the caller's. `now` is by the clock of the file
+    system."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(prefix) and entry.name.endswith(".part"):
+            if entry.name.startswith(prefix) and entry.name.endswith(".part") and entry.path != own:
                 with suppress(OSError):
                     info = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(info.st_mode) and now - info.st_mtime > STALE_SECONDS:
+                    is_old = now - info.st_mtime > STALE_SECONDS
+                    is_ours = entry.name.startswith(prefix + machine())
+                    if stat.S_ISREG(info.st_mode) and (is_old or is_ours):
                         with _open(entry.path, os.O_WRONLY) as file, \
-                                _locked(file, exclusive=True, wait=False) as free:
-                            pass
-                        if free:            # its name is never used again
+                                _locked(file, exclusive=True, wait=False) as locked:
+                            if not WINDOWS and (locked or locked is None and is_old):
+                                os.unlink(entry.path)       # its name is never used again
+                        if WINDOWS and is_old:
                             os.unlink(entry.path)
 
 
 def _write_in_place(path: str, pieces: Iterable[Any]) -> None:
-    with _open(path, os.O_WRONLY | os.O_CREAT, 0o666) as file, _locked(file, exclusive=True) as free:
-        if not free:
+    with _open(path, os.O_WRONLY | os.O_CREAT, 0o666) as file, _locked(file, exclusive=True) as locked:
+        if locked is False:
             raise BlockingIOError(errno.EAGAIN, "another program keeps the file locked")
         file.truncate(0)
         _put(file, pieces)
@@ -245,15 +286,16 @@ def _named(path: str) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(file: FileIO, exclusive: bool, wait: bool = True) -> Iterator[bool]:
-    """Whether the lock was got; also where there are none. It is released before the file is closed, since a
+def _locked(file: FileIO, exclusive: bool, wait: bool = True) -> Iterator[bool | None]:
+    """Whether the lock was got; None where there are none. It is released before the file is closed, since a
     process that was forked meanwhile holds the file open, too."""
     if fcntl is None:
-        yield True
+        yield None
         return
     kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    got, stop = False, time.monotonic() + LOCK_SECONDS
-    while not got:
+    got: bool | None = False
+    stop = time.monotonic() + LOCK_SECONDS
+    while got is False:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
             got = True
@@ -262,7 +304,7 @@ def _locked(file: FileIO, exclusive: bool, wait: bool = True) -> Iterator[bool]:
                 break
             time.sleep(0.01)
         except OSError:             # a file system without locks
-            got = True
+            got = None
     try:
         yield got
     finally:
