@@ -1,6 +1,7 @@
 """What fit shows: bars and lines, and which of them where."""
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from types import SimpleNamespace
 
@@ -237,6 +239,77 @@ def test_on_a_terminal():
         os.close(controller)
     assert done.stdout == "trained\n"
     assert "epoch 3/3: 100%" in shown and "\r" in shown and "left" not in shown
+
+
+def shown_on_a_terminal(program, columns):
+    """All that comes to a terminal of so many columns."""
+    import fcntl
+    import pty
+    import termios
+
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    found = []
+
+    def read():
+        with contextlib.suppress(OSError):          # as Linux says that it is closed
+            while text := os.read(controller, 4096):
+                found.append(text)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=terminal,
+                       env={**os.environ, "TERM": "xterm"}, check=True)
+    finally:
+        os.close(terminal)
+        reader.join(60)
+        os.close(controller)
+    return b"".join(found).decode()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs pseudo-terminals")
+@pytest.mark.parametrize("columns", [40, 60, 80, 120, 200])
+@pytest.mark.parametrize("metrics", [False, True])
+def test_bars_fit(columns, metrics):
+    """The numbers of the epoch are there, whole; of too many on a narrow terminal, the first ones."""
+    names = ["loss", "val_loss", "val_accuracy"]
+    program = PROGRAM.replace("epochs=3", "epochs=10, validation_data=(np.eye(4), [0, 1, 2, 0])")
+    if metrics:
+        names = ["loss", "accuracy", "f1", "val_loss", "val_accuracy", "val_f1"]
+        program = program.replace("epochs", "metrics=['accuracy', 'f1'], epochs")
+    shown = shown_on_a_terminal(program, columns)
+    lines = [line.strip("\n") for line in re.split(r"[\r\n]", shown)]
+    assert max(map(len, lines)) < columns + len("\x1b[A")
+    last = [line for line in lines if "epoch 10/10" in line][-1]
+    found = re.findall(r"(\w+)=[\d.e-]+", last)
+    assert found and found == names[:len(found)]
+    if columns >= (120 if metrics else 80):
+        assert found == names
+    assert ("..." in last) == (found != names)
+    if columns >= 120:
+        assert "100%|" in last
+
+
+@pytest.mark.parametrize("columns", [30, 50, 80, 140])
+def test_bars_fit_where_nobody_knows_how_much_there_is(columns, rng, monkeypatch):
+    from tqdm.std import tqdm
+
+    stream = io.StringIO()
+    bars = []
+
+    def make(total, description):
+        bars.append(tqdm(total=total or None, desc=description, unit=" samples", unit_scale=True, delay=1e-9,
+                         file=stream, ncols=columns))
+        return bars[-1]
+
+    monkeypatch.setattr(progress, "_tqdm", make)
+    X, y = data(rng)
+    MLP([4, 3], seed=0).fit(((X, y) for _ in range(3)), progress="bar", validation_data=(X, y))
+    last = [line for line in re.split(r"[\r\n]", stream.getvalue()) if "loss=" in line][-1]
+    assert len(last.rstrip()) <= columns
+    found = re.findall(r"(\w+)=[\d.e-]+", last)
+    assert found == ["loss", "val_loss", "val_accuracy"][:len(found)] and ("..." in last) == (len(found) < 3)
 
 
 # A stream that is not what it should be ---------------------------------------------------------------------

@@ -25,6 +25,12 @@ FEW_EPOCHS = 10                 # so many all have a bar
 BAR_SECONDS = 0.2               # between two bars of more epochs, but for the last: a bar takes its time
 LINE_SECONDS = 1.0              # between two lines after epochs: hundreds of short epochs are no log to read
 LONG_SECONDS = 30.0             # between two lines within a long epoch
+# Of a bar, from wide to narrow: the numbers of the epoch come first, and have to fit.
+BARS = ("{l_bar}{bar}{r_bar}", "{l_bar}{bar}| {rate_fmt}{postfix}", "{l_bar}{bar}{postfix}",
+        "{desc}{postfix}")
+UNKNOWN_TOTAL = ("{desc}: {n_fmt}{unit} [{elapsed}, {rate_fmt}{postfix}]", "{desc}: {n_fmt}{unit}{postfix}",
+                 "{desc}{postfix}")
+LEAST_BAR = 8                   # columns of the bar itself
 
 Note = Callable[[], str]        # what else there is to say, or nothing: found out where something is shown
 
@@ -130,14 +136,14 @@ class Bar:
     def update(self, samples: int, loss: float, note: Note = str) -> None:
         """So many samples more, the mean loss so far, and what else there is to say."""
         if self._bar is not None:
-            text = ", ".join([f"loss {loss:.4g}", *_said(note)])
-            self._attempt(lambda bar: (bar.set_postfix_str(text, refresh=False), bar.update(samples)))
+            texts = [f"loss {loss:.4g}", *_said(note)]
+            self._attempt(lambda bar: _with_texts(bar, texts).update(samples))
 
     def show(self, logs: dict[str, Any], note: Note = str) -> None:
         """The numbers of the epoch, and what else there is to say; samples per second the bar has itself."""
         if self._bar is not None:
             texts = [*(f"{name}={value:.4g}" for name, value in _numbers(logs)), *_said(note)]
-            self._attempt(lambda bar: bar.set_postfix_str(", ".join(texts)))
+            self._attempt(lambda bar: _with_texts(bar, texts).refresh())
 
     def _attempt(self, action: Callable[[Any], Any]) -> None:
         bar = self._bar
@@ -229,6 +235,25 @@ def _tqdm(total: int, description: str) -> Any:
 
     # With a delay it is drawn by the first update, and not before there is an object to disable.
     return tqdm(total=total or None, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
+
+
+def _with_texts(bar: Any, texts: list[str]) -> Any:
+    """The bar with these behind it, which gives them room; of too many the last ones are left out."""
+    shown = ", ".join(texts)
+    if isinstance(getattr(bar, "ncols", None), int) and bar.ncols > 0:      # on a terminal
+        formats = BARS if bar.total else UNKNOWN_TOTAL
+        while not (fitting := [one for one in formats if _fits(bar, one, shown)]) and len(texts) > 1:
+            texts = texts[:-1]
+            shown = ", ".join([*texts, "..."])
+        bar.bar_format = (fitting or formats[-1:])[0]
+    bar.set_postfix_str(shown, refresh=False)
+    return bar
+
+
+def _fits(bar: Any, bar_format: str, shown: str) -> bool:
+    text = bar.format_meter(**{**bar.format_dict, "postfix": shown, "ncols": None,
+                               "bar_format": bar_format.replace("{bar}", " " * LEAST_BAR)})
+    return bool(len(text) < bar.ncols)
 
 
 def _on_a_terminal() -> bool:
