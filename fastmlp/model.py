@@ -11,7 +11,18 @@ import numpy as np
 
 from fastmlp import activations, backends, initializers, losses, normalization
 from fastmlp import metrics as measures
-from fastmlp._core import callers, checks, defaults, divergence, names, scales, sources, state, step_hooks
+from fastmlp._core import (
+    batches,
+    callers,
+    checks,
+    defaults,
+    divergence,
+    names,
+    scales,
+    sources,
+    state,
+    step_hooks,
+)
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
@@ -22,6 +33,7 @@ from fastmlp._core.progress import progress_of
 from fastmlp._core.start import Start
 from fastmlp._core.threads import get_num_threads
 from fastmlp.backends import active
+from fastmlp.data._blocks import warn as warn_of_block
 from fastmlp.data._chunks import as_source
 from fastmlp.data._feed import Feed, feed_of
 from fastmlp.optimizers import Optimizer
@@ -405,16 +417,17 @@ class MLP(Guarded):
 
     # Inference ---------------------------------------------------------------------------------------
 
-    def forward(self, X: RowsLike, out: Array | None = None) -> Array:
+    def forward(self, X: SamplesLike, out: Array | None = None) -> Array:
         """Compute the last layer before its output function: logits or values.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
-            Samples, with any strides; or a table of pandas, polars or pyarrow whose columns are numbers.
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs), or source
+            Samples, with any strides; or a table of pandas, polars or pyarrow whose columns are numbers. Or a
+            source (`fastmlp.data`), whose rows come in the order of its blocks; targets are not looked at.
         out : ndarray, shape (n, outputs), optional
             Array for the result, of the dtype of the model; must not share memory with ``X``. New if not
-            given.
+            given. Not with a source.
 
         Returns
         -------
@@ -447,8 +460,16 @@ class MLP(Guarded):
                 return result
         return self._forward_checked(X, out)
 
-    def _forward_checked(self, X: RowsLike, out: Array | None) -> Array:
-        X = sources.rows("X", X, self.layers[0])
+    def _forward_checked(self, X: SamplesLike, out: Array | None) -> Array:
+        source = as_source(X)
+        if source is not None:
+            if out is not None:
+                raise TypeError("out: expected None with a source, whose number of rows may not be known, "
+                                f"got {type(out).__name__}")
+            outputs = source.read(source.parts(), lambda place, block: self.forward(block.arrays()[0]),
+                                  warn_of_block)
+            return _joined([np.empty((0, self.layers[-1]), self.dtype), *outputs])
+        X = sources.rows("X", cast("RowsLike", X), self.layers[0])
         shape = (len(X), self.layers[-1])
         checks.output("out", out, shape, self.dtype,
                       {**sources.source_arrays("X", X), "the parameters": self.core.parameters.buffer})
@@ -521,13 +542,13 @@ class MLP(Guarded):
         results = [array for array in found if array is not None]
         return results if layer is None else results[0]
 
-    def predict(self, X: RowsLike) -> Array:
+    def predict(self, X: SamplesLike) -> Array:
         """Return the predictions that the loss takes the outputs for.
 
         Parameters
         ----------
-        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
-            Samples.
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs), or source
+            Samples, as `forward` takes them.
 
         Returns
         -------
@@ -566,7 +587,7 @@ class MLP(Guarded):
             _warn_of_nan("predict", *_rows_with_nan(outputs))
         return self.loss.predict(outputs, self.backend)
 
-    def predict_proba(self, X: RowsLike) -> Array:
+    def predict_proba(self, X: SamplesLike) -> Array:
         """Return probabilities: softmax of the logits, or sigmoid of those of a binary loss.
 
         A network of one output with a binary loss has one column: the probability p of label 1, as a vector.
@@ -574,8 +595,8 @@ class MLP(Guarded):
 
         Parameters
         ----------
-        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs)
-            Samples.
+        X : array_like or sparse matrix of any numeric dtype, shape (n, inputs), or source
+            Samples, as `forward` takes them.
 
         Returns
         -------
@@ -882,7 +903,8 @@ class MLP(Guarded):
         -----
         RuntimeWarning
             If a loss, a validation loss or weights are no longer finite, once. If a checkpoint cannot be
-            written later on: the file is as it was, and training goes on.
+            written later on: the file is as it was, and training goes on. Of callbacks with ``on_step_end``
+            beside `LBFGS`, which takes no steps.
         TrainingWarning
             Of inputs or targets whose scale hurts, naming the column and a line of code that scales it; of a
             first epoch far worse than guessing; of labels 0 and 1 that one output takes for values, where no
@@ -961,6 +983,9 @@ class MLP(Guarded):
         if optimizer.full_batch and source is not None:
             raise ValueError("optimizer: LBFGS needs all samples in memory, and a source has them in blocks")
         callbacks = step_hooks.check("callbacks", callbacks)
+        if optimizer.full_batch and (unheard := step_hooks.names_of(callbacks)):
+            callers.warn(f"callbacks: LBFGS takes no steps, and on_step_end of {', '.join(unheard)} is never "
+                         "called", RuntimeWarning)
         if metrics is not None:
             metrics = self._metrics(metrics)
         if validation_data is not None:
@@ -972,12 +997,16 @@ class MLP(Guarded):
         if optimizer.full_batch and log_steps:
             raise ValueError("log_steps: expected False with LBFGS, which takes no steps")
         guess = None
-        if check_scale and steps >= scales.FEW_STEPS and isinstance(samples, Samples):
+        if check_scale and (steps >= scales.FEW_STEPS or epochs and not steps):
+            looked_at = samples if isinstance(samples, Samples) else Samples(*samples.first_rows())
             if self.core.loss_is_usual and self.layers[-1] == 1:
-                scales.warn_of_labels(targets)
-            rows = scales.rows_worth_a_look(samples.x, self.core.parameters.buffer.size, steps, epochs)
+                scales.warn_of_labels(looked_at.targets)
+            if source is None:
+                rows = scales.rows_worth_a_look(looked_at.x, self.core.parameters.buffer.size, steps, epochs)
+            else:                       # to read it takes longer
+                rows = scales.most_rows(looked_at.x)
             if rows:
-                guess = scales.look(self, samples, rows, given_X, y)
+                guess = scales.look(self, looked_at, rows, source or given_X, source or y)
         with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
@@ -992,9 +1021,10 @@ class MLP(Guarded):
         if source is not None:
             feed_of(self, source, None, epochs, BLOCK_ROWS, buffer_rows=1)
             return source, None, None
-        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-            raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight), got "
-                            f"{type(data).__name__}")
+        meant = batches.answer("validation_data", data)
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3) or "batches" in meant:
+            raise TypeError("validation_data: expected (X, y) or (X, y, sample_weight)"
+                            f"{meant or f', got {type(data).__name__}'}")
         X, y, weights = (*data, None)[:3]
         X = samples_of(self, "validation_data X", X, "validation_data y", y, weights, None)[0]
         return X, y, weights

@@ -54,7 +54,8 @@ def fitted(X, y=None, *, weight=None, model=None, optimizer=None, epochs=3, batc
            **options):
     model = MLP([D, 16, C], seed=0, **(model or {}))
     history = model.fit(X, y, epochs=epochs, batch_size=batch_size, shuffle=shuffle, sample_weight=weight,
-                        optimizer=optimizer or SGD(0.1, momentum=0.9), progress=False, **options)
+                        optimizer=optimizer or SGD(0.1, momentum=0.9), progress=False, check_scale=False,
+                        **options)
     return model, history
 
 
@@ -175,6 +176,128 @@ def test_evaluation_is_that_of_the_array():
         expected = model.evaluate(X, y, sample_weight=w if len(arrays) > 2 else None, metrics=metrics)
         assert model.evaluate(Chunks(cut(arrays, (5000, 3, 4997))), metrics=metrics) == expected
         assert model.evaluate(iter(cut(arrays, (9999, 1))), metrics=metrics) == expected
+
+
+def test_predictions_are_those_of_the_array(tmp_path):
+    """In the order of the blocks, of every kind of source; targets are not looked at."""
+    X, y, w = table(10000)
+    model = fitted(X, y, epochs=1)[0]
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y - 100)
+    blocks = cut((X, y), (5000, 3, 4997))
+    weighted = cut((X, y, w), (5000, 3, 4997))
+    for make in (lambda: Chunks(blocks), lambda: iter(blocks), lambda: Chunks(lambda: iter(blocks)),
+                 lambda: Chunks(weighted), lambda: Files(tmp_path / "X.npy", tmp_path / "y.npy"),
+                 lambda: Files(tmp_path / "X.npy", tmp_path / "y.npy", on_error="skip")):
+        for call in ("forward", "predict", "predict_proba"):
+            expected = getattr(model, call)(X)
+            found = getattr(model, call)(make())
+            assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(found, expected)
+    assert model.forward(Chunks([])).shape == (0, C) and model.predict(iter([])).shape == (0,)
+    regressor = MLP([D, 1], seed=0)
+    np.testing.assert_array_equal(regressor.predict(Chunks(blocks)), regressor.predict(X))
+
+
+def test_predictions_name_a_block_that_is_wrong():
+    X, y, _ = table(100)
+    blocks = [(X, y), (X[:, :-1], y)]
+    model = MLP([D, 16, C], seed=0)
+    for call in (model.predict, model.evaluate):
+        with pytest.raises(BlockError, match=rf"^blocks, block 1: X: expected shape \(rows, {D}\)"):
+            call(Chunks(blocks))
+    with pytest.raises(TypeError, match="^out: expected None with a source, .*, got ndarray"):
+        model.forward(Chunks(blocks), out=np.empty((200, C), np.float32))
+    with pytest.warns(RuntimeWarning, match="^skipped blocks, block 1") as seen:
+        assert len(model.predict(Chunks(blocks, on_error="skip"))) == 100
+    assert seen[0].filename == __file__
+
+
+# Batches in the place of arrays -------------------------------------------------------------------------
+
+class Loader:
+    """As PyTorch has it: gives batches, again and again."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __iter__(self):
+        return iter(self.batches)
+
+    def __len__(self):
+        return len(self.batches)
+
+
+class Dataset(Loader):
+    """As TensorFlow has it."""
+
+    def as_numpy_iterator(self):
+        return iter(self.batches)
+
+
+CALLS = {
+    "fit": lambda model, X: model.fit(X, epochs=1, progress=False),
+    "fit, with y": lambda model, X: model.fit(X, np.zeros(100, int), epochs=1, progress=False),
+    "evaluate": lambda model, X: model.evaluate(X),
+    "predict": lambda model, X: model.predict(X),
+    "hidden": lambda model, X: model.hidden(X),
+    "train_step": lambda model, X: model.train_step(X, np.zeros(100, int), SGD(0.1)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("make, got, line", [
+    (Loader, "a Loader; if it is one that gives batches (X, y), ", "fastmlp.data.Chunks(X)"),
+    (Dataset, "a Dataset; if", "fastmlp.data.Chunks(X.as_numpy_iterator)"),
+    (list, "a list; if it is one of batches (X, y), ", "fastmlp.data.Chunks(X)"),
+    (lambda batches: lambda: iter(batches), "a function; if", "fastmlp.data.Chunks(X)"),
+], ids=["loader", "tensorflow", "list", "function"])
+def test_batches_are_answered_with_a_line_that_works(make, got, line, call):
+    X, y, _ = table(400)
+    batches = cut((X, y), (100, 100, 100, 100))
+    model = MLP([D, 16, C], seed=0)
+    before = Learned(model)
+    with pytest.raises(TypeError) as raised:
+        CALLS[call](model, make(batches))
+    text = str(raised.value)
+    assert text.startswith(f"X: expected an array or a table, got {got}") and text.endswith(f"take {line}")
+    assert Learned(model) == before
+    source = eval(line, {"fastmlp": fastmlp, "X": make(batches)})
+    np.testing.assert_array_equal(model.predict(source), model.predict(X))
+    if call == "fit":
+        assert len(CALLS[call](model, source).loss) == 1
+
+
+def test_batches_for_validation_are_answered():
+    X, y, _ = table(400)
+    batches = cut((X, y), (100, 100, 100, 100))
+    for given in (Loader(batches), batches, batches[:2], lambda: iter(batches)):
+        with pytest.raises(TypeError, match=r"^validation_data: expected .*Chunks\(validation_data\)$"):
+            fitted(X, y, validation_data=given)
+
+
+def test_a_pair_and_a_source_where_none_is_taken():
+    X, y, _ = table(100)
+    model = MLP([D, 16, C], seed=0)
+    with pytest.raises(TypeError, match=r"^X: expected an array or a table, got \(X, y\) in one; write them"):
+        model.fit((X, y), progress=False)
+    with pytest.raises(TypeError, match="^X: .*, got Chunks, a source, which fit, evaluate and predict take"):
+        model.hidden(Chunks([(X, y)]))
+    with pytest.raises(TypeError, match="^X: expected numbers, got dtype object$"):
+        model.predict({"a": 1})
+
+
+def test_loaders_of_torch():
+    torch = pytest.importorskip("torch")
+    X, y, _ = table(400)
+    both = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    model = MLP([D, 16, C], seed=0)
+    for given in (both, torch.utils.data.DataLoader(both, batch_size=64)):
+        with pytest.raises(TypeError) as raised:
+            model.fit(given, progress=False)
+        line = str(raised.value).rpartition("take ")[2]
+        source = eval(line, {"fastmlp": fastmlp, "torch": torch, "X": given})
+        np.testing.assert_array_equal(model.predict(source), model.predict(X))
 
 
 def test_validation_and_early_stopping():
@@ -846,6 +969,25 @@ def test_statistics_of_integers_and_nan():
         warnings.simplefilter("error")
         found = Chunks([(X, [0, 1]), (X[1:], [0])]).statistics()
     assert np.isnan(found.mean[1]) and np.isnan(found.std[1]) and found.max[0] == 3
+
+
+def test_targets_are_scaled_by_the_formula(rng):
+    X, y, w = table(300)
+    for targets in (3e5 + 7e4 * rng.standard_normal(300), 10.0 ** rng.uniform(-3, 3, (300, 2))):
+        source = Chunks(cut((X, targets, w), (100, 0, 1, 199)))
+        found = source.statistics("y")
+        scaled = source.scaled(found.mean, found.std, of="y")
+        (x, t, weight), *_ = scaled
+        np.testing.assert_array_equal(x, next(iter(source))[0])
+        np.testing.assert_array_equal(weight, next(iter(source))[2])
+        assert t.dtype == np.float32 and t.shape == (len(x), *targets.shape[1:])
+        expected = (targets - targets.mean(axis=0)) / targets.std(axis=0)
+        assert_allclose(t, expected[:len(x)], rtol=1e-5, atol=1e-6)
+        assert scaled.keeps_rows
+    with pytest.raises(ValueError, match="^of: expected"):
+        source.scaled([0], [1], of="z")
+    with pytest.raises(BlockError, match=r"scaled: expected y of shape \(rows, 3\), got"):
+        list(source.scaled(np.zeros(3), np.ones(3), of="y"))
 
 
 def test_scaled_is_the_formula():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, SGD, Adam, AdamW, TrainingWarning, losses, metrics
+from fastmlp import MLP, SGD, Adam, AdamW, TrainingWarning, data, losses, metrics
 from fastmlp._core import defaults, scales
 from fastmlp._core.sources import SparseRows
 from fastmlp.schedules import OneCycle
@@ -255,13 +255,22 @@ def told(X, y, layers=None, **options):
     return str(seen[0].message) if seen else ""
 
 
+def told_first(X, y, layers=(6, 100, 3), loss="auto"):
+    """Before a training that might diverge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(TrainingWarning) as raised:
+            MLP(layers, loss=loss, seed=0).fit(X, y, progress=False)
+    return str(raised.value)
+
+
 def table(rng, rows=500, columns=6):
     return rng.standard_normal((rows, columns)), rng.integers(0, 3, rows)
 
 
 def cured(text, **names):
     """The data after the line of code that a warning has."""
-    line = re.search(r"numbers of about 1: (.*?)(, with this|, and model|; and |$)", text)[1]
+    line = re.search(r"numbers of about 1: (.*?)(, with this|, and model|; and (?=[Xy]:)|$)", text)[1]
     namespace = {"np": np, **names}
     exec(line, namespace)
     return namespace
@@ -344,7 +353,82 @@ def test_small_rows(rng):
     text = told(0.01 * X, y)
     assert text.startswith("X: its rows have a length of about 0.02")
     assert told(cured(text, X=0.01 * X)["X"], y) == ""
-    assert told(0 * X, y) == ""  # nothing that a scale could mend
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e-7, 1e4, 1e9, 1e30])
+def test_the_cure_works_for_any_scale(scale, dtype, rng):
+    """Of all columns, one that does not vary and one of zeros too, and of targets."""
+    if not 1e-8 < scale < 1e5 and dtype == "float16":
+        pytest.skip("out of its range")
+    X, y = table(rng)
+    X[:, 4], X[:, 2] = 3, 0
+    X = (scale * X).astype(dtype)
+    text = told_first(X, y)
+    assert text.startswith("X: ")
+    scaled = cured(text, X=X)["X"]
+    assert told(scaled, y) == ""
+    np.testing.assert_allclose(scaled[:, [0, 1, 3, 5]].std(axis=0), 1, rtol=1e-2)
+    targets = X[:, 0] + X[:, 1]
+    text = told_first(scaled, targets, [6, 100, 1], loss="mse")
+    assert text.startswith("y: holds numbers of about")
+    names = cured(text, y=targets)
+    assert told(scaled, names["y"], [6, 100, 1], loss="mse") == ""
+    again = names["y"] * names["std"] + names["mean"]
+    np.testing.assert_allclose(again, targets.astype(float), rtol=1e-2, atol=1e-2 * scale)
+
+
+def test_a_tiny_column_beside_a_large_one_is_cured_too(rng):
+    X, y = table(rng)
+    X[:, 1] *= 1e-12
+    X[:, 3] *= 1e9
+    scaled = cured(told(X, y), X=X)["X"]
+    np.testing.assert_allclose(scaled.std(axis=0), 1, rtol=1e-6)
+
+
+# Nothing to learn from ------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_all_the_same(rng):
+    X, y = table(rng)
+    nothing = ", from which nothing can be learned"
+    assert told(0 * X, y) == "X: holds nothing but 0" + nothing
+    assert told(0 * X + X[0], y) == "X: all of its rows are the same" + nothing
+    assert told(1e6 + 0 * X, y) == "X: all of its rows are the same" + nothing      # and no scale mends that
+    assert told(X, np.full(500, 2)) == "y: is 2 for every sample, so that there is nothing to tell apart"
+    assert told(X, np.full(500, 1e6), [6, 100, 1], loss="mse").startswith("y: is 1e+06 for every sample,")
+    assert told(X, np.tile([0.5, 2], (500, 1)), [6, 100, 2], loss="mse").startswith("y: all of its rows are")
+    text = told(0 * X, np.zeros(500, int))
+    assert text.startswith("X: holds nothing but 0") and "; and y: is 0 for every sample" in text
+
+
+def test_one_row_that_differs_is_enough(rng):
+    """Wherever it is: a look at some rows may miss it."""
+    X, y = table(rng)
+    for place in (1, 257, 499):
+        rare, labels = 0 * X, np.zeros(500, int)
+        rare[place, 3], labels[place] = 1, 1
+        assert "nothing" not in told(rare, y) and told(X, labels) == ""
+        assert told(rare + 1, y) == ""
+    weights = np.ones(500)
+    weights[257] = 0
+    rare[:] = 0
+    rare[257, 3] = 1
+    assert told(rare, y, sample_weight=weights).startswith("X: holds nothing but 0")
+
+
+def test_few_rows_may_be_the_same():
+    assert told(np.ones((9, 6)), np.ones(9, int), epochs=100) == ""
+
+
+def test_sparse_rows_that_are_all_zero(rng):
+    sp = pytest.importorskip("scipy.sparse")
+    y = rng.integers(0, 3, 500)
+    text = told(sp.csr_matrix((500, 2000)), y, epochs=300)
+    assert text == "X: holds nothing but 0, from which nothing can be learned"
+    X = sp.lil_matrix((500, 2000))
+    X[499, 3] = 1
+    assert "nothing but 0" not in told(X, y, epochs=300)
 
 
 def test_sparse(rng):
@@ -355,7 +439,104 @@ def test_sparse(rng):
     spoilt = X.copy()
     spoilt.data[spoilt.indices == 7] = 1e9
     text = told(spoilt, y)
-    assert text.startswith("X: column 7 holds numbers of about ") and "X = X / abs(X).max()" in text
+    assert text.startswith("X: column 7 holds numbers of about ")
+    scaled = cured(text, X=spoilt)["X"]
+    assert told(scaled, y) == ""
+    largest = abs(sp.csr_matrix(scaled)).max(axis=0).toarray().ravel()      # of every column
+    filled = np.asarray(abs(spoilt).sum(axis=0)).ravel() > 0
+    np.testing.assert_allclose(largest, filled)
+
+
+@pytest.mark.parametrize("kind", "csr_matrix csr_array csc_array coo_array lil_array dok_array".split())
+def test_sparse_rows_of_any_format(kind, rng):
+    """The line of code, as it is printed; columns of any scale, and one that is empty."""
+    sp = pytest.importorskip("scipy.sparse")
+    if not hasattr(sp, kind):
+        pytest.skip("of a later SciPy")
+    X = sp.random(500, 300, density=0.05, format="csr", random_state=0)
+    X.data *= np.logspace(-12, 6, 300)[X.indices]
+    X.data[X.indices == 9] = 0
+    X = getattr(sp, kind)(X)
+    y = rng.integers(0, 3, 500)
+    assert told(cured(told(X, y), X=X)["X"], y) == ""
+
+
+# Sources --------------------------------------------------------------------------------------------------
+
+
+def source_of(X, y, **options):
+    return data.Chunks([(X[i : i + 100], y[i : i + 100]) for i in range(0, len(X), 100)], **options)
+
+
+def told_of(source, layers=(6, 100, 3), loss="auto", **options):
+    return told(source, None, list(layers), loss=loss, **options)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_source_is_looked_at(known, rng):
+    X, y = table(rng)
+    options = {"rows": 100} if known else {}
+    assert told_of(source_of(X, y, **options)) == ""
+    spoilt = X * [1, 1, 1, 1e6, 1, 1e-12]
+    text = told_of(source_of(spoilt, y, **options))
+    assert text.startswith("X: column 3 holds numbers of about ")
+    assert told_of(source_of(spoilt, y, **options), check_scale=False) == ""
+    scaled = cured(text, source=source_of(spoilt, y, **options))["source"]
+    assert told_of(scaled) == ""
+    np.testing.assert_allclose(scaled.statistics().std, 1, rtol=1e-5)
+
+
+def test_targets_of_a_source_are_looked_at(rng):
+    X, _ = table(rng)
+    y = 1e5 + 3e4 * X[:, 0]
+    text = told_of(source_of(X, y), (6, 100, 1))
+    assert re.match(r"y: holds numbers of about (1e\+05|9\.\d+e\+04|1\.0\d*e\+05),", text)
+    assert text.endswith("model.predict(X) * found.std + found.mean predicts y as it was")
+    names = cured(text, source=source_of(X, y))
+    assert told_of(names["source"], (6, 100, 1)) == ""
+    (_, first), *_ = names["source"]
+    np.testing.assert_allclose(first * names["found"].std + names["found"].mean, y[:100], rtol=1e-6)
+    two = np.stack([X[:, 0], y], axis=1)
+    assert told_of(source_of(X, two), (6, 100, 2), "mse").startswith("y: column 1 holds numbers of about")
+    text = told_of(source_of(1e3 * X, y), (6, 100, 1))
+    assert text.startswith("X: column ") and "; and y: holds numbers of about " in text
+
+
+def test_names_of_columns_in_files(tmp_path, rng):
+    X = rng.standard_normal((200, 3)) * [1, 1e5, 1]
+    table = np.column_stack([X, X[:, 0] > 0])
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header="age,income,x,y", comments="")
+    source = data.Files(tmp_path / "a.csv", "y", inputs=["x", "income"])
+    text = told_of(source, (2, 100, 2), epochs=20)
+    assert text.startswith("X: column 1 ('income') holds numbers of about ")
+    assert source.input_names == ["x", "income"]
+    assert told_of(cured(text, source=source)["source"], (2, 100, 2), epochs=20) == ""
+    moved = data.Files(tmp_path / "a.csv", "y", transform=lambda X, y: (X[:, :2], y))
+    assert moved.input_names is None
+    assert told_of(moved, (2, 100, 2), epochs=20).startswith("X: column 1 holds")
+
+
+def test_sources_that_cannot_be_scaled_as_they_are(rng):
+    """Batches that come once, sparse blocks."""
+    sp = pytest.importorskip("scipy.sparse")
+    X, y = table(rng)
+    hint = "numbers of about 1: divide X where the blocks are made, or in transform= of fastmlp.data.Chunks"
+    batches = ((1e4 * X[i : i + 100], y[i : i + 100]) for i in range(0, 500, 100))
+    assert hint in told_of(batches)
+    blocks = [(sp.csr_matrix(1e4 * X[i : i + 100]), y[i : i + 100]) for i in range(0, 500, 100)]
+    assert hint in told_of(data.Chunks(blocks))
+
+
+def test_the_first_block_is_not_all(rng):
+    """Sorted files: one class in the first block, small values."""
+    X, _ = table(rng)
+    y = np.sort(rng.integers(0, 3, 500))
+    assert told_of(source_of(X, y)) == ""
+    growing = np.linspace(0.02, 20, 500)
+    assert told_of(source_of(X, growing), (6, 100, 1), shuffle=False) == ""
+    constant = X.copy()
+    constant[:100] = 1
+    assert told_of(source_of(constant, y)) == ""
 
 
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
@@ -449,7 +630,7 @@ def test_first_epoch_far_worse_than_guessing(rng):
         ("hinge", lambda rng: 2 * rng.integers(0, 2, (300, 3)) - 1, 1.0),
         ("mse", lambda rng: np.repeat([[1.0, 2, 3], [3.0, 2, 1]], 150, axis=0), 14 / 3),
         ("mae", lambda rng: np.repeat([[1.0, 2, 3], [3.0, 2, 1]], 150, axis=0), 2),
-        ("poisson", lambda rng: np.full((300, 3), 2.0), 1),
+        ("poisson", lambda rng: np.repeat([[1.0, 2, 3], [3.0, 2, 1]], 150, axis=0), 1),
     ],
 )
 def test_loss_of_guessing(loss, y, expected, backend, rng):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -121,8 +122,13 @@ def test_none_is_called_within_long_epochs(rng):
 def test_lbfgs_takes_no_steps(rng):
     pytest.importorskip("scipy")
     steps = Steps()
-    fit(MLP([4, 5, 3], activation="tanh", seed=0), *data(rng), steps, optimizer=LBFGS(max_iter=3))
+    with pytest.warns(RuntimeWarning, match="^callbacks: LBFGS takes no steps, and on_step_end of Steps is"):
+        fit(MLP([4, 5, 3], activation="tanh", seed=0), *data(rng), steps, optimizer=LBFGS(max_iter=3))
     assert steps.calls == []
+    steps.every = 0                     # does not want to be called
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(MLP([4, 5, 3], activation="tanh", seed=0), *data(rng), steps, optimizer=LBFGS(max_iter=3))
 
 
 # With what -------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Whether inputs and targets are of a size that training bears: a look at some rows before `fit` begins.
 
 Initial weights and learning rates are made for inputs and targets of about 1. Nothing is scaled here: what is
-found is said, with the column and a line of code.
+found is said, with the column and a line of code. Of a source, the rows are those of its first block.
 """
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from fastmlp._core import callers, frames
 from fastmlp._core.advice import TrainingWarning
 from fastmlp._core.sources import Rows, SparseRows
+from fastmlp.data._source import Source
 from fastmlp.losses import CallableLoss
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-__all__ = ["FEW_STEPS", "compare", "look", "rows_worth_a_look", "warn_of_labels"]
+__all__ = ["FEW_STEPS", "compare", "look", "most_rows", "rows_worth_a_look", "warn_of_labels"]
 
 FEW_STEPS = 10              # fewer are made without a look
 ROWS = 256                  # that are looked at, spread over all; of long rows fewer
@@ -35,7 +36,16 @@ LARGE = 30.0                # mean size of a column, of inputs or of targets, fr
 SMALL = 0.2                 # length of a row of inputs, below which the network hardly sees it
 SMALL_TARGET = 0.01         # mean size of targets below which their differences drown in the first outputs
 FAR, FAR_FROM_VALUES = 3.0, 10.0    # times the loss of outputs 0: of classes, and of values
-MEAN_AND_DEVIATION = "mean, std = {0}.mean(axis=0), {0}.std(axis=0) + 1e-9; {0} = ({0} - mean) / std"
+FEW_ROWS = 10               # fewer that are all the same are nothing to talk about
+BLOCK_ROWS = 4096           # that are compared at a time
+EXTREME = 1e15              # the square of a larger number, or of one below 1/EXTREME, leaves float32
+LARGEST = ("largest = abs(X).max(axis=0).toarray().ravel(); "
+           "X = X.multiply(1 / np.where(largest > 0, largest, 1))")
+MEAN_AND_DEVIATION = ("mean, std = {0}.mean(axis=0), {0}.std(axis=0); "
+                      "{0} = ({0} - mean) / np.where(std > 0, std, 1)")
+OF_SOURCE = {
+    "X": "found = source.statistics(); source = source.scaled(found.mean, found.std)",
+    "y": 'found = source.statistics("y"); source = source.scaled(found.mean, found.std, of="y")'}
 
 
 def rows_worth_a_look(X: Rows, parameters: int, steps: int, epochs: int) -> int:
@@ -45,19 +55,33 @@ def rows_worth_a_look(X: Rows, parameters: int, steps: int, epochs: int) -> int:
     >>> [rows_worth_a_look(np.ones((500, 20)), 700, 10 * epochs, epochs) for epochs in (1, 10, 300)]
     [0, 0, 256]
     """
-    samples, inputs = (int(size) for size in X.shape)
-    if isinstance(X, SparseRows):
-        nonzeros = max(1, int(X.indptr[-1]) // max(1, samples))
-        parameters, inputs = parameters * nonzeros // inputs, nonzeros
+    samples, inputs = int(X.shape[0]), _numbers_of_a_row(X)
+    parameters = parameters * inputs // int(X.shape[1])
     seconds = 6 * parameters * samples * epochs * OPERATION + steps * STEP + epochs * EPOCH
     spare = SHARE * seconds - LOOK
     if spare <= 0:
         return 0
-    return min(samples, int(spare / (inputs * ELEMENT)), max(1, min(ROWS, ELEMENTS // inputs)))
+    return min(int(spare / (inputs * ELEMENT)), most_rows(X))
+
+
+def most_rows(X: Rows) -> int:
+    """How many rows are looked at where time does not matter.
+
+    >>> most_rows(np.ones((500, 20))), most_rows(np.ones((5, 20)))
+    (256, 5)
+    """
+    return min(int(X.shape[0]), max(1, min(ROWS, ELEMENTS // _numbers_of_a_row(X))))
+
+
+def _numbers_of_a_row(X: Rows) -> int:
+    if isinstance(X, SparseRows):
+        return max(1, int(X.indptr[-1]) // max(1, len(X)))
+    return int(X.shape[1])
 
 
 def look(model: MLP, samples: Samples, rows: int, X: Any, y: Any) -> float | None:
-    """Warn of what hurts in so many of the samples, which were made of X and y.
+    """Warn of what hurts in so many of the samples, which were made of X and y; or are the first block of a
+    source, which stands for both.
 
     Returns the loss of guessing on them; None where there is none, and where a warning said more.
     """
@@ -66,13 +90,20 @@ def look(model: MLP, samples: Samples, rows: int, X: Any, y: Any) -> float | Non
         places = places[samples.weights[places] > 0]
     if len(places) == 0 or isinstance(model.loss, CallableLoss):
         return None
-    targets = samples.targets[places]
-    said = [] if model.batch_norm and model.batch_norm[0] else _of_inputs(samples.x[places], X)
-    if model.loss.output == "identity":
+    inputs, targets = samples.x[places], samples.targets[places]
+    is_first_block = isinstance(X, Source)              # all may be the same there, and not later on
+    alike = [] if is_first_block or len(places) < FEW_ROWS else _of_equal_rows(samples, inputs, targets)
+    said = [text for _, text in alike]
+    of_what = [name for name, _ in alike]
+    if "X" not in of_what and not (model.batch_norm and model.batch_norm[0]):
+        said += _of_inputs(inputs, X)
+    if "y" not in of_what and model.loss.output == "identity":
         said += _of_targets(targets, y)
     if said:
         callers.warn("; and ".join(said), TrainingWarning)
         return None
+    if is_first_block and model.loss.targets in ("values", "counts"):
+        return None                                     # others may be larger
     return _loss_of_guessing(model, targets)
 
 
@@ -93,6 +124,37 @@ def compare(model: MLP, loss: float, guess: float) -> None:
                      "about 1", TrainingWarning, model.core.lock.last().frame)
 
 
+def _of_equal_rows(samples: Samples, inputs: Rows, targets: Array) -> list[tuple[str, str]]:
+    """What is to be said of X or y where all rows are the same: of some of them, and then of all."""
+    said = []
+    x, weights = samples.x, samples.weights
+    if isinstance(x, SparseRows) or isinstance(inputs, SparseRows):
+        if isinstance(x, SparseRows) and not x.data.any():
+            said.append(("X", "X: holds nothing but 0, from which nothing can be learned"))
+    elif _all_alike(inputs) and _all_alike(x, weights):
+        what = "all of its rows are the same" if inputs[0].any() else "holds nothing but 0"
+        said.append(("X", f"X: {what}, from which nothing can be learned"))
+    if _all_alike(targets) and _all_alike(samples.targets, weights):
+        what = f"is {targets.flat[0]:.6g} for every sample" if targets[0].size == 1 else (
+            "all of its rows are the same")
+        said.append(("y", f"y: {what}, so that there is nothing to tell apart"))
+    return said
+
+
+def _all_alike(array: Array, weights: Array | None = None) -> bool:
+    """Whether all rows that count are the same; looked through up to the first one that is not."""
+    first = None
+    for start in range(0, len(array), BLOCK_ROWS):
+        rows = array[start:start + BLOCK_ROWS]
+        if weights is not None:
+            rows = rows[weights[start:start + BLOCK_ROWS] > 0]
+        if first is None and len(rows):
+            first = rows[0]
+        if not (rows == first).all():
+            return False
+    return True
+
+
 def _of_inputs(x: Array | SparseRows, X: Any) -> list[str]:
     """What is wrong with inputs, if anything."""
     sizes, length = _sizes_of_sparse(x) if isinstance(x, SparseRows) else _sizes(x)
@@ -104,16 +166,25 @@ def _of_inputs(x: Array | SparseRows, X: Any) -> list[str]:
             what += f", and {more} more of its {len(sizes)} hold more than {LARGE:g}"
     else:
         what = f"its rows have a length of about {length:.2g}"
-    return [f"X: {what}, where networks learn well from numbers of about 1: {_cure_of_inputs(x, X)}"]
+    return [f"X: {what}, where networks learn well from numbers of about 1: {_cure_of_inputs(x, X, sizes)}"]
 
 
-def _cure_of_inputs(x: Array | SparseRows, X: Any) -> str:
+def _cure_of_inputs(x: Array | SparseRows, X: Any, sizes: Array) -> str:
+    if isinstance(X, Source):
+        return _cure_of_source("X", X, isinstance(x, SparseRows))
     if isinstance(x, SparseRows):
-        return "X = X / abs(X).max()"
+        return ("" if hasattr(X, "max") else "X = X.tocsr(); ") + (
+            LARGEST + ", with this largest for whatever is predicted, too")
     pixels = x.dtype == np.uint8 or x.shape[1] >= 64 and x.min() >= 0 and 30 < x.max() <= 255
     if pixels:
         return "X = X / np.float32(255)"
-    return _standardised("X", X) + ", with this mean and std for whatever is predicted, too"
+    return _standardised("X", X, x, sizes) + ", with this mean and std for whatever is predicted, too"
+
+
+def _cure_of_source(name: str, source: Source, is_sparse: bool = False) -> str:
+    if is_sparse or source.passes is not None:
+        return f"divide {name} where the blocks are made, or in transform= of fastmlp.data.Chunks"
+    return OF_SOURCE[name]
 
 
 def _of_targets(t: Array, y: Any) -> list[str]:
@@ -121,21 +192,35 @@ def _of_targets(t: Array, y: Any) -> list[str]:
     sizes, _ = _sizes(t)
     if not (sizes.max() > LARGE or 0 < sizes.max() < SMALL_TARGET):
         return []
-    where = f"{_column(y, sizes)} holds" if len(sizes) > 1 else "holds"
+    where = f"{_column(None if isinstance(y, Source) else y, sizes)} holds" if len(sizes) > 1 else "holds"
+    cure, found = _standardised("y", y, t, sizes), ""
+    if isinstance(y, Source):
+        cure, found = _cure_of_source("y", y), "found."
     return [f"y: {where} numbers of about {sizes.max():.3g}, where networks learn well with numbers of about "
-            f"1: {_standardised('y', y)}, and model.predict(X) * std + mean predicts y as it was"]
+            f"1: {cure}, and model.predict(X) * {found}std + {found}mean predicts y as it was"]
 
 
-def _standardised(name: str, given: Any) -> str:
+def _standardised(name: str, given: Any, some: Array, sizes: Array) -> str:
     """The line that scales columns, in the words of NumPy and pandas."""
-    plain = isinstance(given, np.ndarray) or hasattr(given, "iloc")
-    return ("" if plain else f"{name} = np.asarray({name}); ") + MEAN_AND_DEVIATION.format(name)
+    there = sizes[sizes > 0]
+    narrow = some.dtype.itemsize < 4 or some.dtype == np.float32 and (
+        there.max() > EXTREME or there.min() < 1 / EXTREME)
+    needs_double = some.dtype.kind == "f" and narrow
+    line = ""
+    if not (isinstance(given, np.ndarray) or hasattr(given, "iloc")):
+        line = f"{name} = np.asarray({name}{', float' * needs_double}); "
+    elif needs_double:
+        line = f"{name} = {name}.astype(float); "
+    return line + MEAN_AND_DEVIATION.format(name)
 
 
 def _column(given: Any, sizes: Array) -> str:
     """The name of the largest column."""
     column = int(sizes.argmax())
-    return f"column {column}" + (f" ({frames.labels(given)[column]!r})" if frames.is_frame(given) else "")
+    names = frames.labels(given) if frames.is_frame(given) else None
+    if isinstance(given, Source):
+        names = given.input_names
+    return f"column {column}" + (f" ({names[column]!r})" if names is not None else "")
 
 
 def _sizes(x: Array) -> tuple[Array, float]:

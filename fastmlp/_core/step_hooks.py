@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array, Callback
     from fastmlp.model import MLP
 
-__all__ = ["StepHooks", "check"]
+__all__ = ["StepHooks", "check", "names_of"]
 
 
 def check(name: str, callbacks: Any) -> tuple[Callback, ...]:
@@ -34,6 +34,12 @@ def check(name: str, callbacks: Any) -> tuple[Callback, ...]:
                 raise TypeError(f"{name}[{i}].on_step_end: expected a method, got {_hook(callback)!r}")
             _every(f"{name}[{i}].every", callback)
     return result
+
+
+def names_of(callbacks: Iterable[Callback]) -> list[str]:
+    """Of those that want to be called after steps."""
+    return [type(callback).__name__ for callback in callbacks
+            if _hook(callback) is not None and _every("every", callback) != 0]
 
 
 class StepHooks:

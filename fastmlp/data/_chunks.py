@@ -55,6 +55,8 @@ class Chunks(Source):
         Number of rows, where it is known.
     passes : int or None
         Number of passes that it can give: 1 for an iterator without ``n``; None for any number.
+    input_names : list of str or None
+        Names of the columns of X, where blocks are tables that have them; known once a block was read.
     skipped : list of str
         What was wrong with every block that was skipped, once for each time that it was.
 

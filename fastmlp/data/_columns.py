@@ -57,6 +57,14 @@ class SameColumns:
         self._columns = columns
         self._first: tuple[str, Sequence[str], Columns] | None = None
 
+    @property
+    def input_names(self) -> list[str] | None:
+        """Of the first table that has names; None where there was none."""
+        if self._first is None:
+            return None
+        _, names, columns = self._first
+        return [names[j] for j in columns.inputs]
+
     def of(self, place: str, names: Sequence[str] | None, count: int) -> Columns:
         """Of the table at this place, by number. Raises ValueError for one that is missing or new."""
         if names is None:

@@ -64,6 +64,8 @@ class Files(Source):
         Number of rows; None for .csv and .arrow, where all must be read to know it.
     passes : None
         Any number of passes can be had.
+    input_names : list of str or None
+        Names of the columns of X, where a table has them; known once a block was read.
     skipped : list of str
         What was wrong with every block that was skipped, once for each time that it was.
 
@@ -140,6 +142,7 @@ class Files(Source):
         self._names: tuple[str, str, str | None] = ("X", "y", None)         # of arrays in .npz
         self._others: tuple[list[str], list[str] | None] = ([], None)       # files of targets and weights
         self._parts: list[Part] | None = None
+        self._same: SameColumns | None = None
         if self.suffix in TABLES or self.suffix == ".npy" and _is_column(target):
             self._columns = _columns(target, inputs, weight)
         elif self.suffix == ".npz":
@@ -168,13 +171,16 @@ class Files(Source):
         return targets, weights
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_parts": None}       # found again
+        return {**vars(self), "_parts": None, "_same": None}        # found again
 
     def parts(self) -> Sequence[Part]:
         if self._parts is None:
-            same = None if self._columns is None else SameColumns(self._columns)
+            same = self._same = None if self._columns is None else SameColumns(self._columns)
             self._parts = [part for number in range(len(self.paths)) for part in self._parts_of(number, same)]
         return self._parts
+
+    def _names_of_inputs(self) -> Sequence[Any] | None:
+        return None if self._same is None else self._same.input_names
 
     def _parts_of(self, number: int, same: SameColumns | None) -> list[Part]:
         """Of one of the files; where it cannot be read, that is found again when it is its turn."""

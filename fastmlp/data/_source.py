@@ -46,6 +46,8 @@ class Source:
         Number of rows, where it is known without reading all of them.
     passes : int or None
         Number of passes that it can give; None for any number.
+    input_names : list of str or None
+        Names of the columns of X, where a table has them; known once a block was read.
     keeps_rows : bool
         Whether what is trained on has the rows that are read: without a ``transform``.
     skipped : list of str
@@ -116,6 +118,15 @@ class Source:
         return total
 
     @property
+    def input_names(self) -> list[str] | None:
+        """Names of the columns of X, where tables have them; known once a block was read."""
+        names = self._names_of_inputs() if self.keeps_rows else None
+        return None if names is None else [str(name) for name in names]
+
+    def _names_of_inputs(self) -> Sequence[Any] | None:
+        return None if self._layout is None else self._layout.columns[0]
+
+    @property
     def keeps_rows(self) -> bool:
         """Whether what is trained on has the rows that are read: without a transform of the user's."""
         return all(isinstance(transform, Scaling) for transform in self._transforms)
@@ -150,8 +161,7 @@ class Source:
         Chan, Golub, LeVeque, "Algorithms for Computing the Sample Variance: Analysis and Recommendations",
         The American Statistician 37, 1983.
         """
-        if of not in ("X", "y"):
-            raise ValueError(f'of: expected "X" or "y", got {of!r}')
+        _check_of(of)
 
         def table(place: str, block: Block) -> Array:
             array = block.arrays()[0 if of == "X" else 1]
@@ -165,8 +175,9 @@ class Source:
             raise ValueError("statistics: expected at least one row, got a source without any")
         return found
 
-    def scaled(self, mean: ArrayLike, std: ArrayLike, dtype: DTypeLike = "float32") -> Source:
-        """Return the source with inputs that are scaled as they are read.
+    def scaled(self, mean: ArrayLike, std: ArrayLike, dtype: DTypeLike = "float32", *,
+               of: Literal["X", "y"] = "X") -> Source:
+        """Return the source with inputs, or targets, that are scaled as they are read.
 
         For every column::
 
@@ -179,7 +190,10 @@ class Source:
         std : array_like, shape (columns,)
             Standard deviation of every column. Columns in which it is 0 are not divided.
         dtype : dtype, default "float32"
-            Type of the scaled inputs: that of the model. They are computed in float64.
+            Type of the scaled numbers: that of the model. They are computed in float64.
+        of : {"X", "y"}, default "X"
+            What is scaled: the inputs, or the targets. A model of scaled targets predicts such, and
+            ``model.predict(X) * std + mean`` are predictions in their own unit.
 
         Returns
         -------
@@ -191,8 +205,9 @@ class Source:
         TypeError
             For arguments of the wrong type.
         ValueError
-            For shapes that do not fit, and numbers that are not finite, or below 0.
+            For another ``of``, shapes that do not fit, and numbers that are not finite, or below 0.
         """
+        _check_of(of)
         mean = np.asarray(checks.as_array("mean", mean), np.float64)
         std = np.asarray(checks.as_array("std", std), np.float64)
         checks.shape("mean", mean, ("columns",))
@@ -203,7 +218,7 @@ class Source:
             raise ValueError(f"std: expected finite numbers from 0 up, got {std}")
         result = copy.copy(self)
         result.skipped = []
-        result._transforms = (*self._transforms, Scaling(mean, std, checks.float_dtype("dtype", dtype)))
+        result._transforms = (*self._transforms, Scaling(mean, std, checks.float_dtype("dtype", dtype), of))
         result._layout = None
         return result
 
@@ -322,6 +337,11 @@ class Source:
             raise BlockError(problem) from error
         self.skipped.append(problem)
         lost(problem)
+
+
+def _check_of(of: str) -> None:
+    if of not in ("X", "y"):
+        raise ValueError(f'of: expected "X" or "y", got {of!r}')
 
 
 def _blocks_of(part: Part) -> Generator[Callable[[], tuple[Any, ...]], None, None]:

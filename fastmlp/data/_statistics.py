@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -79,18 +79,27 @@ def statistics_of(blocks: Iterable[Array]) -> Statistics:
 
 
 class Scaling:
-    """(X - mean) / std, in float64, as `dtype`; what does not vary is not divided."""
+    """(X - mean) / std, or the same of y, in float64, as `dtype`; what does not vary is not divided."""
 
-    def __init__(self, mean: Array, std: Array, dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, mean: Array, std: Array, dtype: np.dtype[np.generic], of: Literal["X", "y"]) -> None:
         self.mean = mean
         self.divisor = np.where(std > 0, std, 1.0)
         self.dtype = dtype
+        self.of = of
 
-    def __call__(self, X: Array, *others: Array) -> tuple[Array, ...]:
+    def __call__(self, *block: Array) -> tuple[Array, ...]:
+        X, y, *weight = block
+        if self.of == "y":
+            table = y[:, None] if y.ndim == 1 else y
+            return X, self._scaled(table).reshape(y.shape), *weight
         if not isinstance(X, np.ndarray):
             raise TypeError("scaled: expected dense X, got a sparse one, which would not stay sparse")
-        if X.ndim != 2 or X.shape[1] != len(self.mean):
-            raise ValueError(f"scaled: expected X of shape (rows, {len(self.mean)}), got {X.shape}")
-        result = X - self.mean
+        return self._scaled(X), y, *weight
+
+    def _scaled(self, table: Array) -> Array:
+        if table.ndim != 2 or table.shape[1] != len(self.mean):
+            raise ValueError(f"scaled: expected {self.of} of shape (rows, {len(self.mean)}), got "
+                             f"{table.shape}")
+        result = table - self.mean
         result /= self.divisor
-        return result.astype(self.dtype, copy=False), *others
+        return result.astype(self.dtype, copy=False)
