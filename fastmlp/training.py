@@ -252,7 +252,7 @@ class Training:
         if place.record is None and (self.log_steps or self.step_hooks):
             place.record = np.zeros((-(-len(self.samples) // batch_size), 3))
         if place.step:
-            bar.update(self._seen, place.totals[0] / max(place.totals[1], 1e-30))
+            bar.resume(self._seen)
         ended, started = False, time.perf_counter()
         for piece in pieces:
             place.seconds += time.perf_counter() - started      # of waiting, with a source

@@ -120,6 +120,33 @@ def test_long_epochs_have_several(rng, capsys, clock):
     assert lines[0][7] == "0:02:00"                         # a quarter of all took 40 seconds
 
 
+def test_a_run_that_goes_on_knows_how_long_the_rest_takes(tmp_path, rng, capsys, clock):
+    """By the epochs that are trained now, not by those of before; within an epoch, too."""
+    path, X, y = tmp_path / "run.safetensors", *data(rng)
+
+    class Stopped(Exception):
+        pass
+
+    def wait(model, epoch, logs):
+        clock.now += 2.0
+        if epoch == 4 and stops:
+            raise Stopped
+
+    def run():
+        MLP([4, 3], seed=0).fit(X, y, epochs=8, batch_size=8, callbacks=[wait], progress="log", resume=True,
+                                checkpoint=path, checkpoint_every=3)        # 5 steps an epoch
+
+    stops = True
+    with pytest.raises(Stopped):
+        run()
+    stops = False
+    run()
+    lines = [LINE.fullmatch(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line[1] for line in lines] == ["1", "2", "3", "4", "5", "5", "6", "7", "8"]
+    left = [line[7] for line in lines[5:]]          # a part of epoch 5, in no time; then 2 s each
+    assert left == ["0:00:00", "0:00:03", "0:00:02", "0:00:00"]
+
+
 def test_every_line_is_one_write_and_is_flushed(rng, monkeypatch, clock):
     class Stream(io.StringIO):
         def __init__(self):

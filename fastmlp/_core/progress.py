@@ -70,6 +70,8 @@ class Progress:
         self.kind = kind
         self.title = title
         self.started = time.perf_counter()
+        self.at_start = True                    # nothing was shown yet
+        self.made_before = 0.0                  # epochs, of a run that goes on
         self.written = -float("inf")            # when the last line was, or the last bar began
         self.pending: str | None = None         # a line that came too early
 
@@ -133,6 +135,13 @@ class Bar:
         if self._bar is not None:
             self._attempt(lambda bar: bar.close())
 
+    def resume(self, samples: int) -> None:
+        """So many samples of the epoch had been seen before."""
+        def act(bar: Any) -> None:
+            bar.n = bar.initial = bar.last_print_n = samples
+
+        self._attempt(act)
+
     def update(self, samples: int, loss: float, note: Note = str) -> None:
         """So many samples more, the mean loss so far, and what else there is to say."""
         if self._bar is not None:
@@ -163,8 +172,10 @@ class Line:
         self._samples = samples
         self._epoch = epoch
         self._epochs = epochs
-        self._seen = 0
+        self._seen = self._seen_before = 0
         self._started = time.perf_counter()
+        if progress.at_start:
+            progress.made_before, progress.at_start = epoch, False
 
     def __enter__(self) -> Line:
         return self
@@ -172,13 +183,18 @@ class Line:
     def __exit__(self, *error: object) -> None:
         pass
 
+    def resume(self, samples: int) -> None:
+        """So many samples of the epoch had been seen before."""
+        self._seen = self._seen_before = samples
+        self._progress.made_before += samples / self._samples if self._samples else 0.0
+
     def update(self, samples: int, loss: float, note: Note = str) -> None:
         """So many samples more, the mean loss so far, and what else there is to say: a line, if there was
         none for long."""
         self._seen += samples
         now = time.perf_counter()
         if now - max(self._progress.written, self._progress.started) > LONG_SECONDS:
-            speed = self._seen / max(now - self._started, 1e-9)
+            speed = (self._seen - self._seen_before) / max(now - self._started, 1e-9)
             share, shown = 0.0, f" {_with_prefix(self._seen)} samples"
             if self._samples:           # else nobody knows how many there will be
                 share = min(self._seen / self._samples, 1.0)
@@ -195,11 +211,12 @@ class Line:
 
     def _text(self, share: str, logs: dict[str, Any], speed: float, done: float, note: Note) -> str:
         elapsed = time.perf_counter() - self._progress.started
-        left = timedelta(seconds=round(elapsed * (self._epochs - done) / max(done, 1e-9)))
+        made = done - self._progress.made_before
+        left = timedelta(seconds=round(elapsed * (self._epochs - done) / max(made, 1e-9)))
         number = f"{self._epoch + 1:>{len(str(self._epochs))}}/{self._epochs}{share}"
         numbers = [f"{name} {value:.4g}" for name, value in _numbers(logs)]
         return "  ".join([f"{self._progress.title}epoch {number}", *numbers,
-                          f"{_with_prefix(speed)} samples/s", *([f"{left} left"] if done else []),
+                          f"{_with_prefix(speed)} samples/s", *([f"{left} left"] if made else []),
                           *_said(note)])
 
 

@@ -103,14 +103,15 @@ def confusion_matrix(y_true: ArrayLike, y_pred: ArrayLike, ax: Axes | None = Non
 
     Parameters
     ----------
-    y_true : array_like of int, shape (n,)
+    y_true : array_like of int or str, shape (n,)
         Classes that are right.
-    y_pred : array_like of int, shape (n,)
+    y_pred : array_like of int or str, shape (n,)
         Classes that were predicted, as `MLP.predict` returns them.
     ax : matplotlib.axes.Axes, optional
         Where to draw; in a new figure if not given.
     labels : sequence of str, optional
-        Names of the classes 0, 1, ...; their numbers, those that occur, if not given.
+        Names of the classes 0, 1, ...; of classes that are words, these words in another order. Those that
+        occur if not given.
     normalize : bool, default False
         Whether to write shares of each true class in place of counts.
 
@@ -124,7 +125,7 @@ def confusion_matrix(y_true: ArrayLike, y_pred: ArrayLike, ax: Axes | None = Non
     ImportError
         If matplotlib is not installed.
     TypeError
-        For labels that are no integers.
+        For labels that are neither integers nor words, or integers on one side and words on the other.
     ValueError
         For arrays of other shapes, and for a class that has no name.
 
@@ -141,11 +142,21 @@ def confusion_matrix(y_true: ArrayLike, y_pred: ArrayLike, ax: Axes | None = Non
     checks.shape("y_true", truth, ("n",))
     checks.shape("y_pred", guess, truth.shape)
     for name, array in (("y_true", truth), ("y_pred", guess)):
-        if array.dtype.kind not in "iub":
-            raise TypeError(f"{name}: expected class labels, integers, got {array.dtype}")
+        if array.dtype.kind not in "iubOSU":
+            raise TypeError(f"{name}: expected class labels, integers or words, got {array.dtype}")
     if not len(truth):
         raise ValueError("y_true: expected at least one label, got none")
-    classes = np.unique(np.concatenate([truth, guess]))
+    are_words = truth.dtype.kind in "OSU"
+    if are_words != (guess.dtype.kind in "OSU"):
+        raise TypeError(f"y_pred: expected {'words' if are_words else 'integers'}, as y_true has them, got "
+                        f"{guess.dtype}")
+    classes, codes = np.unique(np.concatenate([truth, guess]), return_inverse=True)
+    if are_words:               # in their order, or in that of the labels
+        order = classes.tolist() if labels is None else list(labels)
+        if missing := [word for word in classes.tolist() if word not in order]:
+            raise ValueError(f"labels: expected a name for each class, got none for {missing[0]!r}")
+        truth, guess = np.split(np.array([order.index(word) for word in classes.tolist()])[codes], 2)
+        classes, labels = np.unique(np.concatenate([truth, guess])), order
     if labels is not None:
         if classes[0] < 0 or classes[-1] >= len(labels):
             wrong = classes[0] if classes[0] < 0 else classes[-1]

@@ -53,8 +53,8 @@ def loss_landscape(model: MLP, X: RowsLike, y: ArrayLike, ax: Axes | None = None
         Targets, as `MLP.fit` takes them.
     ax : matplotlib.axes.Axes, optional
         Where to draw; in a new figure if not given.
-    restarts : sequence of Restart or MLP, default ()
-        Networks of the same layers that are marked, such as ``history.restarts`` of ``fit(restarts=n)``. The
+    restarts : sequence of Restart or MLP, or History, default ()
+        Networks of the same layers that are marked: the history of ``fit(restarts=n)`` has some. The
         plane is then the one that comes nearest to them, and is drawn as far as they reach.
     span : float, default 1.0
         How far to go to either side, > 0: with 1, weights change by as much as they are. With ``restarts``,
@@ -115,6 +115,7 @@ def loss_landscape(model: MLP, X: RowsLike, y: ArrayLike, ax: Axes | None = None
     center = _flat(own)
     if not np.isfinite(center).all():
         raise ValueError("model: expected parameters that are finite")
+    restarts = getattr(restarts, "restarts", restarts)
     if not isinstance(restarts, Iterable):
         raise TypeError(f"restarts: expected a list of Restart or MLP, got {type(restarts).__name__}")
     others = []
