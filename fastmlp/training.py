@@ -275,32 +275,33 @@ class Training:
 
         A run is short enough to answer Ctrl-C, and ends where a save or a callback is due."""
         samples, begin, end = piece
-        most = end if self._readable else max(1, CONVERTED_ROWS // samples.batch_size)
+        batch_size, record = samples.batch_size, place.record
+        most = end if self._readable else max(1, CONVERTED_ROWS // batch_size)
         last_of_epoch = -(-len(self.samples) // self.samples.batch_size)
-        if place.record is not None and len(place.record) < end:        # nobody knew how many steps there are
-            place.record = np.concatenate([place.record, np.zeros((end - len(place.record), 3))])
+        if record is not None and len(record) < end:            # nobody knew how many steps there are
+            record = place.record = np.concatenate([record, np.zeros((end - len(record), 3))])
         while place.step < end:
-            started = time.perf_counter()
-            first, last, asked = place.step, min(place.step + min(self._at_once, most), end), False
+            started, first, asked = time.perf_counter(), place.step, False
+            last = min(first + min(self._at_once, most), end)
             if self._pauses:
                 last, asked = self._pause(first, last)
             store = asked or self._watched and last == last_of_epoch or started - self._stored > STORE_SECONDS
             if store:
                 self._stored = started
-            rows = slice((first - begin) * samples.batch_size,
-                         min((last - begin) * samples.batch_size, len(samples)))
+            start = (first - begin) * batch_size
+            rows = min((last - begin) * batch_size, len(samples)) - start
             if self._readable:
                 totals = train(self.model, samples, first - begin, last - begin, self.optimizer,
-                               place.totals, store,
-                               None if place.record is None else place.record[begin:end], self._observer)
+                               place.totals, store, None if record is None else record[begin:end],
+                               self._observer)
             else:
-                totals = train(self.model, self._part(rows), 0, last - first, self.optimizer, place.totals,
-                               store, None if place.record is None else place.record[first:last],
+                totals = train(self.model, self._part(start, start + rows), 0, last - first, self.optimizer,
+                               place.totals, store, None if record is None else record[first:last],
                                self._observer)
             elapsed = time.perf_counter() - started
             place.step, place.totals, place.seconds = last, totals, place.seconds + elapsed
-            self._seen += rows.stop - rows.start
-            bar.update(rows.stop - rows.start, totals[0] / max(totals[1], 1e-30),
+            self._seen += rows
+            bar.update(rows, totals[0] / max(totals[1], 1e-30),
                        str if self.diagnostics is None else self.diagnostics.note)
             if last < end:
                 most_in_time = int((last - first) * RESPONSE_SECONDS / max(elapsed, 1e-9))
@@ -334,11 +335,11 @@ class Training:
             self.keeper.save(place)
         return False
 
-    def _part(self, places: slice) -> Samples:
-        """The samples at some places of the order, converted."""
+    def _part(self, start: int, stop: int) -> Samples:
+        """Some samples in their order, converted."""
         samples = self.samples
         assert isinstance(samples, Samples)     # those of a source come converted
-        rows = places if samples.order is None else samples.order[places]
+        rows = slice(start, stop) if samples.order is None else samples.order[start:stop]
         x = sources.readable(samples.x[rows], self.model.dtype, self._dense)
         weights = None if samples.weights is None else samples.weights[rows]
         return Samples(x, samples.targets[rows], weights, None, samples.batch_size)
