@@ -55,6 +55,7 @@ def test_parameters_and_attributes_are_theirs_and_more(cls):
     assert {name: got[name] for name in expected} == expected
     assert list(got) == sorted(got) and set(got) - set(expected) == {
         "optimizer", "dropout", "batch_norm", "validation_data", "callbacks", "progress", "n_threads",
+        "compute_dtype",
         *(["loss", "class_weight"] if cls is MLPClassifier else [])}
     public = {name for name in vars(original(**FAST).fit(X, Y)) if name[0] != "_"}
     assert all(hasattr(fitted(cls), name) for name in public)
@@ -331,6 +332,7 @@ BEYOND = [
     (MLPClassifier, {"class_weight": "balanced"}),
     (MLPClassifier, {"class_weight": {0: 5.0}}),
     (MLPClassifier, {"n_threads": 1}),
+    (MLPClassifier, {"compute_dtype": "bfloat16"}),
 ]
 
 
