@@ -292,7 +292,10 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         hidden = self.hidden_layer_sizes
-        hidden = [*map(operator.index, hidden)] if hasattr(hidden, "__iter__") else [hidden]
+        hidden = [*hidden] if hasattr(hidden, "__iter__") else [hidden]
+        if any(isinstance(units, (bool, np.bool_)) for units in hidden):
+            raise TypeError(f"hidden_layer_sizes: expected integers, got {self.hidden_layer_sizes!r}")
+        hidden = [operator.index(units) for units in hidden]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         if self._full_batch() and any(isinstance(own, Diagnostics) for own in self.callbacks):
@@ -403,7 +406,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         elif not self.early_stopping and self.best_loss_ is None:
             self.best_loss_ = np.inf
         n = len(targets)
-        batch_size = min(200, n) if self.batch_size == "auto" else self.batch_size
+        batch_size = min(200, n) if self.batch_size == "auto" else int(self.batch_size)
         if batch_size > n:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be "
                           "clipped", stacklevel=4)
@@ -412,7 +415,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         self.n_iter_ = 0
         callbacks = [run, *(_passed(own, run) for own in self.callbacks), self._between_epochs]
         try:
-            model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
+            model.fit(X, targets, epochs=1 if incremental else int(self.max_iter), batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
                       sample_weight=weights, callbacks=callbacks, progress=self.progress, log_steps=True,
                       check_scale=False)
