@@ -26,6 +26,7 @@ from fastmlp._core import (
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state, moved
 from fastmlp._core.core import Core, batch_of, engine_for, samples_of
+from fastmlp._core.finite import has_nan
 from fastmlp._core.keeper import make_keeper
 from fastmlp._core.layout import LINE, Arrays, Parameters, Statistics, padded_row
 from fastmlp._core.network import Samples
@@ -583,7 +584,7 @@ class MLP(Guarded):
             if largest != largest:
                 _warn_of_nan("predict", *_rows_with_nan(outputs))
             return label
-        if _has_nan(outputs):
+        if has_nan(outputs):
             _warn_of_nan("predict", *_rows_with_nan(outputs))
         return self.loss.predict(outputs, self.backend)
 
@@ -627,7 +628,7 @@ class MLP(Guarded):
         array([[0.5, 0.5]], dtype=float32)
         """
         outputs = self.forward(X)
-        if _has_nan(outputs):
+        if has_nan(outputs):
             _warn_of_nan("predict_proba", *_rows_with_nan(outputs))
         return self.loss.predict_proba(outputs, self.backend)
 
@@ -763,7 +764,7 @@ class MLP(Guarded):
                                            "to it meanwhile")
                     loss += result[0] * here
                     weight += here
-                if _has_nan(outputs):
+                if has_nan(outputs):
                     count, _, first = _rows_with_nan(outputs, w)
                     if count and not bad:
                         first_bad = n + first
@@ -1472,12 +1473,6 @@ def _dropout(rate: float) -> float:
     if rate == 1:
         raise ValueError("dropout: expected a share below 1, got 1.0")
     return rate
-
-
-def _has_nan(outputs: Array) -> bool:
-    """Whether any output is NaN. One number is enough: squares do not cancel, and infinity stays infinity."""
-    total = np.vdot(outputs, outputs)
-    return bool(total != total)
 
 
 def _rows_with_nan(outputs: Array, weights: Array | None = None) -> tuple[int, int, int]:

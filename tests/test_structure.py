@@ -118,7 +118,7 @@ def test_no_module_touches_the_underscores_of_another():
 
 
 # Parts of _core that hold nothing of a model: fronts stand on public names, and on these.
-TOOLS = {"checks", "optional", "types", "whole_files"}
+TOOLS = {"checks", "finite", "optional", "types", "whole_files"}
 FRONTS = ("sklearn", "compat", "torch", "onnx", "certify", "_exchange")
 
 

@@ -1,36 +1,15 @@
 """Training that has left the numbers: how it is noticed, and the warning, one for a call."""
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fastmlp._core import callers
+from fastmlp._core.finite import all_finite
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from fastmlp.model import MLP
 
 __all__ = ["all_finite", "warn"]
-
-FEW = 8192          # numbers whose squares a BLAS sums in the calling thread
-
-
-def all_finite(*arrays: NDArray[Any]) -> bool:
-    """Whether all elements are finite numbers; allocates nothing.
-
-    >>> [all_finite(np.array(values)) for values in ([], [1, 2], [1e300], [1, -np.inf], [np.nan, 1])]
-    [True, True, True, False, False]
-    """
-    for array in arrays:
-        # One sum where there are few numbers: it may also be too large. Of many, a BLAS would start threads.
-        if array.size >= FEW or not math.isfinite(np.vdot(array, array)):
-            with np.errstate(invalid="ignore"):
-                if not (math.isfinite(array.min()) and math.isfinite(array.max())):
-                    return False
-    return True
 
 
 def warn(model: MLP, what: str) -> None:

@@ -19,6 +19,7 @@ from fastmlp.optimizers import SMALLEST
 Array = np.ndarray[Any, Any]
 
 WIDE_NBYTES = 1024          # of a row of weights from which on the kernels are never slower than BLAS
+LITTLE = 50_000             # multiply-adds up to which their one call is cheaper than NumPy's two
 FEW = 4096                  # elements up to which a few operations of NumPy are as fast as one of the kernels
 
 
@@ -31,11 +32,6 @@ def is_like(x: Any, y: Any) -> bool:
     """Two plain arrays of one dtype, float32 or float64, and one shape."""
     return (type(x) is ndarray and type(y) is ndarray and x.dtype is y.dtype and x.dtype.char in "fd"
             and x.shape == y.shape)
-
-
-def is_large(x: Any) -> bool:
-    """An array that is worth a second look, where an expression has several passes in either case."""
-    return type(x) is ndarray and x.size > 64
 
 
 def is_rate(value: Any) -> bool:
@@ -64,18 +60,19 @@ def can_update(param: Any, grad: Any) -> bool:
 
 def dense_forward(x: Array, w: Array, b: Array) -> Array:
     """x w + b, in the dtype that NumPy computes in; x (n, k)."""
-    if (type(x) is ndarray and type(w) is ndarray and type(b) is ndarray and w.ndim == 2 and x.ndim == 2
-            and x.shape[1] == w.shape[0] and b.shape == w.shape[1:]):
-        dtype = w.dtype
-        if not (x.dtype is dtype and b.dtype is dtype):
-            dtype = np.result_type(x, w, b)
-            x, w, b = _as(x, dtype), _as(w, dtype), _as(b, dtype)
-        if dtype.char in "fd" and w.shape[1] * dtype.itemsize >= WIDE_NBYTES:
-            return F.dense_forward(x, w, b)
-        if dtype.char in "fd":              # narrow ones are BLAS's; one array less than the expression makes
-            out: Array = np.dot(x, w)
-            out += b
-            return out
+    if (type(x) is ndarray and type(w) is ndarray and type(b) is ndarray
+            and x.ndim == 2 and w.ndim == 2 and b.ndim == 1):
+        (n, k), (rows, columns), dtype = x.shape, w.shape, w.dtype
+        if k == rows and b.size == columns:
+            if not (x.dtype is dtype and b.dtype is dtype):
+                dtype = np.result_type(x, w, b)
+                x, w, b = _as(x, dtype), _as(w, dtype), _as(b, dtype)
+            if dtype.char in "fd":
+                if n * k * columns <= LITTLE or w.nbytes >= WIDE_NBYTES * k:
+                    return F.dense_forward(x, w, b)
+                out: Array = x.dot(w)       # narrow ones are BLAS's; one array less than the expression makes
+                out += b
+                return out
     return np.asarray(np.dot(x, w) + b)
 
 

@@ -17,7 +17,8 @@ from fastmlp.sklearn._classifier import MLPClassifier
 from fastmlp.sklearn._conversion import from_sklearn
 from fastmlp.sklearn._patch import patch, unpatch
 from fastmlp.sklearn._regressor import MLPRegressor
+from fastmlp.sklearn._skl2onnx import register_skl2onnx
 
 del _needs_1_6
 
-__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "patch", "unpatch"]
+__all__ = ["MLPClassifier", "MLPRegressor", "from_sklearn", "patch", "register_skl2onnx", "unpatch"]

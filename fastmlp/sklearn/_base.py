@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import operator
 import warnings
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastmlp import MLP, Diagnostics, limit_num_threads
+from fastmlp._core.finite import all_finite
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.losses import Loss
 from fastmlp.sklearn import _lbfgs, _parameters, _their_state
@@ -189,19 +189,22 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         """The network; of arrays that were assigned, where there is none yet."""
         if "model_" not in self.__dict__:
             coefs = [np.asarray(coef) for coef in self.coefs_]
-            dtype = "float32" if all(coef.dtype == np.float32 for coef in coefs) else "float64"
+            narrow = all(coef.dtype == np.float32 for coef in coefs)
+            dtype = self._network_dtype("float32" if narrow else "float64")
             model = self._new_model(sizes_of(coefs), dtype, 0)
             model.weights = [coef.astype(dtype) for coef in coefs]
             model.biases = [np.asarray(b).astype(dtype) for b in self.intercepts_]
             del self._assigned
             self.model_ = model
         network = self.model_
-        if self._activation is not self.activation and self._activation != self.activation:
-            network = self._with_other_activation(network)
+        if network.compute_dtype != self.compute_dtype or (
+                self._activation is not self.activation and self._activation != self.activation):
+            network = self._with_other_settings(network)
         return network
 
-    def _with_other_activation(self, model: MLP) -> MLP:
-        """The same network with the activation that `set_params` asks for, and its optimizer's state."""
+    def _with_other_settings(self, model: MLP) -> MLP:
+        """The same network with the activation and compute_dtype that `set_params` asks for, and its
+        optimizer's state."""
         other = self._new_model(list(model.layers), model.dtype.name, 0)
         restore(other, best_of(model))
         if hasattr(self, "_optimizer"):
@@ -216,10 +219,16 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         def named(activation: Any) -> Any:
             return "sigmoid" if isinstance(activation, str) and activation == "logistic" else activation
 
-        own = self._activation = self.activation
+        own = self.activation
         activation = [*map(named, own)] if isinstance(own, (list, tuple)) else named(own)
-        return MLP(sizes, activation, self._model_loss(np.dtype(dtype)), "zeros", dtype, seed,
-                   dropout=self.dropout, batch_norm=self.batch_norm)
+        model = MLP(sizes, activation, self._model_loss(np.dtype(dtype)), "zeros", dtype, seed,
+                    dropout=self.dropout, batch_norm=self.batch_norm, compute_dtype=self.compute_dtype)
+        self._activation = own
+        return model
+
+    def _network_dtype(self, dtype: Any) -> Any:
+        """That of a new network, for samples of this dtype."""
+        return dtype if self.compute_dtype is None else "float32"
 
     def _model_loss(self, dtype: Any) -> Loss:
         raise NotImplementedError
@@ -283,7 +292,10 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Any:
         hidden = self.hidden_layer_sizes
-        hidden = [*map(operator.index, hidden)] if hasattr(hidden, "__iter__") else [hidden]
+        hidden = [*hidden] if hasattr(hidden, "__iter__") else [hidden]
+        if any(isinstance(units, (bool, np.bool_)) for units in hidden):
+            raise TypeError(f"hidden_layer_sizes: expected integers, got {self.hidden_layer_sizes!r}")
+        hidden = [operator.index(units) for units in hidden]
         if np.any(np.array(hidden) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {hidden}.")
         if self._full_batch() and any(isinstance(own, Diagnostics) for own in self.callbacks):
@@ -300,7 +312,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         self.n_outputs_ = sizes[-1]
         self._random_state = check_random_state(self.random_state)
         if first_pass:
-            self._initialize(sizes, X.dtype)
+            self._initialize(sizes, self._network_dtype(X.dtype))
         model = self._network()
         with limit_num_threads(self.n_threads):
             if self.optimizer is not None and self.optimizer.full_batch:
@@ -310,7 +322,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             else:
                 self._fit_stochastic(model, X, targets, weights, incremental)
         self._synchronise()
-        if not all(np.isfinite(array).all() for array in (*model.weights, *model.biases)):
+        if not all_finite(*model.weights, *model.biases):
             raise ValueError("Solver produced non-finite parameter weights. The input data may contain large "
                              "values and need to be preprocessed.")
         return self
@@ -394,7 +406,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         elif not self.early_stopping and self.best_loss_ is None:
             self.best_loss_ = np.inf
         n = len(targets)
-        batch_size = min(200, n) if self.batch_size == "auto" else self.batch_size
+        batch_size = min(200, n) if self.batch_size == "auto" else int(self.batch_size)
         if batch_size > n:
             warnings.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be "
                           "clipped", stacklevel=4)
@@ -403,7 +415,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         self.n_iter_ = 0
         callbacks = [run, *(_passed(own, run) for own in self.callbacks), self._between_epochs]
         try:
-            model.fit(X, targets, epochs=1 if incremental else self.max_iter, batch_size=batch_size,
+            model.fit(X, targets, epochs=1 if incremental else int(self.max_iter), batch_size=batch_size,
                       optimizer=self._optimizer.optimizer, shuffle=run.order if self.shuffle else False,
                       sample_weight=weights, callbacks=callbacks, progress=self.progress, log_steps=True,
                       check_scale=False)
@@ -451,7 +463,7 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
         """Validated samples, as `fit` saw them."""
         if (type(X) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd" and len(X)
                 and X.shape[1] == self.n_features_in_ and "feature_names_in_" not in self.__dict__
-                and math.isfinite(np.vdot(X, X))):
+                and all_finite(X)):
             return X                    # a row alone would wait ten times as long for what is below
         return validate_data(self, X, accept_sparse="csr", reset=False)
 
@@ -479,8 +491,7 @@ def are_plain(estimator: BaseMLP, X: Any, y: Any, kinds: str, reset: bool) -> bo
     of dtype; then the estimator's attributes are set. A short fit would spend most of its time there."""
     if not (type(X) is np.ndarray and type(y) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
             and X.dtype.isnative and y.ndim in (1, 2) and y.dtype.kind in kinds and len(X) == len(y)
-            and X.size and y.size and math.isfinite(np.vdot(X, X))
-            and (y.dtype.kind != "f" or math.isfinite(np.vdot(y, y)))):
+            and X.size and y.size and all_finite(X) and (y.dtype.kind != "f" or all_finite(y))):
         return False
     if reset:
         estimator.__dict__.pop("feature_names_in_", None)

@@ -99,6 +99,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         What to show on stderr, as for `fastmlp.MLP.fit`.
     n_threads : int, optional
         Largest number of threads of a call; that of `fastmlp.get_num_threads` if not given.
+    compute_dtype : {"bfloat16"}, optional
+        Type to which the operands of matrix products are rounded, as for `fastmlp.MLP`. With "bfloat16" the
+        network is of float32 whatever the samples are; if not given, it is of their dtype.
 
     Attributes
     ----------
@@ -208,6 +211,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         callbacks: Any = (),
         progress: bool | str = False,
         n_threads: int | None = None,
+        compute_dtype: str | None = None,
     ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver, alpha=alpha,
@@ -217,7 +221,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
             early_stopping=early_stopping, validation_fraction=validation_fraction, beta_1=beta_1,
             beta_2=beta_2, epsilon=epsilon, n_iter_no_change=n_iter_no_change, max_fun=max_fun, loss=loss,
             optimizer=optimizer, dropout=dropout, batch_norm=batch_norm, class_weight=class_weight,
-            validation_data=validation_data, callbacks=callbacks, progress=progress, n_threads=n_threads)
+            validation_data=validation_data, callbacks=callbacks, progress=progress, n_threads=n_threads,
+            compute_dtype=compute_dtype)
 
     # The loss ----------------------------------------------------------------------------------------
 

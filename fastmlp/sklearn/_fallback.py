@@ -43,6 +43,8 @@ class SwapType(ABCMeta):
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         theirs = ORIGINALS.get(cls)
+        if theirs is not None:
+            args, kwargs = _by_name(theirs, args, kwargs)
         reason = None if theirs is None else why_not(cls, theirs, args, kwargs)
         if theirs is None or reason is None:
             return super().__call__(*args, **kwargs)
@@ -123,6 +125,17 @@ def own_class_for(ours: Any, state: dict[str, Any]) -> type | None:
             log.warning("%s: scikit-learn's own is unpickled, since %s", ours.__name__, reason)
             return ORIGINALS[ours]
     return None
+
+
+def _by_name(theirs: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+             ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments by position under the names that they have in the scikit-learn that is installed: before 1.7
+    the first one of MLPRegressor is hidden_layer_sizes. What is a mistake there stays as it is."""
+    names = [name for name, parameter in inspect.signature(theirs).parameters.items()
+             if parameter.kind is parameter.POSITIONAL_OR_KEYWORD][:len(args)]
+    if len(names) < len(args) or kwargs.keys() & set(names):
+        return args, kwargs
+    return (), {**dict(zip(names, args)), **kwargs}
 
 
 def _fits(constraints: dict[str, Any], name: str, value: Any) -> bool:

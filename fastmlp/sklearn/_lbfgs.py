@@ -59,7 +59,7 @@ def minimize(model: MLP, objective: Objective, *, max_iter: int, max_fun: int, t
         put(x)
         loss, gradients = model.loss_and_gradients(objective.X, objective.targets,
                                                    sample_weight=objective.weights)
-        squares = sum(float(np.vdot(w, w)) for w in arrays[:count])
+        squares = sum(float(np.einsum("ij,ij->", w, w)) for w in arrays[:count])     # no copies, no BLAS
         last = objective.loss_factor * loss + 0.5 * objective.alpha * squares / total
         slope = [objective.gradient_factor * g + (objective.alpha / total) * w
                  for g, w in zip(gradients.weights, arrays)]

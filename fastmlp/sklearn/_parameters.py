@@ -89,6 +89,7 @@ COMMON = Constraints({
     "callbacks": [list, tuple],
     "progress": ["boolean", StrOptions({"bar", "log"})],
     "n_threads": [Interval(Integral, 1, 256, closed="both"), None],
+    "compute_dtype": [StrOptions({"bfloat16"}), None],
 })
 
 

@@ -11,6 +11,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.validation import validate_data
 
 from fastmlp import losses
+from fastmlp._core.finite import all_finite
 from fastmlp.sklearn import _parameters
 from fastmlp.sklearn._base import BaseMLP, are_plain, can_step, outputs_of, train
 
@@ -93,6 +94,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
         What to show on stderr, as for `fastmlp.MLP.fit`.
     n_threads : int, optional
         Largest number of threads of a call; that of `fastmlp.get_num_threads` if not given.
+    compute_dtype : {"bfloat16"}, optional
+        Type to which the operands of matrix products are rounded, as for `fastmlp.MLP`. With "bfloat16" the
+        network is of float32 whatever the samples are; if not given, it is of their dtype.
 
     Attributes
     ----------
@@ -199,6 +203,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
         callbacks: Any = (),
         progress: bool | str = False,
         n_threads: int | None = None,
+        compute_dtype: str | None = None,
     ) -> None:
         super().__init__(
             loss=loss, hidden_layer_sizes=hidden_layer_sizes, activation=activation, solver=solver,
@@ -209,7 +214,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
             validation_fraction=validation_fraction, beta_1=beta_1, beta_2=beta_2, epsilon=epsilon,
             n_iter_no_change=n_iter_no_change, max_fun=max_fun, optimizer=optimizer, dropout=dropout,
             batch_norm=batch_norm, validation_data=validation_data, callbacks=callbacks, progress=progress,
-            n_threads=n_threads)
+            n_threads=n_threads, compute_dtype=compute_dtype)
 
     # The loss ----------------------------------------------------------------------------------------
 
@@ -248,7 +253,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
 
     def _score_outputs(self, outputs: Array, targets: Any, weights: Any) -> float:
         predicted = np.exp(outputs) if self.out_activation_ == "exp" else outputs
-        if not np.isfinite(predicted).all():
+        if not all_finite(predicted):
             return float(np.nan)
         return float(r2_score(targets, predicted, sample_weight=weights))
 

@@ -52,6 +52,7 @@ class AdamSolver(Solver):
 
     def __init__(self, estimator: Any, factor: float) -> None:
         rate = estimator.learning_rate_init
+        rate = rate if callable(rate) else float(rate)
         optimizer = Adam(rate, estimator.beta_1, estimator.beta_2, max(estimator.epsilon / factor, SMALLEST),
                          weight_decay=estimator.alpha / factor, divide_penalty=True, eps_hat=True)
         super().__init__(optimizer, factor, rate)

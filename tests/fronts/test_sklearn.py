@@ -55,6 +55,7 @@ def test_parameters_and_attributes_are_theirs_and_more(cls):
     assert {name: got[name] for name in expected} == expected
     assert list(got) == sorted(got) and set(got) - set(expected) == {
         "optimizer", "dropout", "batch_norm", "validation_data", "callbacks", "progress", "n_threads",
+        "compute_dtype",
         *(["loss", "class_weight"] if cls is MLPClassifier else [])}
     public = {name for name in vars(original(**FAST).fit(X, Y)) if name[0] != "_"}
     assert all(hasattr(fitted(cls), name) for name in public)
@@ -223,7 +224,8 @@ WRONG = [
     ({"batch_size": 0}, X, Y), ({"learning_rate_init": 0.0}, X, Y), ({"momentum": 2}, X, Y),
     ({"beta_1": 1.0}, X, Y), ({"epsilon": 0.0}, X, Y), ({"tol": -1.0}, X, Y), ({"shuffle": "yes"}, X, Y),
     ({"validation_fraction": 1.0}, X, Y), ({"n_iter_no_change": 0}, X, Y), ({"random_state": "0"}, X, Y),
-    ({"learning_rate": "cosine"}, X, Y), ({"max_fun": 0}, X, Y),
+    ({"learning_rate": "cosine"}, X, Y), ({"max_fun": 0}, X, Y), ({"hidden_layer_sizes": True}, X, Y),
+    ({"hidden_layer_sizes": (3, True)}, X, Y), ({"hidden_layer_sizes": (3, np.True_)}, X, Y),
     ({}, np.where(X > 5, np.nan, X), Y), ({}, np.where(X > 5, np.inf, X), Y), ({}, X[0], Y), ({}, X, Y[:-1]),
     ({}, X[:0], Y[:0]), ({}, X + 1j, Y), ({}, X, np.where(Y, np.nan, 1.0)),
     ({"early_stopping": True}, X[:4], Y[:4]), ({}, X, Y + 0.5), ({}, X, np.full(len(Y), b"x")),
@@ -269,6 +271,15 @@ def test_errors_of_fitted_and_unfitted_ones(cls):
         fitted(cls, batch_size=10**6)
     assert not hasattr(cls(solver="lbfgs"), "partial_fit")
     assert not hasattr(cls(optimizer=fastmlp.LBFGS()), "partial_fit") and hasattr(cls(), "partial_fit")
+
+
+@pytest.mark.parametrize("options", [{"batch_size": True, "max_iter": 2}, {"max_iter": True},
+                                     {"learning_rate_init": True}], ids=str)
+def test_true_is_1_where_it_is_theirs(options):
+    for solver in ("sgd", "adam"):
+        expected, got = (cls(**{**FAST, "solver": solver, **options}).fit(X[:20], Y[:20])
+                         for cls in theirs_and_ours(MLPClassifier))
+        assert_allclose(got.loss_curve_, expected.loss_curve_, rtol=1e-6)
 
 
 def test_weights_that_are_not_finite():
@@ -331,6 +342,7 @@ BEYOND = [
     (MLPClassifier, {"class_weight": "balanced"}),
     (MLPClassifier, {"class_weight": {0: 5.0}}),
     (MLPClassifier, {"n_threads": 1}),
+    (MLPClassifier, {"compute_dtype": "bfloat16"}),
 ]
 
 

@@ -88,6 +88,20 @@ def test_signatures_are_those_of_the_constructors():
         assert known == [name for name in inspect.signature(ours).parameters if name in known]
 
 
+def test_arguments_by_position_mean_what_they_mean_to_the_installed_scikit_learn(patched):
+    """The first one of MLPRegressor is `loss` from 1.7 on, and hidden_layer_sizes before."""
+    values = {"loss": "squared_error", "hidden_layer_sizes": (5, 4), "activation": "tanh"}
+    for theirs, ours in PAIRS:
+        names = [name for name in inspect.signature(theirs).parameters if name in values][:2]
+        args = [values[name] for name in names]
+        made = getattr(sklearn.neural_network, theirs.__name__)(*args, alpha=0.5)
+        assert type(made) is ours
+        assert theirs(*args, alpha=0.5).get_params().items() <= made.get_params().items()
+        for wrong in ((*args, "adam", 0.1), (*args, 3)):
+            with pytest.raises(TypeError):
+                getattr(sklearn.neural_network, theirs.__name__)(*wrong, **{names[0]: args[0]})
+
+
 # What scikit-learn has fitted ----------------------------------------------------------------------------
 
 SOLVERS = [{"solver": "adam"}, {"solver": "sgd", "learning_rate_init": 0.05},

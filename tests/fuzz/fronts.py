@@ -142,7 +142,7 @@ def estimators(rng):
         "nesterovs_momentum": bool(rng.integers(2)), "shuffle": bool(rng.integers(2))}
     if rng.random() < 0.15:
         odd = any_value(rng)
-        if odd is not object and odd is not True:       # a function may be a schedule, True one unit
+        if odd is not object:       # a function may be a schedule
             parameters[choice(rng, sorted(parameters.keys() - {"random_state"}))] = odd
     n, d = int(choice(rng, [3, 30, 61])), int(choice(rng, [1, 4, 9]))
     X = rng.standard_normal((n, d))

@@ -156,8 +156,8 @@ class Affine:
         ndarray
             Output.
         """
-        self.original_x_shape = x.shape
-        self.x = x.reshape(x.shape[0], -1)
+        self.original_x_shape = shape = x.shape
+        self.x = x if len(shape) == 2 else x.reshape(shape[0], -1)
         return _arrays.dense_forward(self.x, self.W, self.b)
 
     def backward(self, dout: Array) -> Array:

@@ -8,20 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.compat import _arrays
-from fastmlp.compat._spare import Spare
 from fastmlp.compat._types import Array
 from fastmlp.compat.dlfs import _network
 
 from . import layers
 from .gradient import numerical_gradient
 from .layers import *  # noqa: F403
-from .layers import Affine, Relu, Sigmoid, SoftmaxWithLoss
 
 __all__ = ["MultiLayerNet", "numerical_gradient", "OrderedDict", "os", "sys", *layers.__all__]
 
 
-class MultiLayerNet:
+class MultiLayerNet(_network.Network):
     """[Affine, Relu or Sigmoid] for every hidden layer, Affine, SoftmaxWithLoss.
 
     Parameters
@@ -51,37 +48,8 @@ class MultiLayerNet:
     def __init__(self, input_size: int, hidden_size_list: list[int], output_size: int,
                  activation: str = "relu", weight_init_std: float | str = "relu",
                  weight_decay_lambda: float = 0) -> None:
-        self.input_size = input_size
-        self.output_size = output_size
-        self.hidden_size_list = hidden_size_list
-        self.hidden_layer_num = len(hidden_size_list)
-        self.weight_decay_lambda = weight_decay_lambda
-        self.params = _network.initial_params([input_size, *hidden_size_list, output_size], weight_init_std)
-        activations = {"sigmoid": Sigmoid, "relu": Relu}
-        self.layers: OrderedDict[str, Any] = OrderedDict()
-        for i in range(1, self.hidden_layer_num + 2):
-            self.layers[f"Affine{i}"] = Affine(self.params[f"W{i}"], self.params[f"b{i}"])
-            if i <= self.hidden_layer_num:
-                self.layers[f"Activation_function{i}"] = activations[activation]()
-        self.last_layer = SoftmaxWithLoss()
-        self._spares = {name: Spare() for name in self.params if name[0] == "W"}
-
-    def predict(self, x: Array) -> Array:
-        """Compute the scores of every row, before softmax.
-
-        Parameters
-        ----------
-        x : ndarray, shape (n, d_1, ..., d_k)
-            Samples.
-
-        Returns
-        -------
-        ndarray, shape (n, classes)
-            Scores.
-        """
-        for layer in self.layers.values():
-            x = layer.forward(x)
-        return x
+        super().__init__(input_size, hidden_size_list, output_size, activation, weight_init_std,
+                         weight_decay_lambda)
 
     def loss(self, x: Array, t: Array) -> np.floating[Any]:
         """Compute the mean cross-entropy and the penalty.
@@ -98,26 +66,7 @@ class MultiLayerNet:
         floating
             Loss.
         """
-        y = self.predict(x)
-        penalty = _network.penalty(self.params, self.hidden_layer_num + 1, self.weight_decay_lambda)
-        return self.last_layer.forward(y, t) + penalty
-
-    def accuracy(self, x: Array, t: Array) -> np.floating[Any]:
-        """Compute the share of rows whose largest score is at the class.
-
-        Parameters
-        ----------
-        x : ndarray, shape (n, d_1, ..., d_k)
-            Samples.
-        t : ndarray, shape (n,) or (n, classes)
-            Class indices, or one-hot rows.
-
-        Returns
-        -------
-        floating
-            The share.
-        """
-        return _network.accuracy(self.predict(x), t)
+        return _network.loss(self, self.predict(x), t)
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Compute `gradient` by central differences.
@@ -134,8 +83,7 @@ class MultiLayerNet:
         dict
             Gradients, under the names of ``params``.
         """
-        return {f"{name}{i}": numerical_gradient(lambda _: self.loss(x, t), self.params[f"{name}{i}"])
-                for i in range(1, self.hidden_layer_num + 2) for name in "Wb"}
+        return _network.differences(self, lambda _: self.loss(x, t))
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Compute the gradient of the loss.
@@ -153,11 +101,4 @@ class MultiLayerNet:
             Gradients, under the names of ``params``.
         """
         self.loss(x, t)
-        _network.backward(list(self.layers.values()), self.last_layer.backward(1))
-        grads: dict[str, Any] = {}
-        for i in range(1, self.hidden_layer_num + 2):
-            layer = self.layers[f"Affine{i}"]
-            grads[f"W{i}"] = _arrays.l2_gradient(layer.dW, layer.W, self.weight_decay_lambda,
-                                                 self._spares[f"W{i}"])
-            grads[f"b{i}"] = layer.db
-        return grads
+        return _network.gradients(self, lambda i: self.layers[f"Affine{i}"].W)

@@ -8,20 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp.compat import _arrays
-from fastmlp.compat._spare import Spare
 from fastmlp.compat._types import Array
 from fastmlp.compat.dlfs import _network
 
 from . import layers
 from .gradient import numerical_gradient
 from .layers import *  # noqa: F403
-from .layers import Affine, BatchNormalization, Dropout, Relu, Sigmoid, SoftmaxWithLoss
 
 __all__ = ["MultiLayerNetExtend", "numerical_gradient", "OrderedDict", "os", "sys", *layers.__all__]
 
 
-class MultiLayerNetExtend:
+class MultiLayerNetExtend(_network.Network):
     """[Affine, BatchNormalization, Relu or Sigmoid, Dropout] for every hidden layer, Affine, SoftmaxWithLoss.
 
     Parameters
@@ -58,29 +55,10 @@ class MultiLayerNetExtend:
                  activation: str = "relu", weight_init_std: float | str = "relu",
                  weight_decay_lambda: float = 0, use_dropout: bool = False,
                  dropout_ration: float = 0.5, use_batchnorm: bool = False) -> None:
-        self.input_size = input_size
-        self.output_size = output_size
-        self.hidden_size_list = hidden_size_list
-        self.hidden_layer_num = len(hidden_size_list)
         self.use_dropout = use_dropout
-        self.weight_decay_lambda = weight_decay_lambda
         self.use_batchnorm = use_batchnorm
-        self.params = _network.initial_params([input_size, *hidden_size_list, output_size], weight_init_std)
-        activations = {"sigmoid": Sigmoid, "relu": Relu}
-        self.layers: OrderedDict[str, Any] = OrderedDict()
-        for i in range(1, self.hidden_layer_num + 2):
-            self.layers[f"Affine{i}"] = Affine(self.params[f"W{i}"], self.params[f"b{i}"])
-            if i > self.hidden_layer_num:
-                break
-            if use_batchnorm:
-                gamma = self.params[f"gamma{i}"] = np.ones(hidden_size_list[i - 1])
-                beta = self.params[f"beta{i}"] = np.zeros(hidden_size_list[i - 1])
-                self.layers[f"BatchNorm{i}"] = BatchNormalization(gamma, beta)
-            self.layers[f"Activation_function{i}"] = activations[activation]()
-            if use_dropout:
-                self.layers[f"Dropout{i}"] = Dropout(dropout_ration)
-        self.last_layer = SoftmaxWithLoss()
-        self._spares = {name: Spare() for name in self.params if name[0] == "W"}
+        super().__init__(input_size, hidden_size_list, output_size, activation, weight_init_std,
+                         weight_decay_lambda, use_batchnorm, dropout_ration if use_dropout else None)
 
     def predict(self, x: Array, train_flg: bool = False) -> Array:
         """Compute the scores of every row, before softmax.
@@ -118,26 +96,7 @@ class MultiLayerNetExtend:
         floating
             Loss.
         """
-        y = self.predict(x, train_flg)
-        penalty = _network.penalty(self.params, self.hidden_layer_num + 1, self.weight_decay_lambda)
-        return self.last_layer.forward(y, t) + penalty
-
-    def accuracy(self, x: Array, t: Array) -> np.floating[Any]:
-        """Compute the share of rows whose largest score is at the class.
-
-        Parameters
-        ----------
-        x : ndarray, shape (n, d_1, ..., d_k)
-            Samples.
-        t : ndarray, shape (n,) or (n, classes)
-            Class indices, or one-hot rows.
-
-        Returns
-        -------
-        floating
-            The share.
-        """
-        return _network.accuracy(self.predict(x), t)
+        return _network.loss(self, self.predict(x, train_flg), t)
 
     def numerical_gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Compute `gradient` by central differences.
@@ -154,13 +113,7 @@ class MultiLayerNetExtend:
         dict
             Gradients, under the names of ``params``.
         """
-        grads: dict[str, Any] = {}
-        for i in range(1, self.hidden_layer_num + 2):
-            normalized = self.use_batchnorm and i <= self.hidden_layer_num
-            for name in ("W", "b", "gamma", "beta") if normalized else ("W", "b"):
-                param = self.params[f"{name}{i}"]
-                grads[f"{name}{i}"] = numerical_gradient(lambda _: self.loss(x, t, train_flg=True), param)
-        return grads
+        return _network.differences(self, lambda _: self.loss(x, t, train_flg=True))
 
     def gradient(self, x: Array, t: Array) -> dict[str, Array]:
         """Compute the gradient of the loss, in training.
@@ -178,14 +131,4 @@ class MultiLayerNetExtend:
             Gradients, under the names of ``params``.
         """
         self.loss(x, t, train_flg=True)
-        _network.backward(list(self.layers.values()), self.last_layer.backward(1))
-        grads: dict[str, Any] = {}
-        for i in range(1, self.hidden_layer_num + 2):
-            affine, params = self.layers[f"Affine{i}"], self.params
-            grads[f"W{i}"] = _arrays.l2_gradient(affine.dW, params[f"W{i}"], self.weight_decay_lambda,
-                                                 self._spares[f"W{i}"])
-            grads[f"b{i}"] = affine.db
-            if self.use_batchnorm and i <= self.hidden_layer_num:
-                grads[f"gamma{i}"] = self.layers[f"BatchNorm{i}"].dgamma
-                grads[f"beta{i}"] = self.layers[f"BatchNorm{i}"].dbeta
-        return grads
+        return _network.gradients(self, lambda i: self.params[f"W{i}"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import fastmlp.functional as F
-from fastmlp.compat._arrays import can_update, is_large, is_like, is_rate, is_share
+from fastmlp.compat._arrays import FEW, can_update, is_like, is_rate, is_share
 from fastmlp.compat._types import Array
 
 __all__ = ["AdaGrad", "Adam", "Momentum", "Nesterov", "np", "RMSprop", "SGD"]
@@ -79,6 +79,7 @@ class Momentum:
         self.lr = lr
         self.momentum = momentum
         self.v: Any = None
+        self._large: set[str] = set()           # names of parameters that are worth a kernel
 
     def update(self, params: MutableMapping[str, Array], grads: Mapping[str, Array]) -> None:
         """Change the parameters, in place.
@@ -92,14 +93,17 @@ class Momentum:
         """
         if self.v is None:
             self.v = _zeros(params)
-        fits = is_rate(self.lr)
+            self._large = {key for key, v in self.v.items() if v.size > FEW}
+        lr, momentum, velocities, large = self.lr, self.momentum, self.v, self._large
         for key in params:
-            grad, v = grads[key], self.momentum * self.v[key]       # a new array, as in the book
-            if is_large(grad) and fits and can_update(params[key], grad) and is_like(v, grad):
-                F.sgd_update(v, grad, self.lr)
+            v = momentum * velocities[key]      # a new array, as in the book
+            if key not in large:                # three passes of NumPy take less than a look at what they are
+                v = v - lr * grads[key]
+            elif is_rate(lr) and can_update(params[key], grads[key]) and is_like(v, grads[key]):
+                F.sgd_update(v, grads[key], lr)
             else:
-                v = v - self.lr * grad
-            self.v[key] = v
+                v = v - lr * grads[key]
+            velocities[key] = v
             params[key] += v
 
 
@@ -141,20 +145,22 @@ class Nesterov:
         """
         if self.v is None:
             self.v = _zeros(params)
-        rate = (1 + self.momentum) * self.lr
-        fits = is_rate(self.lr) and is_rate(rate)
+        lr, momentum = self.lr, self.momentum
+        fits = is_rate(lr) and is_share(momentum)
         for key in params:
             param, grad, v = params[key], grads[key], self.v[key]
-            if fits and is_large(grad) and can_update(param, grad) and is_like(v, grad):
-                param += self.momentum * self.momentum * v
-                F.sgd_update(param, grad, rate)
-                v *= self.momentum          # the same array, as in the book
-                F.sgd_update(v, grad, self.lr)
+            if fits and can_update(param, grad) and is_like(v, grad):
+                # The kernel has velocities of the other sign; the array stays the same, as in the book.
+                np.negative(v, out=v)
+                try:
+                    F.sgd_update(param, lr * grad, 1.0, momentum, v, True)
+                finally:
+                    np.negative(v, out=v)
             else:
-                params[key] += self.momentum * self.momentum * v
-                params[key] -= rate * grad
-                self.v[key] *= self.momentum
-                self.v[key] -= self.lr * grads[key]
+                params[key] += momentum * momentum * v
+                params[key] -= (1 + momentum) * lr * grad
+                self.v[key] *= momentum
+                self.v[key] -= lr * grads[key]
 
 
 class AdaGrad:
