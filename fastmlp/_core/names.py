@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
     "ACTIVATIONS", "DTYPES", "FIT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL", "OPTIMIZER", "OPTIMIZERS",
-    "canonical", "dtype_name", "keywords", "library_of", "objects", "of_others",
+    "SOURCE", "canonical", "dtype_name", "keywords", "library_of", "objects", "of_others",
 ]
 
 P = ParamSpec("P")
@@ -306,6 +306,24 @@ MODEL = {
         "bias use_bias"
     ).split(), "every layer has biases; model.biases are arrays that can be read and " "written"),
     "device": "networks run on the CPU; fastmlp.set_num_threads says on how many threads",
+}
+_OF_TRAINING = "it belongs to training: model.fit(source, {})"
+SOURCE = {
+    **dict.fromkeys("label labels label_column target_column targets y".split(), "target"),
+    **dict.fromkeys("X columns features usecols x".split(), "inputs"),
+    **dict.fromkeys("sample_weight sample_weights weights".split(), "weight"),
+    **dict.fromkeys("data file filenames files path".split(), "paths"),
+    **dict.fromkeys("batches generator iterable loader".split(), "blocks"),
+    **dict.fromkeys("count length n_blocks num_blocks size".split(), "n"),
+    **dict.fromkeys("chunk_size chunksize".split(), "block_size"),
+    **dict.fromkeys("buffer buffer_size shuffle_buffer".split(), "buffer_rows"),
+    **dict.fromkeys("sep separator".split(), "delimiter"),
+    **dict.fromkeys("errors on_bad_lines".split(), "on_error"),
+    **dict.fromkeys("function map_fn preprocess".split(), "transform"),
+    "batch_size": _OF_TRAINING.format("batch_size=128"),
+    "shuffle": _OF_TRAINING.format("shuffle=True"),
+    "epochs": _OF_TRAINING.format("epochs=10"),
+    "scale": "a source is scaled by source.scaled(mean, std), with those of source.statistics()",
 }
 OPTIMIZER = {
     **dict.fromkeys("eta initial_lr learning_rate learning_rate_init lr0 rate step_size".split(), "lr"),

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -248,7 +249,9 @@ def _with_prefix(number: float) -> str:
 def _tqdm(total: int, description: str) -> Any:
     if sys.stderr is None or getattr(sys.stderr, "closed", False):
         raise ValueError("stderr is closed")
-    from tqdm.auto import tqdm  # here, since it takes several megabytes
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")        # a notebook without widgets has text
+        from tqdm.auto import tqdm  # here, since it takes several megabytes
 
     # With a delay it is drawn by the first update, and not before there is an object to disable.
     return tqdm(total=total or None, desc=description, unit=" samples", unit_scale=True, delay=1e-9)

@@ -1,6 +1,7 @@
 """Chunks: blocks of samples from anywhere."""
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp.data._blocks import Block, Part
 from fastmlp.data._source import Source, Transform
 
@@ -94,6 +95,7 @@ class Chunks(Source):
     True
     """
 
+    @names.keywords(names.SOURCE)
     def __init__(
         self,
         blocks: Sequence[Any] | Callable[..., Any] | Iterable[Any],
@@ -119,6 +121,9 @@ class Chunks(Source):
             self._blocks = given.__getitem__
         elif not callable(blocks) and not hasattr(blocks, "__iter__"):
             raise TypeError(f"blocks: expected a sequence, a function or an iterator, got {blocks!r}")
+        elif self.n is None and callable(blocks) and _takes_a_number(blocks):
+            raise TypeError("n: expected the number of blocks beside a function of the number of a block, "
+                            "got None; a function without arguments returns an iterator over all blocks")
         self._in_any_order = self.n is not None and callable(self._blocks) and self._iterator is None
         self._said: Sequence[int] | None = None     # rows of each block, by the user
         self._rows = self._numbers_of_rows(rows)
@@ -158,6 +163,17 @@ class Chunks(Source):
             yield partial(_with_rows, partial(_same, block), said)
         if self.n is not None and given < self.n:
             raise ValueError(f"expected {self.n} blocks, got {given} and the end of the iterator")
+
+
+def _takes_a_number(function: Callable[..., Any]) -> bool:
+    """Whether it cannot be called without arguments, as far as that can be told."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:          # of some built-in functions
+        pass
+    return False
 
 
 def as_source(X: Any) -> Source | None:

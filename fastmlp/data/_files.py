@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp.data import _csv, _npy, _npz, _parquet
 from fastmlp.data._blocks import BlockError, Part, problem_of
 from fastmlp.data._columns import Column, Columns, SameColumns
@@ -113,6 +113,7 @@ class Files(Source):
     (1000, array([1., 1.]))
     """
 
+    @names.keywords(names.SOURCE)
     def __init__(
         self,
         paths: Path | Iterable[Path],

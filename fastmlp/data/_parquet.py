@@ -31,7 +31,8 @@ def parquet_parts(path: str, name: str, columns_of_all: SameColumns, block_size:
 
     def blocks(group: int, rows: int) -> Blocks:
         def read() -> Iterator[Callable[[], tuple[Any, ...]]]:
-            with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16) as file:
+            with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16,
+                                     page_checksum_verification=True) as file:
                 for batch in file.iter_batches(rows, row_groups=[group], columns=_read(names, columns)):
                     yield partial(_arrays, batch, names, columns)
         return read

@@ -64,6 +64,18 @@ def test_bits_are_those_of_the_array(suffix, block_size, tmp_path):
     np.testing.assert_allclose(found.mean, X.mean(axis=0, dtype=float), rtol=1e-12)
 
 
+def test_a_page_that_was_changed_is_named(tmp_path):
+    """Where the writer left checksums: without, garbage is read as numbers."""
+    path = tmp_path / "t.parquet"
+    parquet.write_table(pa.table(columns()), path, row_group_size=150, write_page_checksum=True,
+                        compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(BlockError, match="^t.parquet.*: .*(CRC|checksum)"):
+        trained(Files(path, "label", weight="weight"))
+
+
 def test_some_columns_by_name_and_number(tmp_path):
     table = columns()
     write(tmp_path / "t.parquet", table)
