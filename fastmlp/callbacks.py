@@ -37,7 +37,7 @@ from weakref import ReferenceType, ref
 
 import numpy as np
 
-from fastmlp._core import checks, state
+from fastmlp._core import checks, names, state
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow
 from fastmlp._core.monitor import checked_mode, checked_monitor, monitored
@@ -137,6 +137,7 @@ class EarlyStopping(Guarded):
     best_epoch: int | None
     stopped_epoch: int | None
 
+    @names.keywords(names.CALLBACK)
     def __init__(
         self,
         patience: int = 10,

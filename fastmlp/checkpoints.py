@@ -2,16 +2,18 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import checks, names
 from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, check_state
 from fastmlp._core.monitor import checked_mode, checked_monitor, monitored
 from fastmlp._core.place import Place
+from fastmlp._core.whole_files import check_folder
 from fastmlp.saving import check_suffix, file_name
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class Checkpoint(Guarded):
         For settings out of range, and, after the first epoch, for a path with a field that is not in the logs
         and for a monitor that is not there or whose mode does not follow from its name.
     OSError
-        After an epoch, where the file cannot be written.
+        When training begins, for a folder that is not there; after an epoch, where the file cannot be
+        written.
 
     See Also
     --------
@@ -87,6 +90,7 @@ class Checkpoint(Guarded):
     best_epoch: int | None
     saved_path: str | None
 
+    @names.keywords(names.CALLBACK)
     def __init__(
         self,
         path: Path,
@@ -134,6 +138,7 @@ class Checkpoint(Guarded):
         model : MLP
             Model that is going to be trained.
         """
+        check_folder(os.path.dirname(self.path).partition("{")[0])
         if not self._resumed:
             self._start()
         self._resumed = False

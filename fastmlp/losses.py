@@ -1080,7 +1080,8 @@ def _labels(name: str, y: Array, rows: int, classes: int) -> Array:
     try:
         indices = checks.labels(name, y, rows, classes)
     except ValueError as error:
-        raise ValueError(f"{error}{cure(name, y, classes)}") from None
+        hint = cure(name, y, classes) if y.shape == (rows,) else ""
+        raise ValueError(f"{error}{hint}") from None
     return np.require(indices, requirements=["C", "A"])
 
 

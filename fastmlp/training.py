@@ -84,6 +84,9 @@ class History(dict[str, "list[float]"]):
             if name == "restarts":
                 raise AttributeError("no restarts: expected fit(restarts=n) with n from 2 up, which has "
                                      "them") from None
+            if name == "history":
+                raise AttributeError("this is the history itself, a dict of lists: history['loss'], or "
+                                     "history.loss") from None
             raise AttributeError(f"no {name!r} was recorded, only {', '.join(self)}") from None
 
 

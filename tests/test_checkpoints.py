@@ -751,6 +751,7 @@ def test_files_without_a_run(tmp_path):
     ({"checkpoint": "no/such/folder/run.safetensors"}, FileNotFoundError, "no/such/folder"),
     ({"checkpoint": "."}, IsADirectoryError, r"'\.'"),
     ({"resume": True}, ValueError, "^resume: needs a file"),
+    ({"resume": "r"}, ValueError, "^resume: expected True or False, got 'r'; .* checkpoint='r', resume=True"),
     ({"checkpoint_every": 10}, ValueError, "^checkpoint_every: needs a file"),
     ({"checkpoint": "r", "checkpoint_every": 0}, ValueError, "^checkpoint_every: .*got 0"),
     ({"checkpoint": "r", "checkpoint_every": 1.5}, TypeError, '^checkpoint_every: .*"30 s".*got 1.5'),
@@ -771,6 +772,17 @@ def test_bad_input(arguments, error, message, tmp_path, monkeypatch):
         model.fit(np.zeros((5, 4)), np.zeros(5, int), progress=False, **arguments)
     same(result_of_untrained(model, SGD()), result_of_untrained(before, SGD()))
     assert os.listdir() == [] and model.history is None
+
+
+@pytest.mark.parametrize("make", [
+    lambda folder: Checkpoint(folder / "net-{epoch}.safetensors"), lambda folder: CSVLogger(folder / "a.csv"),
+    lambda folder: Checkpoint(folder / "{epoch}" / "net.safetensors")])
+def test_a_folder_that_is_not_there_is_said_before_training(make, tmp_path):
+    model = MLP([4, 3], seed=0)
+    with pytest.raises(FileNotFoundError) as raised:
+        model.fit(np.eye(4), np.zeros(4, int), epochs=1, progress=False, callbacks=[make(tmp_path / "no")])
+    assert raised.value.filename.rstrip("/") == str(tmp_path / "no")
+    assert model.core.engine.global_step == 0
 
 
 def test_what_cannot_be_saved_is_said_before_training(tmp_path):

@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 from itertools import count, islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -285,6 +286,11 @@ def test_a_pair_and_a_source_where_none_is_taken():
         model.hidden(Chunks([(X, y)]))
     with pytest.raises(TypeError, match="^X: expected numbers, got dtype object$"):
         model.predict({"a": 1})
+    for path in ("table.csv", Path("table.csv"), b"table.csv"):
+        with pytest.raises(TypeError, match=r"got the path 'table.csv'; .* fastmlp.data.Files\(X, targ"):
+            model.fit(path, progress=False)
+    with pytest.raises(TypeError, match="^X: expected an array or a table, got None$"):
+        model.fit(None, y, progress=False)
 
 
 def test_loaders_of_torch():

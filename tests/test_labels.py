@@ -206,6 +206,8 @@ def test_too_many_labels_have_no_cure():
 @pytest.mark.parametrize("dtype", [int, float])
 @pytest.mark.parametrize("loss", ["cross_entropy", "multiclass_hinge", "mean_squared_error"])
 def test_targets_of_the_wrong_shape(dtype, loss):
+    with pytest.raises(ValueError, match=r"^y: expected shape .*got \(2,\)$"):
+        MLP([4, 3], loss="cross_entropy", seed=0).fit(np.eye(4), np.array([5, 7], dtype), progress=False)
     with pytest.raises(ValueError, match=r"^y: expected shape .*got \([0-9]+, 2, 2\)"):
         MLP([3, 2], loss=loss, seed=0).fit(X, np.zeros((len(X), 2, 2), dtype), progress=False)
 

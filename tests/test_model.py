@@ -1066,8 +1066,8 @@ BAD_X = [
     (lambda X: X.astype("datetime64[s]"), TypeError, "datetime64"),
     (lambda X: np.ma.masked_array(X), TypeError, "masked"),
     (lambda X: np.zeros(12, [("a", "f4", 4)]), TypeError, "dtype"),
-    (lambda X: "text", TypeError, "<U"),
-    (lambda X: None, TypeError, "object"),
+    (lambda X: "text", TypeError, "got the path"),
+    (lambda X: None, TypeError, "got None"),
     (lambda X: [[1, 2, 3, 4], [1]], ValueError, "list"),
 ]
 

@@ -16,6 +16,7 @@ from fastmlp import (
     Adam,
     AdamW,
     BatchNorm,
+    Checkpoint,
     EarlyStopping,
     RMSprop,
     activations,
@@ -430,6 +431,12 @@ def test_keywords_of_MLP(name, value, message):
 @pytest.mark.parametrize(
     "cls, name, value, message",
     [
+        (EarlyStopping, "restore_best_weights", True, "write restore_best="),
+        (EarlyStopping, "n_iter_no_change", 3, "write patience="),
+        (EarlyStopping, "verbose", 1, "such as best_epoch"),
+        (Checkpoint, "filepath", "a", "write path="),
+        (Checkpoint, "save_freq", 3, "write every="),
+        (Checkpoint, "save_weights_only", True, "fastmlp.load reads the model"),
         *[(cls, "learning_rate", 0.1, "write lr=") for cls in (SGD, AdaGrad, RMSprop, Adam, AdamW)],
         *[(cls, "betas", (0.9, 0.999), "beta1=0.9, beta2=0.999") for cls in (Adam, AdamW)],
         (Adam, "beta_1", 0.9, "write beta1="),

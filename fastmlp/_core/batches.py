@@ -1,7 +1,9 @@
-"""Answers to users who hand batches to what takes arrays: loaders, lists of (X, y), functions that yield."""
+"""Answers to users who hand other things to what takes arrays: loaders, lists of (X, y), functions that
+yield, paths of files."""
 from __future__ import annotations
 
 import inspect
+import os
 from typing import Any
 
 from fastmlp._core import names
@@ -10,12 +12,17 @@ __all__ = ["answer"]
 
 
 def answer(name: str, value: Any) -> str:
-    """What came, and what to write, to end an error with; nothing for what gives no batches.
+    """What came, and what to write, to end an error with; nothing for what is none of these.
 
     >>> answer("X", [1, 2])
     ''
     """
     kind, wrapped = _kind(value), f"fastmlp.data.Chunks({name})"
+    if value is None:
+        return ", got None"
+    if kind == "path":
+        return (f", got the path {os.fsdecode(value)!r}; what is in it is read by numpy.load, "
+                f"pandas.read_csv and the like, or by fastmlp.data.Files({name}, target)")
     if kind == "source":
         return f", got {type(value).__name__}, a source, which fit, evaluate and predict take"
     if kind == "pair":
@@ -40,13 +47,15 @@ def answer(name: str, value: Any) -> str:
 def _kind(value: Any) -> str:
     if hasattr(value, "parts") and hasattr(value, "statistics"):
         return "source"
+    if isinstance(value, (str, bytes, os.PathLike)):
+        return "path"
     if inspect.isroutine(value):
         return "function"
     if isinstance(value, (list, tuple)):
         if value and all(map(_is_batch, value)):
             return "batches"
         return "pair" if _is_batch(value) else ""
-    if hasattr(value, "__array__") or isinstance(value, (str, bytes, dict)):
+    if hasattr(value, "__array__") or isinstance(value, dict):
         return ""
     if hasattr(value, "__iter__"):
         return "iterable"

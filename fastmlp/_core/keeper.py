@@ -33,6 +33,9 @@ def make_keeper(checkpoint: Path | None, checkpoint_every: object, resume: objec
     Raises TypeError and ValueError for arguments that do not fit.
     """
     if checkpoint is None:
+        if isinstance(resume, (str, bytes, os.PathLike)) and resume:
+            raise ValueError(f"resume: expected True or False, got {resume!r}; the file is checkpoint, and "
+                             f"checkpoint={resume!r}, resume=True goes on with the run in it")
         for name, value in (("checkpoint_every", checkpoint_every), ("resume", resume or None)):
             if value is not None:
                 raise ValueError(f"{name}: needs a file, checkpoint=..., got {value!r} without")

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 __all__ = [
-    "ACTIVATIONS", "DTYPES", "FIT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL", "OPTIMIZER", "OPTIMIZERS",
-    "SOURCE", "canonical", "dtype_name", "keywords", "library_of", "objects", "of_others",
+    "ACTIVATIONS", "CALLBACK", "DTYPES", "FIT", "INITIALIZERS", "LOSSES", "METRICS", "MODEL", "OPTIMIZER",
+    "OPTIMIZERS", "SOURCE", "canonical", "dtype_name", "keywords", "library_of", "objects", "of_others",
 ]
 
 P = ParamSpec("P")
@@ -324,6 +324,20 @@ SOURCE = {
     "shuffle": _OF_TRAINING.format("shuffle=True"),
     "epochs": _OF_TRAINING.format("epochs=10"),
     "scale": "a source is scaled by source.scaled(mean, std), with those of source.statistics()",
+}
+CALLBACK = {
+    **dict.fromkeys("file file_path filename filepath".split(), "path"),
+    **dict.fromkeys("metric quantity".split(), "monitor"),
+    **dict.fromkeys("epochs_without_improvement n_iter_no_change wait".split(), "patience"),
+    **dict.fromkeys("delta threshold tol".split(), "min_delta"),
+    **dict.fromkeys("restore restore_best_weights".split(), "restore_best"),
+    **dict.fromkeys("best_only only_best save_best".split(), "save_best_only"),
+    **dict.fromkeys("freq frequency period save_every save_freq".split(), "every"),
+    **dict.fromkeys("dir folder log_dir".split(), "logdir"),
+    "verbose": "what happens is in history, and in attributes such as best_epoch",
+    "save_weights_only": "a file holds all that training needs; fastmlp.load reads the model in it",
+    "baseline": "a function among the callbacks may end the training: it returns True",
+    "start_from_epoch": "a function among the callbacks may end the training: it returns True",
 }
 OPTIMIZER = {
     **dict.fromkeys("eta initial_lr learning_rate learning_rate_init lr0 rate step_size".split(), "lr"),

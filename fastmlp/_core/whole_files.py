@@ -30,7 +30,7 @@ try:
 except ImportError:             # Windows, where an open file cannot be removed or renamed
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["can_replace", "read", "write"]
+__all__ = ["can_replace", "check_folder", "read", "write"]
 
 T = TypeVar("T")
 
@@ -92,6 +92,12 @@ def can_replace(path: str) -> bool:
     """Whether a file that is there can be replaced, as far as modes tell."""
     folder = os.path.dirname(os.path.realpath(path))
     return os.access(path, os.W_OK) and (WINDOWS or os.access(folder, os.W_OK | os.X_OK))
+
+
+def check_folder(folder: str) -> None:
+    """Raises FileNotFoundError for a folder that is not there, before time is spent on what goes into it."""
+    if folder and not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
 
 
 def _replace(target: str, old: os.stat_result | None, pieces: Iterable[Any]) -> None:
