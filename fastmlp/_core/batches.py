@@ -64,5 +64,8 @@ def _kind(value: Any) -> str:
 
 def _is_batch(value: Any) -> bool:
     """Whether this is (X, y) or (X, y, weight), with the rows of a table in X."""
-    return (isinstance(value, (list, tuple)) and len(value) in (2, 3) and getattr(value[0], "ndim", 0) >= 2
-            and hasattr(value[1], "__len__") and len(value[0]) == len(value[1]))
+    if not isinstance(value, (list, tuple)) or len(value) not in (2, 3) or getattr(value[0], "ndim", 0) < 2:
+        return False
+    shape = getattr(value[1], "shape", None)
+    rows = shape[:1] if shape is not None else (len(value[1]),) if isinstance(value[1], (list, tuple)) else ()
+    return tuple(rows) == tuple(value[0].shape[:1])     # not len, which sparse arrays have not
