@@ -9,9 +9,11 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 pytest.importorskip("sklearn")
-skl2onnx = pytest.importorskip("skl2onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("skl2onnx")
+pytest.importorskip("onnxruntime")
 
+import onnxruntime
+import skl2onnx
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -83,4 +85,5 @@ else:
 def test_the_network_alone(tmp_path):
     mlp = MLPClassifier(**FAST, activation="gelu").fit(X, Y)
     mlp.model_.to_onnx(tmp_path / "net.onnx", output="proba")
-    assert_allclose(fastmlp.from_onnx(tmp_path / "net.onnx").predict_proba(X), mlp.predict_proba(X), atol=1e-6)
+    again = fastmlp.from_onnx(tmp_path / "net.onnx")
+    assert_allclose(again.predict_proba(X), mlp.predict_proba(X), atol=1e-6)
