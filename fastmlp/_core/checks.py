@@ -303,7 +303,7 @@ def targets(name: str, array: Array, kind: str, first: int = 0) -> None:
         _everywhere(name, array, np.abs(array) == 1, "labels -1 or +1 (of 0 and 1: 2 y - 1)", first)
     elif kind == "counts":
         right = (array >= 0) & (array < np.inf)
-        _everywhere(name, array, right, "counts, finite and not negative,", first)
+        _everywhere(name, array, right, "counts, finite and not negative", first)
 
 
 def _everywhere(name: str, array: Array, right: Array, what: str, first: int) -> None:

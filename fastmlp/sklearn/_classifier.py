@@ -399,6 +399,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
             Probability of every class, in the order of ``classes_``; of several labels a sample, of each.
         """
         outputs = outputs_of(self, X)
+        if outputs.dtype.char not in "fd":      # of samples in long double, which scikit-learn keeps
+            return self.predict_proba(np.asarray(X, np.float64)).astype(outputs.dtype)
         loss = self.model_.loss
         if loss.output == "softmax":
             return functional.softmax(outputs, out=outputs)

@@ -244,6 +244,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):        # type: ignore[misc]
         return X, y
 
     def _targets(self, y: Any, dtype: Any) -> Any:
+        if hasattr(y, "toarray"):
+            raise TypeError("y: expected a dense array of targets, got a sparse one; y.toarray() is dense")
         return y[:, None] if y.ndim == 1 else y
 
     def _initialize(self, sizes: list[int], dtype: Any) -> None:

@@ -34,6 +34,7 @@ from fastmlp.sklearn import MLPClassifier, MLPRegressor
 X, Y = load_iris(return_X_y=True)
 FAST = {"hidden_layer_sizes": (8,), "max_iter": 5, "random_state": 0}
 BOTH = [MLPClassifier, MLPRegressor]
+VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -53,10 +54,10 @@ def test_parameters_and_attributes_are_theirs_and_more(cls):
     original, _ = theirs_and_ours(cls)
     expected, got = original().get_params(), cls().get_params()
     assert {name: got[name] for name in expected} == expected
-    assert list(got) == sorted(got) and set(got) - set(expected) == {
+    assert list(got) == sorted(got) and set(got) - set(expected) - {"loss"} == {
         "optimizer", "dropout", "batch_norm", "validation_data", "callbacks", "progress", "n_threads",
         "compute_dtype",
-        *(["loss", "class_weight"] if cls is MLPClassifier else [])}
+        *(["class_weight"] if cls is MLPClassifier else [])}
     public = {name for name in vars(original(**FAST).fit(X, Y)) if name[0] != "_"}
     assert all(hasattr(fitted(cls), name) for name in public)
     methods = {name for name in dir(original) if name[0] != "_"}
@@ -140,6 +141,22 @@ def test_labels(labels):
     assert_allclose(got.predict_log_proba(X), expected.predict_log_proba(X), rtol=1e-6)
 
 
+def test_long_doubles():
+    A = X.astype(np.longdouble)
+    expected, got = (cls(**FAST).fit(A, Y) for cls in theirs_and_ours(MLPClassifier))
+    for method in ("predict_proba", "predict_log_proba"):
+        a, b = getattr(expected, method)(A), getattr(got, method)(A)
+        assert a.dtype == b.dtype
+        assert_allclose(b, a, rtol=1e-6)
+
+
+def test_sparse_targets_of_a_regressor():
+    from scipy import sparse
+
+    with pytest.raises(TypeError, match="y: expected a dense array of targets"):
+        MLPRegressor(**FAST).fit(X, sparse.csr_matrix(np.eye(3)[Y]))
+
+
 def test_one_class_alone():
     for cls in theirs_and_ours(MLPClassifier):
         assert_array_equal(cls(**FAST).fit(X[:9], ["a"] * 9).predict(X), ["a"] * len(X))
@@ -168,6 +185,8 @@ def test_tables(library, cls):
     else:
         frames = pytest.importorskip(library)
         table, y = frames.DataFrame(dict(zip(names, X.T))), frames.Series(Y)
+        if not hasattr(getattr(theirs, cls.__name__)(**FAST).fit(table, y), "feature_names_in_"):
+            pytest.skip(f"this scikit-learn finds no names in tables of {library}")
     model = cls(**FAST).fit(table, y)
     assert_array_equal(model.predict(table), fitted(cls).predict(X))
     if library == "lists":
@@ -193,6 +212,7 @@ def test_in_the_tools_of_scikit_learn():
         assert_allclose(got.predict_proba(X), expected.predict_proba(X), rtol=1e-6)
 
 
+@pytest.mark.skipif(VERSION < (1, 7), reason="scikit-learn's MLPs have sample_weight since 1.7")
 def test_metadata_routing():
     weights = np.random.default_rng(0).uniform(0.1, 1, len(Y))
     with sklearn.config_context(enable_metadata_routing=True):
@@ -236,6 +256,8 @@ WRONG = [
 @pytest.mark.parametrize("case", range(len(WRONG)))
 def test_the_same_errors(cls, case):
     options, A, b = WRONG[case]
+    if "early_stopping" in options and VERSION < (1, 7):
+        pytest.skip("scikit-learn takes a validation set of one sample before 1.7")
     raised = []
     for each in theirs_and_ours(cls):
         try:

@@ -42,10 +42,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from sklearn.semi_supervised import SelfTrainingClassifier
 from sklearn.utils import estimator_html_repr
+from sklearn.utils.validation import has_fit_parameter
 
 import fastmlp.sklearn as ours
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+WITH_WEIGHTS = pytest.mark.skipif(not has_fit_parameter(neural_network.MLPClassifier(), "sample_weight"),
+                                  reason="this scikit-learn has no sample_weight")
 
 
 def classifier(module, **parameters):
@@ -280,6 +283,8 @@ def test_frames(library, iris):
     X, y = iris
     frame = frames.DataFrame({name: X[:, i] for i, name in enumerate(["sepal", "petal", "long", "wide"])})
     column = frames.Series("kind", y) if library == "polars" else frames.Series(y, name="kind")
+    if not hasattr(StandardScaler().fit(frame), "feature_names_in_"):
+        pytest.skip(f"this scikit-learn finds no names in tables of {library}")
 
     def after(module):
         scale = StandardScaler().set_output(transform=library)
@@ -309,6 +314,8 @@ def test_set_output_of_what_is_around(iris):
 
 # Metadata ------------------------------------------------------------------------------------------------
 
+@pytest.mark.skipif(tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 8),
+                    reason="before 1.8 a Pipeline does not pass on the score request of its last step")
 def test_routing(cancer):
     X, y = cancer
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
@@ -331,6 +338,7 @@ def test_routing(cancer):
             classifier(ours).set_partial_fit_request(sample_weight=True, classes=True)
 
 
+@WITH_WEIGHTS
 def test_weights_through_a_pipeline(cancer):
     X, y = cancer
     weights = np.random.default_rng(0).uniform(0.1, 2, len(X))
