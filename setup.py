@@ -2,8 +2,11 @@
 bfloat16 count as a dtype for each of the instructions that compute them.
 
 All kernel modules come from one text, fastmlp/kernels/kernels.pyx, with two files that are generated from the
-table of operations, ops.py: Cython translates it once per module name, and the C compiler gets the flags of
-the instruction set and two macros that name the variant.
+table of operations, ops.py. Cython translates it once, to kernels.c; a short C file for each module includes
+that under the module's own name, and the C compiler gets the flags of the instruction set and two macros that
+name the variant. It is compiled in two parts: what computes, as fast as the compiler can make it, and what
+Python calls, where that would take the compiler as long and bring nothing. Cython's own classes for
+memoryviews are in a module that all of them share.
 An instruction set that the compiler cannot build is left out with a notice. On Windows clang-cl is taken
 where it is found: Microsoft's own compiler has no vectors, and gets the portable kernels alone.
 
@@ -22,6 +25,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -30,6 +34,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, OptionError
 
 KERNELS = "fastmlp/kernels"
+MEMORYVIEWS = "_memoryviews"    # the module that Cython makes of no text of ours
 DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("FASTMLP_SANITIZE", "")
 BUILD_ISAS = os.environ.get("FASTMLP_BUILD_ISAS", "")
@@ -68,6 +73,8 @@ BF16 = {
     "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
     "fma": (tuple(ISAS), []),
 }
+# Lets GCC compile without looking for memory to use again, until it has half a gigabyte: that takes time.
+NO_COLLECTION = ["--param=ggc-min-heapsize=500000"]
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
 
@@ -77,12 +84,15 @@ DIRECTIVES = {
     "wraparound": "False",
     "cdivision": "True",
     "initializedcheck": str(DEBUG),
+    "freethreading_compatible": "True",
 }
 # -fno-fast-math: a CFLAGS of the caller must not change results, nor set flush-to-zero for the process.
 # -fno-wrapv: Python's own -fwrapv costs a small network 4% of a step. No size overflows here: the tests pass
 # with -fsanitize=signed-integer-overflow, too.
 FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
 FLAGS_MSVC = ["/O2"]
+FLAGS_GLUE = ["-O1", "-Wno-unused"]     # after these, of what Python calls
+FLAGS_OTHERS = ["-O2", "-g0"]   # of modules that compute nothing
 # -O1: code of -O3 with sanitizers takes minutes to build. A finding ends the process.
 FLAGS_SANITIZE = [
     "-O1", "-g1", "-fno-omit-frame-pointer", f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all"]
@@ -129,32 +139,47 @@ class BuildKernels(build_ext):
                 if set(isas) & set(names) and (not flags or self.takes("int i;\n", ["-Werror", *flags]))]
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
+        collection = NO_COLLECTION if self.takes("int i;\n", ["-Werror", *NO_COLLECTION]) else []
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
                                      ("FASTMLP_BUILT_BF16", ",".join(bf16))]
+                ext.extra_compile_args = self.spelled(FLAGS_OTHERS)
             else:
                 flags = FLAGS + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
                 if ext.isa == "avx512":
                     known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
                     flags = flags + sum(known, [])
-                ext.extra_compile_args = self.spelled(flags)
+                ext.extra_compile_args = self.spelled(flags + collection)
             if SANITIZE:
-                ext.extra_compile_args += FLAGS_SANITIZE
+                ext.extra_compile_args = ext.extra_compile_args + FLAGS_SANITIZE
                 ext.extra_link_args += [f"-fsanitize={SANITIZE}"]
+        # Not with bounds checks, which call Python; sanitizers have a level of their own.
+        self.in_parts = self.spelled(FLAGS) is not FLAGS_MSVC and not DEBUG and not SANITIZE
         self.tools = self.describe_tools()
         self.remove_leftovers(Path(self.build_lib, KERNELS))
         self.generated = Path(self.build_temp, "generated")
         self.generated.mkdir(parents=True, exist_ok=True)
-        table, generate = load("ops"), load("_generate")
+        table, self.generate = load("ops"), load("_generate")
         for name in ("ops", "dispatch"):
-            Path(self.generated, f"{name}.pxi").write_text(getattr(generate, name)(table))
-        self.extensions.sort(key=lambda ext: ext.isa is None)  # what takes longest first
+            Path(self.generated, f"{name}.pxi").write_text(getattr(self.generate, name)(table))
+        self.in_good_order()
+        self.locks = {ext.text: threading.Lock() for ext in self.extensions}
+        self.c_files = {}       # of the texts that are translated
         print(f"fastmlp: {len(self.extensions)} modules ({', '.join(names)}), {self.parallel} at a time; all "
-              "of them take up to 200 s on two processors", flush=True)
+              "of them take up to 100 s on two processors", flush=True)
         started = time.monotonic()
         super().build_extensions()
         print(f"fastmlp: built in {time.monotonic() - started:.0f} s", flush=True)
+
+    def in_good_order(self):
+        """One kernel module first, whose text all others wait for; beside it those that have texts of their
+        own; then what takes longest."""
+        isas = list(ISAS)
+        self.extensions.sort(key=lambda ext: isas.index(ext.isa) if ext.isa else -1)
+        others = [ext for ext in self.extensions if ext.isa is None]
+        kernels = self.extensions[len(others):]
+        self.extensions = kernels[:1] + others + kernels[1:]
 
     def choose_compiler(self):
         """clang-cl on Windows; elsewhere no search path in a binary: none needs a library of this machine."""
@@ -241,44 +266,86 @@ class BuildKernels(build_ext):
                 return
         target.unlink(missing_ok=True)
         started = time.monotonic()
-        (source,) = ext.sources
-        c_file = Path(self.build_temp, ext.name + ".c")
-        command = [sys.executable, "-m", "cython", source, "--module-name", ext.name,
-                   "-I", str(self.generated), "-o", str(c_file)]
-        for name, value in DIRECTIVES.items():
-            command += ["-X", f"{name}={value}"]
-        translated = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        print(translated.stdout, end="", flush=True)
-        if translated.returncode != 0:
-            raise CompileError(f"Cython could not translate {source} for {ext.name}")
-        variable = re.sub(r"\W", "_", ext.name)
-        with c_file.open("a") as c:
-            c.write(f'\nextern const char {variable}_stamp[];\nconst char {variable}_stamp[] = "{stamp}";\n')
-        ext.sources = [str(c_file)]
+        translated = self.translated(ext.text)
+        name, variable = ext.name.rpartition(".")[2], re.sub(r"\W", "_", ext.name)
+        c = f'#define FASTMLP_MODULE "{ext.name}"\n'
+        c += f"#define PyInit_{ext.text} PyInit_{name}\n" if name != ext.text else ""
+        c += f'#include "{translated.name}"\n'
+        c += f'extern const char {variable}_stamp[];\nconst char {variable}_stamp[] = "{stamp}";\n'
+        c_file = Path(self.build_temp, f"{ext.name}.c")
+        c_file.write_text(c)
+        sources, ext.sources = ext.sources, [str(c_file)]
+        if ext.isa:
+            self.take_parts(ext, translated)
         super().build_extension(ext)
-        ext.sources = [source]
+        ext.sources = sources
         print(f"fastmlp: {ext.name} is built, in {time.monotonic() - started:.0f} s", flush=True)
 
+    def take_parts(self, ext, translated):
+        """What computes is compiled here; what Python calls is left of the module's own C file."""
+        macros = [("FASTMLP_GLUE", "1")]
+        if self.in_parts:
+            folder = str(Path(self.build_temp, ext.name))
+            ext.extra_objects = self.compiler.compile(
+                [str(translated)], output_dir=folder, include_dirs=ext.include_dirs,
+                macros=[*ext.define_macros, ("FASTMLP_KERNELS", "1")],
+                extra_postargs=ext.extra_compile_args + self.spelled(["-Wno-unused"]))
+            ext.extra_compile_args = ext.extra_compile_args + self.spelled(FLAGS_GLUE)
+        else:
+            macros.append(("FASTMLP_KERNELS", "1"))
+        ext.define_macros = ext.define_macros + macros
 
-def extension(name, source, isa=None, dtype=None, bf16=None):
+    def translated(self, text):
+        """The C file that Cython makes of a text; whoever needs it first makes it, and others wait."""
+        with self.locks[text]:
+            if text not in self.c_files:
+                self.c_files[text] = self.translate(text)
+            return self.c_files[text]
+
+    def translate(self, text):
+        started = time.monotonic()
+        c_file = Path(self.build_temp, f"{text}.c")
+        command = [sys.executable, "-m", "cython", "--module-name", f"fastmlp.kernels.{text}"]
+        if text == MEMORYVIEWS:
+            command += [f"--generate-shared={c_file}"]
+        else:
+            command += [f"{KERNELS}/{text}.pyx", "-o", str(c_file), "-I", str(self.generated),
+                        "--shared", f"fastmlp.kernels.{MEMORYVIEWS}"]
+        for name, value in DIRECTIVES.items():
+            command += ["-X", f"{name}={value}"]
+        result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        known = "not usefully protected by critical_section"     # other objects are not: known
+        said = [line for line in result.stdout.splitlines(True) if known not in line]
+        print(*said, sep="", end="", flush=True)
+        if result.returncode != 0:
+            raise CompileError(f"Cython could not translate {text}")
+        if text == "kernels":
+            c_file.write_text(self.generate.parts(c_file.read_text()))
+        print(f"fastmlp: the text of {text} is translated, in {time.monotonic() - started:.0f} s", flush=True)
+        return c_file
+
+
+def extension(name, text=None, isa=None, dtype=None, bf16=None):
+    """A module, made of a text of its own name or of another one."""
+    text = text or name
     macros = [(f"FASTMLP_ISA_{isa}", "1"), (f"FASTMLP_REAL_{dtype}", "1")] if isa else []
     macros += [(f"FASTMLP_BF16_{bf16}", "1")] if bf16 else []
     ext = setuptools.Extension(
         f"fastmlp.kernels.{name}",
-        [f"{KERNELS}/{source}"],
+        [] if text == MEMORYVIEWS else [f"{KERNELS}/{text}.pyx"],
         include_dirs=[KERNELS],
         define_macros=macros,
         depends=[path.as_posix() for path in texts()],
     )
-    ext.isa, ext.bf16 = isa, bf16
+    ext.text, ext.isa, ext.bf16 = text, isa, bf16
     return ext
 
 
 setuptools.setup(
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
-    ext_modules=[extension(name, f"{name}.pyx") for name in ("_detect", "_team", "cython_api")]
-    + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES]
-    + [extension(way if way.startswith(isa) else f"{isa}_bf16_{way}", "kernels.pyx", isa, "bf16", way)
+    ext_modules=[extension(name) for name in (MEMORYVIEWS, "cython_api", "_team", "_detect")]
+    + [extension(f"{isa}_{dtype}", "kernels", isa, dtype) for isa in ISAS for dtype in DTYPES]
+    + [extension(way if way.startswith(isa) else f"{isa}_bf16_{way}", "kernels", isa, "bf16", way)
        for way, (isas, _) in BF16.items() for isa in isas],
 )

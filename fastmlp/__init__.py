@@ -1,27 +1,47 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
+from __future__ import annotations
 
-from . import callbacks, data, functional, initializers, losses, metrics, schedules
-from ._core.advice import TrainingWarning
-from ._core.fronts import from_sklearn
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
-from ._tools.config import show_config
-from .activations import ELU, GELU, SELU, GELUTanh, Identity, LeakyReLU, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from .backends import get_backend, set_backend, use_backend
-from .callbacks import Checkpoint, EarlyStopping
-from .certify import Certificate, certify
-from .diagnostics import Diagnostics
-from .gradient_check import GradientCheck, gradient_check
 from .kernels import active_bfloat16, active_isa, available_bfloat16, available_isas
-from .lbfgs import LBFGS
-from .loading import load
-from .loggers import CSVLogger, TensorBoard
-from .lr_find import LearningRates, lr_find
-from .model import MLP
-from .normalization import BatchNorm
-from .onnx import from_onnx
-from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
-from .torch import from_torch
 from .version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from . import callbacks, data, functional, initializers, losses, metrics, schedules
+    from ._core.advice import TrainingWarning
+    from ._core.fronts import from_sklearn
+    from ._tools.config import show_config
+    from .activations import (
+        ELU,
+        GELU,
+        SELU,
+        GELUTanh,
+        Identity,
+        LeakyReLU,
+        ReLU,
+        Sigmoid,
+        SiLU,
+        Softplus,
+        Tanh,
+    )
+    from .callbacks import Checkpoint, EarlyStopping
+    from .certify import Certificate, certify
+    from .diagnostics import Diagnostics
+    from .gradient_check import GradientCheck, gradient_check
+    from .lbfgs import LBFGS
+    from .loading import load
+    from .loggers import CSVLogger, TensorBoard
+    from .lr_find import LearningRates, lr_find
+    from .model import MLP
+    from .normalization import BatchNorm
+    from .onnx import from_onnx
+    from .optimizers import SGD, AdaGrad, Adam, AdamW, RMSprop
+    from .torch import from_torch
 
 __all__ = [
     "active_bfloat16",
@@ -78,3 +98,58 @@ __all__ = [
     "TrainingWarning",
     "use_backend",
 ]
+
+# Where the other names are: a module is imported by whoever first asks for what is in it.
+_NAMES = {
+    "_core.advice": "TrainingWarning",
+    "_core.fronts": "from_sklearn",
+    "_tools.config": "show_config",
+    "activations": "ELU GELU GELUTanh Identity LeakyReLU ReLU SELU Sigmoid SiLU Softplus Tanh",
+    "callbacks": "Checkpoint EarlyStopping",
+    "certify": "Certificate certify",
+    "diagnostics": "Diagnostics",
+    "gradient_check": "GradientCheck gradient_check",
+    "lbfgs": "LBFGS",
+    "loading": "load",
+    "loggers": "CSVLogger TensorBoard",
+    "lr_find": "LearningRates lr_find",
+    "model": "MLP",
+    "normalization": "BatchNorm",
+    "onnx": "from_onnx",
+    "optimizers": "AdaGrad Adam AdamW RMSprop SGD",
+    "torch": "from_torch",
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+_MODULES = frozenset({
+    "activations", "callbacks", "checkpoints", "data", "diagnostics", "functional", "inference",
+    "initializers", "lbfgs", "loading", "loggers", "losses", "metrics", "model", "normalization", "onnx",
+    "optimizers", "restarts", "saving", "schedules", "summary", "torch", "training",
+})
+
+if not TYPE_CHECKING:           # a type checker would take any name then
+
+    def __getattr__(name):
+        if name in _MODULE_OF:
+            value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        elif name in _MODULES:
+            value = import_module(f"{__name__}.{name}")
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
+
+
+class _Package(ModuleType):
+    """A function whose module has its name stays what the name means, whoever imports the module."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and _MODULE_OF.get(name) == name:
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

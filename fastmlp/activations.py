@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -42,6 +43,12 @@ __all__ = [
 
 # "forward" and "backward", of arrays and a name: fastmlp.functional, which needs this module, puts them here.
 array_functions: dict[str, Callable[..., Array]] = {}
+
+
+def _array_function(which: str) -> Callable[..., Array]:
+    if not array_functions:
+        import_module("fastmlp.functional")
+    return array_functions[which]
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Activation:
         ValueError
             For an ``out`` of another shape, read-only, or overlapping ``x`` in part.
         """
-        return array_functions["forward"](self.name, x, *self._options(), out=out)
+        return _array_function("forward")(self.name, x, *self._options(), out=out)
 
     def derivative(self, x: ArrayLike) -> Array:
         """Compute f'(x), element by element.
@@ -124,7 +131,7 @@ class Activation:
             For a dtype other than float32 or float64.
         """
         given = self(x) if self.from_output else checks.floating("x", checks.as_array("x", x))
-        return array_functions["backward"](
+        return _array_function("backward")(
             f"{self.name}_backward", np.ones_like(given), given, *self._options(), out=None)
 
     def _options(self) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import importlib
 import inspect
 import re
 import shutil
@@ -28,6 +29,44 @@ def test_version():
 def test_public_names_exist():
     assert len(fastmlp.__all__) == len(set(fastmlp.__all__))
     assert [name for name in fastmlp.__all__ if not hasattr(fastmlp, name)] == []
+
+
+def test_what_type_checkers_see_is_what_there_is():
+    """Names that are imported at first use come from where the block for type checkers has them."""
+    tree = ast.parse(Path(fastmlp.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
+                and node.level for alias in node.names}
+    assert set(fastmlp.__all__) == set(imported) - {"__version__"}
+    for name, module in imported.items():
+        home = importlib.import_module(f"fastmlp.{module}") if module else fastmlp
+        assert getattr(fastmlp, name) is getattr(home, name), name
+    assert set(fastmlp.__all__) <= set(dir(fastmlp))
+    with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'nothing'"):
+        fastmlp.nothing     # noqa: B018
+
+
+def run_plain(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          timeout=60).stdout
+
+
+def test_importing_it_imports_little():
+    """What a program does not use it does not wait for."""
+    code = "import sys, fastmlp; print(*sorted(sys.modules))"
+    loaded = run_plain(code).split()
+    assert f"fastmlp.kernels.{kernels.active_isa()}_f32" in loaded
+    ours = {name for name in loaded if name.startswith("fastmlp.")}
+    assert not {name for name in ours if name.endswith("_f64") or "bf16" in name}
+    assert not ours & {"fastmlp.model", "fastmlp.functional", "fastmlp.optimizers", "fastmlp.data"}
+    others = {"tqdm", "safetensors", "json", "difflib", "tempfile", "urllib.request", "multiprocessing"}
+    assert not others & set(loaded) - set(run_plain("import sys, numpy; print(*sys.modules)").split())
+
+
+@pytest.mark.parametrize("name", ["certify", "gradient_check", "lr_find"])
+def test_functions_that_are_named_like_their_modules(name):
+    code = (f"import fastmlp.{name}, fastmlp\nassert callable(fastmlp.{name})\n"
+            f"from fastmlp import {name}\nassert {name} is fastmlp.{name}\nprint({name}.__module__)")
+    assert run_plain(code).strip() == f"fastmlp.{name}"
 
 
 def test_types_are_shipped():

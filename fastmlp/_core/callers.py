@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["warn", "warn_of_training"]
 
-PACKAGE = f"{Path(__file__).parent.parent}{os.sep}"
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 def warn(message: str, category: type[Warning], frame: FrameType | None = None) -> None:

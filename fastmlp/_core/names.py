@@ -5,7 +5,6 @@ that a function does not take raises the TypeError that Python would raise, whic
 """
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import re
@@ -92,6 +91,13 @@ LIBRARIES = frozenset("flax jax keras lightning mxnet optax paddle sklearn tenso
                       "torchmetrics".split())
 
 
+def _near(word: str, known: Iterable[str]) -> list[str]:
+    """The most similar word, or none."""
+    import difflib  # here, since errors alone need it
+
+    return difflib.get_close_matches(word, list(known), n=1)
+
+
 def canonical(argument: str, value: str, known: Iterable[str], others: dict[str, str]) -> str:
     """The name among the known ones that is meant.
 
@@ -115,7 +121,7 @@ def canonical(argument: str, value: str, known: Iterable[str], others: dict[str,
     if " " in answer:
         meant = f": {answer}."
     else:
-        near = difflib.get_close_matches(bare, spelled, n=1)
+        near = _near(bare, spelled)
         meant = f", did you mean {spelled[near[0]]!r}?" if near else "."
     raise ValueError(f"{argument}: unknown name {value!r}{meant} Known: {', '.join(known)}")
 
@@ -230,7 +236,7 @@ def _answer(name: str, taken: list[str], answers: Mapping[str, str]) -> str:
     answer = answers.get(name, "")
     if " " in answer:
         return f": {answer}"
-    near = [answer] if answer in taken else difflib.get_close_matches(name, taken, n=1)
+    near = [answer] if answer in taken else _near(name, taken)
     return f": write {near[0]}=" if near else f"; it takes {', '.join(taken)}"
 
 

@@ -29,7 +29,7 @@ __all__ = ["NAMES", "active", "get_backend", "set_backend", "use_backend"]
 NAMES = ("cython", "numpy")
 
 override: ContextVar[Backend | None] = ContextVar("fastmlp_backend", default=None)
-process_wide: Backend           # set at the end of this file
+process_wide: Backend | None = None     # before somebody needs it
 
 
 def active() -> Backend:
@@ -45,7 +45,26 @@ def active() -> Backend:
     >>> active().__name__ in ("fastmlp.backends.cython", "fastmlp.backends.numpy")
     True
     """
-    return override.get() or process_wide
+    return override.get() or default()
+
+
+def default() -> Backend:
+    """Return the backend of the process, which the first call imports.
+
+    Returns
+    -------
+    module
+        Backend of `set_backend`, or else of FASTMLP_BACKEND.
+
+    Examples
+    --------
+    >>> default().__name__ in ("fastmlp.backends.cython", "fastmlp.backends.numpy")
+    True
+    """
+    global process_wide
+    if process_wide is None:
+        process_wide = _load(_chosen)
+    return process_wide
 
 
 def get_backend() -> str:
@@ -170,11 +189,16 @@ def named(name: str) -> Backend:
     return _load(name)
 
 
-def _load(name: str, origin: str = "backend") -> Backend:
+def _check(origin: str, name: str) -> None:
     if name not in NAMES:
         raise ValueError(f"{origin}: unknown name {name!r}, expected one of: {', '.join(NAMES)}")
+
+
+def _load(name: str) -> Backend:
+    _check("backend", name)
     backend: Any = import_module(f"{__name__}.{name}")
     return backend      # type: ignore[no-any-return]   # a module, which mypy takes for no Protocol
 
 
-process_wide = _load(os.environ.get("FASTMLP_BACKEND") or NAMES[0], origin="FASTMLP_BACKEND")
+_chosen = os.environ.get("FASTMLP_BACKEND") or NAMES[0]
+_check("FASTMLP_BACKEND", _chosen)

@@ -1,10 +1,10 @@
 """Blocks: what is read at once, where it is, and what one must look like."""
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Block", "BlockError", "FileRows", "Layout", "Part", "as_block", "dense", "names_of", "problem_of",
            "warn"]
 
-PACKAGE = f"{Path(__file__).parent.parent}/"
+PACKAGE = f"{os.path.dirname(os.path.dirname(__file__))}/"
 
 
 class BlockError(ValueError):

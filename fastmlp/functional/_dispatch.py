@@ -137,4 +137,5 @@ def unary_backward(
     return result if out is None else out
 
 
+backends.default()              # is loaded now: every call looks at backends.process_wide
 activations.array_functions.update(forward=unary, backward=unary_backward)

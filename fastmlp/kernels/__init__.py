@@ -209,7 +209,7 @@ def active_isa() -> str:
 
 
 def module(dtype: str) -> KernelModule:
-    """Return the active kernel module of a dtype.
+    """Return the active kernel module of a dtype; the first call for float64 imports it.
 
     Parameters
     ----------
@@ -223,14 +223,18 @@ def module(dtype: str) -> KernelModule:
 
     Raises
     ------
-    KeyError
+    ValueError
         For another dtype.
+    ImportError
+        Where a module that was built cannot be imported.
 
     Examples
     --------
     >>> module("float32").ISA == active_isa()
     True
     """
+    if dtype not in _modules:
+        _modules[dtype] = load(_active, dtype)
     return _modules[dtype]
 
 
@@ -241,7 +245,7 @@ def _choose() -> str:
 
 _active = _choose()
 try:
-    _modules = {dtype: load(_active, dtype) for dtype in _DTYPES}
+    _modules = {"float32": load(_active, "float32")}
 except ValueError as error:
     raise ValueError(f"FASTMLP_ISA: {error}") from None
 

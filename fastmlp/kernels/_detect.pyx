@@ -27,7 +27,7 @@ def supported():
 
 def built_bf16():
     """What products of bfloat16 can be computed with in this installation, best first."""
-    return fastmlp_built_bf16().decode("ascii").split(",")
+    return [name for name in fastmlp_built_bf16().decode("ascii").split(",") if name]
 
 
 def supported_bf16():

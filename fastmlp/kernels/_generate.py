@@ -3,11 +3,14 @@
 ops.pxi         the codes, and what is true of each
 dispatch.pxi    a branch for every code, which calls a formula written by hand
 
+And it divides the C that Cython makes of the kernels into two parts.
+
 No branch is a default: for a code that is not in the table nothing is computed. Python validates codes
 (`activation_code`, `loss_code`, `rule_code`), so that there are none.
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -162,6 +165,54 @@ def dispatch(table: Any) -> str:
                            *((name, constant) for constant, name in functions)]:
         text += f"def array_{name}(x, *, out=None):\n    return short_map(x, {constant}, 0, out)\n\n\n"
     return text
+
+
+# In the C that Cython makes of the kernels: a function, its name, and what is declared for both parts.
+NAME = r"(?:__pyx_fuse_\d+)?__pyx_f_\w+"
+FUNCTION = re.compile(rf"^(?:static|KERNEL_INLINE) [^;\n(]*\b({NAME})\([^;\n]*\) \{{\n.*?^\}}\n",
+                      re.MULTILINE | re.DOTALL)
+PROTOTYPE = re.compile(rf"^static (?=[^;\n(]*\b({NAME})\()", re.MULTILINE)
+VARIABLE = re.compile(r"^static (?=[^;\n]*\b(__pyx_(?:v_7fastmlp_7kernels_7kernels|"
+                      r"f_7fastmlp_7kernels_5_team)_\w+))", re.MULTILINE)
+
+
+def parts(text: str) -> str:
+    """C of the kernels in two parts, to be compiled apart: with FASTMLP_KERNELS what computes, which must be
+    fast, and with FASTMLP_GLUE what Python calls, which is as long and need not be.
+
+    `cdef inline` means always for what computes: the register tile must disappear into its callers, or its
+    accumulators do not stay in registers. What Cython adds of its own is left to the compiler.
+    """
+    text = re.sub("^static CYTHON_INLINE (.*__pyx_f_)", r"KERNEL_INLINE \1", text, flags=re.MULTILINE)
+    text = re.sub("^(extern )?int (?=__pyx_module_is_main)", "static int ", text, flags=re.MULTILINE)
+    text = text.replace('"fastmlp.kernels.kernels', 'FASTMLP_MODULE "')     # of classes and tracebacks
+    start, end = (text.index(f"/* #### Code section: {name} ### */") for name in ("module_code", "end"))
+    pieces: list[tuple[str, str]] = []          # name of a function that computes, or "", and text
+    at = start
+    for function in FUNCTION.finditer(text, start, end):
+        if "__Pyx_" in function[0] or "PyObject" in function[0]:
+            continue                            # it calls Python
+        pieces += [("", text[at:function.start()]), (function[1], function[0])]
+        at = function.end()
+    pieces.append(("", text[at:end]))
+    used = {name: {*re.findall(NAME, piece)} for name, piece in pieces if name}
+    inline = {name for name, piece in pieces if piece.startswith("KERNEL_INLINE")}
+    of_glue: set[str] = set()
+    found = {*re.findall(NAME, "".join(piece for name, piece in pieces if not name))}
+    while not found <= of_glue:                 # it needs what inline functions call, too
+        of_glue |= found
+        found = set().union(*(used[name] for name in of_glue & inline))
+    of_kernels = set().union(*used.values())
+    shared = (of_glue & of_kernels) - inline
+    result = []
+    for name, piece in pieces:
+        both = name in inline & of_glue
+        part = "FASTMLP_KERNELS || FASTMLP_GLUE" if both else "FASTMLP_KERNELS" if name else "FASTMLP_GLUE"
+        result.append(f"#if {part}\n{piece}\n#endif\n")
+    text = text[:start] + "".join(result) + text[end:]
+    variables = {*re.findall(r"\b__pyx_[vf]_7fastmlp\w+", "".join(piece for name, piece in pieces if name))}
+    text = VARIABLE.sub(lambda found: "FASTMLP_VARIABLE " if found[1] in variables else found[0], text)
+    return PROTOTYPE.sub(lambda found: "FASTMLP_SHARED " if found[1] in shared else found[0], text)
 
 
 def _act(entry: Any) -> str:

@@ -2,8 +2,8 @@
 
 Workers are made at first use, wait for work for some fifty microseconds after a call and then sleep, and never touch
 Python: they cannot hold up the interpreter's exit. One that wakes up on a processor of the team leaves it for a free
-one. One call has the team at a time; others that come meanwhile run on their own thread. A forked child starts with
-no workers, and with no claims but those of the thread that forked.
+one. One call has the team at a time; others that come meanwhile run on their own thread. Whose it is does not depend on
+the GIL. A forked child starts with no workers, and with no claims but those of the thread that forked.
 """
 
 cdef extern from "team.h" nogil:
@@ -53,9 +53,9 @@ cdef struct Worker:
     char apart[64]                  # a cache line of its own
 
 cdef Worker workers[MOST_WORKERS]
-cdef int made = 0               # workers that run
-cdef bint claimed = False
-cdef int callers = 0            # claims of all threads, with the team or without
+cdef int made = 0               # workers that run; whoever has the team makes more
+cdef atomic claimed = 0
+cdef atomic callers = 0         # claims of all threads, with the team or without
 cdef long forks_so_far = 0
 cdef Work the_work
 cdef void* the_argument
@@ -111,17 +111,17 @@ cdef bint make_worker(int i) noexcept:
 
 
 cdef int claim(int threads):
-    global made, claimed, callers, own_claims, has_team
-    callers += 1
+    global made, own_claims, has_team
     own_claims += 1
-    threads = min(threads // callers, MOST_WORKERS + 1)
-    if threads <= 1 or claimed:
+    threads = min(threads // <int>atomic_add(&callers, 1), MOST_WORKERS + 1)
+    if threads <= 1 or atomic_exchange_value(&claimed, 1) == 1:
         return 1
     while made < threads - 1 and make_worker(made):
         made += 1
     if made == 0:
+        atomic_write(&claimed, 0)
         return 1
-    claimed = has_team = True
+    has_team = True
     return min(threads, made + 1)
 
 
@@ -151,11 +151,12 @@ cdef void run(Work work, void* argument, int threads) noexcept nogil:
 
 
 cdef void release(int threads) noexcept:
-    global claimed, callers, own_claims, has_team
-    callers -= 1
+    global own_claims, has_team
+    atomic_add(&callers, -1)
     own_claims -= 1
     if threads > 1 and has_team:        # not where it was claimed before a fork: then it is another team
-        claimed = has_team = False
+        has_team = False
+        atomic_write(&claimed, 0)
 
 
 cdef long forks() noexcept nogil:
@@ -168,13 +169,14 @@ cdef int claims_of_thread() noexcept nogil:
 
 cdef void after_fork() noexcept nogil:
     """In the child, on the one thread that it has. Locks of the workers that are gone may be in any state."""
-    global made, claimed, callers, has_team, forks_so_far
+    global made, has_team, forks_so_far
     cdef int i
     for i in range(made):
         workers[i].wake_lock = NULL
     made = 0
-    claimed = has_team = False
-    callers = own_claims
+    has_team = False
+    atomic_write(&claimed, 0)
+    atomic_write(&callers, own_claims)
     forks_so_far += 1
 
 

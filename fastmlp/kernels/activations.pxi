@@ -80,7 +80,8 @@ cdef inline vec softplus(vec alpha, vec z) noexcept nogil:
 
 
 cdef inline vec softplus_backward(vec alpha, vec dy, vec y) noexcept nogil:
-    return dy * (vset1(0) - vexpm1_nonpositive(-vmax(vset1(0), y)))         # 0 - 0, for -0 would give the result another sign
+    # 0 - x, and not -x: of x = 0 that is -0, which would give the result another sign
+    return dy * (vset1(0) - vexpm1_nonpositive(-vmax(vset1(0), y)))
 
 
 # z F(z) and its derivative F(z) + z F'(z), where F is a distribution function with F(-z) = 1 - F(z).

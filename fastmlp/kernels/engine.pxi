@@ -1,5 +1,9 @@
 # The engine: what Python holds of a network, and its calls.
+#
+# Methods that change an engine, or meet one that is being changed, are critical sections of it: without the GIL they
+# exclude each other as they do with it, and like it they let others in while the kernels run.
 
+cimport cython
 from cpython.object cimport PyObject
 from libc.math cimport frexp, ldexp, sqrt
 from libc.stdlib cimport calloc, free, malloc
@@ -190,7 +194,7 @@ cdef class Engine:
     """
     cdef Layer* layers
     cdef int depth
-    cdef readonly object global_step            # steps of training that the network has taken
+    cdef readonly long long global_step         # steps of training that the network has taken
     cdef long training                          # the process in which a thread trains right now, or 0
     cdef unsigned long trainer                  # that thread
     cdef long kept                              # the process whose last run did not store, or 0
@@ -255,7 +259,7 @@ cdef class Engine:
         free(self.workspace)
         free(self.scratch)
 
-    def set_global_step(self, step):
+    def set_global_step(self, long long step):
         self.global_step = step
 
     def workspace_nbytes(self, Py_ssize_t batch_size, int slots, int threads, nonzeros=None):
@@ -402,6 +406,7 @@ cdef class Engine:
         PyBuffer_Release(&view_y)
         return fits
 
+    @cython.critical_section
     def train(self, samples, UpdateRule rule not None, Rates rates, state, Py_ssize_t first, Py_ssize_t last, uint64_t seed,
               totals, int threads, bint store=True, function=None, real[::1] gradients=None, adjust=None,
               double[:, ::1] record=None, observer=None):
@@ -535,7 +540,7 @@ cdef class Engine:
             self.last_state = buffers
             self.kept = 0 if rates is None or store or is_broken(&run) else run.process
             if rates is not None:
-                self.global_step = self.global_step + run.done
+                self.global_step += run.done
                 state.step = state.step + run.done
             if observer is not None:
                 observer.step = observer.step + run.done
@@ -578,6 +583,7 @@ cdef class Engine:
         watch.ends = &ends[0, 0]
         watch.table = &table[0, 0, 0]
 
+    @cython.critical_section
     cpdef write_back(self):
         """To the caller's arrays, parameters and state that the last run left in the workspace."""
         if self.kept and self.kept == this_process() and self.training != self.kept:
@@ -585,6 +591,7 @@ cdef class Engine:
             store_share(&self.last, 0)
             self.kept = 0
 
+    @cython.critical_section
     def forward(self, x, real[:, :] out, int threads, hidden=None):
         """out = the last layer's values, for every row of x (n, inputs), a table of any numeric dtype; and hidden[l], an
         array or None, those of the hidden layers. False where the dtype is none that can be converted, or shapes do not

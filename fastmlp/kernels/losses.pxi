@@ -118,7 +118,7 @@ cdef real cross_entropy_of_label(real* d, const real* z, Py_ssize_t label, Py_ss
     return log_of(total) - chosen
 
 
-cdef inline vec lane_tree(vec* s, Py_ssize_t n) noexcept nogil:
+cdef vec lane_tree(vec* s, Py_ssize_t n) noexcept nogil:
     """The sums of at most 16 vectors, added as `tree_sum` adds lanes; they are used up."""
     cdef Py_ssize_t c, half = FEW
     while half > 1:
@@ -138,8 +138,8 @@ cdef inline Py_ssize_t whole(Py_ssize_t n, Py_ssize_t row) noexcept nogil:
     return min((n + VL - 1) // VL * VL, row)
 
 
-cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
-                        const real* factors) noexcept nogil:
+cdef void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t rows, Py_ssize_t n,
+                 const real* factors) noexcept nogil:
     """Column by column, a lane for every row; zeros for no row, for rows whose factor is 0, and beyond column n."""
     cdef ivec mask = counted(factors)
     cdef Py_ssize_t c, columns = whole(n, row)
@@ -153,8 +153,8 @@ cdef inline void gather(real* tile, const real* x, Py_ssize_t row, Py_ssize_t ro
         vstore(tile + c * VL, vset1(0))
 
 
-cdef inline void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
-                         real* losses, vec loss, const real* factors) noexcept nogil:
+cdef void scatter(real* d, Py_ssize_t row, const real* tile, Py_ssize_t rows, Py_ssize_t n,
+                  real* losses, vec loss, const real* factors) noexcept nogil:
     """And back; with the losses of the rows."""
     if n == 1 and row == 1:
         vstore_part(d, vload(tile), rows)

@@ -54,14 +54,25 @@ typedef int32_t ireal;
 #  define WITH_BF16 0
 #endif
 
+/* What _generate.py makes of `cdef inline`; and of functions and variables that one part of the C defines, and the other
+ * uses. Compiled in one piece they are static. */
+#if !FASTMLP_KERNELS || !FASTMLP_GLUE
+#  define FASTMLP_SHARED __attribute__((visibility("hidden")))
+#  if FASTMLP_GLUE
+#    define FASTMLP_VARIABLE FASTMLP_SHARED
+#  else
+#    define FASTMLP_VARIABLE extern FASTMLP_SHARED
+#  endif
+#else
+#  define FASTMLP_SHARED static
+#  define FASTMLP_VARIABLE static
+#endif
 #if !defined(HAS_VECTORS)
 #  define FASTMLP_INLINE static __forceinline
+#  define KERNEL_INLINE static CYTHON_INLINE
 #else
 #  define FASTMLP_INLINE static inline __attribute__((always_inline, unused))
-/* The register tile must disappear into its callers, or its accumulators do not stay in registers:
- * Cython's `cdef inline` means "always" in these files. */
-#  undef CYTHON_INLINE
-#  define CYTHON_INLINE inline __attribute__((always_inline, unused))
+#  define KERNEL_INLINE FASTMLP_INLINE
 #endif
 
 #if defined(VEC_BYTES)

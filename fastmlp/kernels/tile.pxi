@@ -256,7 +256,7 @@ cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
     for i in range(rows + (larger > 0)):
         vprefetch(t.c + i * t.c_row)
-    if t.walk == PACKING:
+    if t.walk == PACKING and not WITH_BF16:         # operands are in panels
         tiles_packing(rows + (larger > 0), t, 1)
         n -= 1
         larger = max(0, larger - 1)
@@ -268,7 +268,7 @@ cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
         t.next_tile = (t.k + n * t.next_rows - 1) // (n * t.next_rows) * t.next_rows * t.next_row
     if t.walk == PANELS:
         run = tiles_panels_ahead if t.next != NULL else tiles_panels if nv == NV else tiles_panels_1
-    elif t.walk == PLAIN:
+    elif t.walk == PLAIN and not WITH_BF16:
         run = tiles_plain_ahead if t.next != NULL else tiles_plain if nv == NV else tiles_plain_1
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1

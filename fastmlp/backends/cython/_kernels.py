@@ -11,12 +11,36 @@ from fastmlp.activations import BY_NAME, resolve
 from fastmlp.kernels import active_isa, available_bfloat16, available_isas, bfloat16_module, module
 from fastmlp.optimizers import adam_rates
 
+
+class _Kernels(dict[str, Any]):
+    """By the character of a dtype, or "bfloat16"; whoever first asks for those of float64 imports them."""
+
+    def __missing__(self, char: str) -> Any:
+        if char != "d":
+            raise KeyError(char)
+        kernels = module("float64")
+        _introduce(kernels, "float64", None)
+        _introduce(SHORT, "float32", kernels)
+        self[char] = kernels
+        return kernels
+
+
+class _Float64:
+    """In the place of the module of float64, until it is imported."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(KERNELS["d"], name)
+
+
+def _introduce(kernels: Any, dtype: str, sibling: Any) -> None:
+    kernels.introduce(np.ndarray, np.dtype(dtype), np.empty, resolve, _CODES, adam_rates, sibling)
+
+
 Array = np.ndarray
-KERNELS = {"f": module("float32"), "d": module("float64")}
-SHORT = KERNELS["f"]        # short ways in, written in C: float32 first, then float64
+SHORT: Any = module("float32")      # short ways in, written in C: float32 first, then float64
+KERNELS = _Kernels(f=SHORT)
 _CODES = {name: (cls.code, cls().alpha) for name, cls in BY_NAME.items()}
-KERNELS["f"].introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, KERNELS["d"])
-KERNELS["d"].introduce(np.ndarray, np.dtype("float64"), np.empty, resolve, _CODES, adam_rates, None)
+_introduce(SHORT, "float32", _Float64())
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))
 _LABELS = np.dtype(np.intp)
 _WEIGHTS = np.dtype(np.float64)
@@ -30,7 +54,7 @@ def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
         kernels = bfloat16_module()
         if available_bfloat16()[0] == "fma":
             callers.warn(_slow(active_isa(), available_bfloat16(available_isas()[0])[0]), RuntimeWarning)
-        kernels.introduce(np.ndarray, np.dtype("float32"), np.empty, resolve, _CODES, adam_rates, None)
+        _introduce(kernels, "float32", None)
         KERNELS[compute_dtype] = kernels
     return KERNELS[compute_dtype]
 
