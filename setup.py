@@ -12,6 +12,8 @@ taken as up to date if that hash is there, whatever the clocks and time stamps s
 
 FASTMLP_DEBUG=1 builds with bounds checks. FASTMLP_BUILD_ISAS=avx2,portable builds no other instruction sets.
 FASTMLP_SANITIZE=address,undefined or =thread builds with these sanitizers of GCC or Clang (.ci/sanitize).
+FASTMLP_EMULATE_AMX=1 builds one more module, for tests, in which what uses the tiles of AMX runs on any
+processor with AVX512-BF16: FASTMLP_BF16=amx_emulated.
 """
 
 import hashlib
@@ -33,6 +35,7 @@ KERNELS = "fastmlp/kernels"
 DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("FASTMLP_SANITIZE", "")
 BUILD_ISAS = os.environ.get("FASTMLP_BUILD_ISAS", "")
+EMULATE_AMX = os.environ.get("FASTMLP_EMULATE_AMX", "") not in ("", "0")
 
 # Instruction sets, best first: compiler flags, and the least that a compiler must take with them.
 ISAS = {
@@ -63,11 +66,16 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
-# What computes products of bfloat16, best first: instruction sets beside which it is built, and its flags.
+# What computes products of bfloat16, best first: instruction sets beside which it is built, its flags, and
+# what a compiler and its assembler must take with them.
 BF16 = {
-    "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
-    "fma": (tuple(ISAS), []),
+    "amx": (("avx512",), ["-mavx512bf16"],
+            'void probe(void) { __asm__ volatile("tdpbf16ps %tmm2, %tmm1, %tmm0\\n\\ttilerelease"); }\n'),
+    "avx512_bf16": (("avx512",), ["-mavx512bf16"], "int i;\n"),
+    "fma": (tuple(ISAS), [], ""),
 }
+if EMULATE_AMX:
+    BF16["amx_emulated"] = BF16["avx512_bf16"]
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
 
@@ -125,8 +133,7 @@ class BuildKernels(build_ext):
             raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
         self.choose_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
-        bf16 = [way for way, (isas, flags) in BF16.items()
-                if set(isas) & set(names) and (not flags or self.takes("int i;\n", ["-Werror", *flags]))]
+        bf16 = [way for way in BF16 if self.can_build_bf16(way, names)]
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
         for ext in self.extensions:
@@ -184,6 +191,13 @@ class BuildKernels(build_ext):
             return True
         print(f"fastmlp: NOTICE: the compiler cannot build the {isa} kernels; they are left out", flush=True)
         return False
+
+    def can_build_bf16(self, way, isas):
+        """Whether it goes with one of these instruction sets, and with the compiler."""
+        beside, flags, probe = BF16[way]
+        if not set(beside) & set(isas) or way == "amx" and not self.plat_name.startswith("linux"):
+            return False    # other systems do not say how they give tiles
+        return not flags or self.takes(probe, ["-Werror", *flags])
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""
@@ -280,5 +294,5 @@ setuptools.setup(
     ext_modules=[extension(name, f"{name}.pyx") for name in ("_detect", "_team", "cython_api")]
     + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES]
     + [extension(way if way.startswith(isa) else f"{isa}_bf16_{way}", "kernels.pyx", isa, "bf16", way)
-       for way, (isas, _) in BF16.items() for isa in isas],
+       for way, (isas, _, _) in BF16.items() for isa in isas],
 )

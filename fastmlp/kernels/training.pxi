@@ -205,6 +205,7 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
     a fork, which has no other threads."""
     cdef fp_mode mode = run.callers_mode
     cdef long forks = _team.forks()
+    leave_tiles()
     leave_kernel_mode(mode)
     try:
         if batch != NULL:
@@ -226,6 +227,7 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
         if _team.forks() != forks:
             run.threads = 1
         enter_kernel_mode()
+        enter_tiles()
 
 
 cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
@@ -299,8 +301,9 @@ cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, P
         if layer.unpacked:
             sparse_forward(layer, finished_apart(layer), y, y_row, y_panel, &run.nonzeros, r0, r1)
         else:
-            dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p, y, y_row, y_panel,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, False)
+            dense(layer, finished_apart(layer), layer.w_o if WITH_BF16 else layer.w_p, NR,
+                  operands_panel(layer.n_in) if WITH_BF16 else layer.n_in * NR, layer.b_p, y, y_row, y_panel,
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, WITH_BF16)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, batch, r0, r1)
@@ -339,8 +342,8 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
     cdef int l, i
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
+        k0 = span_share(layer.n_in, thread, run.threads)
+        k1 = span_share(layer.n_in, thread + 1, run.threads)
         for i in range(-1, run.slots):
             source = run.parameters if i < 0 else run.state[i]
             away = 0 if i < 0 else run.weight_rule.slot[i]
@@ -354,7 +357,7 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
                 copy_vectors(layer.b_p + away, source + layer.at_b, layer.n_out)
                 if layer.scale != NULL:
                     copy_vectors(layer.scale_p + away, source + layer.at_scale, layer.n_out)
-        transpose_slice(layer, k0, k1)
+        renew_slice(layer, k0, k1)
 
 
 cdef void unpack(real* x, Py_ssize_t x_row, const real* y, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
@@ -389,14 +392,22 @@ cdef void store_share(const Run* run, int thread) noexcept nogil:
                     copy_vectors(to + layer.at_scale, layer.scale_p + away, layer.n_out)
 
 
-cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """Renews inputs k0..k1 of w_t."""
+cdef void renew_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+    """Renews inputs k0..k1 of what the products read in the place of w_p: w_t, and in bfloat16 the operands."""
     cdef Py_ssize_t k = k0, n, end
+    if WITH_BF16:
+        for n from 0 <= n < layer.n_out by NR:
+            pack_columns(layer.w_o + n // NR * operands_panel(layer.n_in) + k0 // TERMS * NR,
+                         layer.w_p + n * layer.n_in + k0 * NR, NR, k1 - k0, min(layer.n_out - n, <Py_ssize_t>NR))
     while layer.w_t != NULL and k < k1:
         end = min(k1, (k // NR + 1) * NR)
-        for n from 0 <= n < layer.n_out by NR:
-            transpose(layer.w_t + (k // NR * layer.n_out + n) * NR + k % NR, NR,
-                      layer.w_p + n * layer.n_in + k * NR, NR, end - k, min(layer.n_out - n, <Py_ssize_t>NR))
+        if WITH_BF16:
+            pack_transposed(layer.w_t + k // NR * operands_panel(layer.n_out), layer.w_p + k * NR, NR,
+                            layer.n_in * NR, layer.n_out, end - k)
+        else:
+            for n from 0 <= n < layer.n_out by NR:
+                transpose(layer.w_t + (k // NR * layer.n_out + n) * NR + k % NR, NR,
+                          layer.w_p + n * layer.n_in + k * NR, NR, end - k, min(layer.n_out - n, <Py_ssize_t>NR))
         k = end
 
 
@@ -433,7 +444,8 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
 cdef inline bint updates_transposed(const Layer* layer, const Optimizer* rule) noexcept nogil:
     """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
     Not for one output (see column_gradient), and not where the rule has state: that lies as w_p does."""
-    return layer.w_t != NULL and 1 < layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
+    return (layer.w_t != NULL and 1 < layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
+            and not WITH_BF16)
 
 
 cdef void transposed_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
@@ -496,11 +508,11 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
             transposed_weights_step(run, layer, inputs, rows, weight_rule, share(n_panels, thread, run.threads),
                                     share(n_panels, thread + 1, run.threads), scratch)
             continue
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
+        k0 = span_share(layer.n_in, thread, run.threads)
+        k1 = span_share(layer.n_in, thread + 1, run.threads)
         weights_step(run, layer, inputs, rows, weight_rule, k0, k1, scratch)
         if weight_rule.rule != RULE_GRADIENT:
-            transpose_slice(layer, k0, k1)
+            renew_slice(layer, k0, k1)
 
 
 # Between gradients and update: they are stored, adjusted, limited in their norm, and then used --------
@@ -576,8 +588,8 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
     cdef int l
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
+        k0 = span_share(layer.n_in, thread, run.threads)
+        k1 = span_share(layer.n_in, thread + 1, run.threads)
         if layer.unpacked:
             update(weight_rule, layer.w_p + k0 * layer.row_out, layer.row_out,
                    run.gradients + layer.at_w + k0 * layer.row_out, layer.row_out, k1 - k0, layer.n_out)
@@ -593,7 +605,7 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
         update(bias_rule, layer.b_p + c0, n, run.gradients + layer.at_b + c0, n, 1, n)
         if layer.scale != NULL:
             update(bias_rule, layer.scale_p + c0, n, run.gradients + layer.at_scale + c0, n, 1, n)
-        transpose_slice(layer, k0, k1)
+        renew_slice(layer, k0, k1)
 
 
 cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_rule, Optimizer* bias_rule,
@@ -731,5 +743,7 @@ cdef void train(void* argument, int thread) noexcept nogil:
     cdef fp_mode callers = enter_kernel_mode()
     if thread == 0:
         run.callers_mode = callers
+    enter_tiles()
     train_steps(run, thread)
+    leave_tiles()
     leave_kernel_mode(callers)
