@@ -207,7 +207,7 @@ def bfloat16_module() -> KernelModule:
     Notes
     -----
     The first call also computes products whose bits are known. What gives others, or is not given tiles by
-    the operating system, goes to `unfit_bfloat16`, and the next of `available_bfloat16` becomes the active one.
+    the operating system, goes to `unfit_bfloat16`, and the next of `available_bfloat16` becomes active.
 
     Examples
     --------

@@ -288,10 +288,10 @@ cdef class Engine:
             layer.y = layer.w_t = layer.w_o = NULL
             if l < self.depth - 1:
                 layer.y = take(base, &end, rows * panels(layer.n_out))
-            if WITH_BF16:
+            if ONCE:
                 layer.w_o = take(base, &end, panels(layer.n_out) // NR * operands_panel(layer.n_in))
             if l > 0:
-                layer.w_t = take(base, &end, panels(layer.n_in) // NR * operands_panel(layer.n_out) if WITH_BF16 else
+                layer.w_t = take(base, &end, panels(layer.n_in) // NR * operands_panel(layer.n_out) if ONCE else
                                  layer.n_out * panels(layer.n_in))
             if layer.s != NULL:
                 layer.s = take(base, &end, rows * panels(layer.n_out))

@@ -24,8 +24,8 @@ cdef struct Layer:
     real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them
     real* b_p                   # (n_out,) the biases then
     real* scale_p               # (n_out,) and the scales
-    real* w_o                   # in bfloat16, the operands of w_p
-    real* w_t                   # (n_out, n_in) in panels, for every layer but the first; in bfloat16, operands
+    real* w_o                   # the operands of w_p, where they are packed ONCE
+    real* w_t                   # (n_out, n_in) in panels, for every layer but the first; operands then
     real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
     real* s                     # (batch, n_out) in panels: slopes dy/dz, where y does not tell them, or NULL
     real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
@@ -101,8 +101,8 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.a_panel = panel
     p.b = layer.w_t
     p.b_row = NR
-    p.b_panel = operands_panel(layer.n_out) if WITH_BF16 else layer.n_out * NR
-    p.b_operands = WITH_BF16
+    p.b_panel = operands_panel(layer.n_out) if ONCE else layer.n_out * NR
+    p.b_operands = ONCE
     p.c = below.d + r0 * NR
     p.c_row = NR
     p.c_panel = panel

@@ -348,10 +348,9 @@ FASTMLP_INLINE Py_ssize_t first_term(Py_ssize_t u) { return u; }
 FASTMLP_INLINE vec voperand(vec first, vec second) {
     ivec bits = vbits(first), odd = vshift_right(bits, 16) & vset1_int(1);
     ivec rounded = vadd_bits(bits, vadd_bits(odd, vset1_int(0x7fff))) & vset1_int(~(ireal)0xffff);
-    vec size = vabs(first), zero = vwith_sign(vset1(0), first);
+    ivec normal = vless32(vsub_bits(bits & vset1_int(~SIGN_BIT), vset1_int(0x00800000)), vset1_int(0x7f000000));
     (void)second;
-    return vselect(vless(size, vset1((real)INFINITY)),
-                   vselect(vless(size, vset1((real)1.17549435e-38)), zero, vfrom_bits(rounded)), first);
+    return vselect(normal, vfrom_bits(rounded), first);     /* subnormal numbers count as zeros when they are multiplied */
 }
 FASTMLP_INLINE vec voperand_of_row(vec low, vec high) { return voperand(low, high); }
 #endif
@@ -391,13 +390,15 @@ FASTMLP_INLINE real *launder(real *p) { return p; }
  * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch, SCRATCH is all that a gradient takes.
  *
  * Tiles multiply so fast that passing over operands and sums counts: a gradient takes more inputs and samples in one go,
- * in 1 MiB of the second-level cache, of which their processors have 2. */
+ * in 1 MiB of the second-level cache, of which their processors have 2; and in training the weights are packed ONCE a
+ * step, as operands beside the reals, and not where a product needs them, block by block. */
 enum {
     NV = 2,
     NR = NV * VL,
     PARTS = WITH_BF16 ? 2 : 1,   /* sums of an element of c beside each other: those of even and of odd terms */
     SPAN = WITH_BF16 ? 32 : 1,    /* terms after which these are added up: every block but the last is whole ones */
     RUN = WITH_BF16 ? SPAN / TERMS : NR,      /* operands of a row of a that lie together */
+    ONCE = WITH_TILES,
     BEYOND = WITH_TILES ? 15 * RUN : 0,       /* reals that the last tile of a may read after its rows, and ignore */
 #if defined(FASTMLP_ISA_avx512)
     MR = WITH_TILES ? 32 : 12 / PARTS,

@@ -34,6 +34,7 @@ cdef extern from "simd.h" nogil:
         PARTS
         SPAN
         RUN
+        ONCE
         BEYOND
     real* launder(real* p)
     void vprefetch(const real* p)

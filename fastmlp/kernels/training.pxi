@@ -301,9 +301,9 @@ cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, P
         if layer.unpacked:
             sparse_forward(layer, finished_apart(layer), y, y_row, y_panel, &run.nonzeros, r0, r1)
         else:
-            dense(layer, finished_apart(layer), layer.w_o if WITH_BF16 else layer.w_p, NR,
-                  operands_panel(layer.n_in) if WITH_BF16 else layer.n_in * NR, layer.b_p, y, y_row, y_panel,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, WITH_BF16)
+            dense(layer, finished_apart(layer), layer.w_o if ONCE else layer.w_p, NR,
+                  operands_panel(layer.n_in) if ONCE else layer.n_in * NR, layer.b_p, y, y_row, y_panel,
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, ONCE)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, batch, r0, r1)
@@ -342,8 +342,8 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
     cdef int l, i
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = span_share(layer.n_in, thread, run.threads)
-        k1 = span_share(layer.n_in, thread + 1, run.threads)
+        k0 = inputs_share(layer.n_in, thread, run.threads)
+        k1 = inputs_share(layer.n_in, thread + 1, run.threads)
         for i in range(-1, run.slots):
             source = run.parameters if i < 0 else run.state[i]
             away = 0 if i < 0 else run.weight_rule.slot[i]
@@ -392,16 +392,21 @@ cdef void store_share(const Run* run, int thread) noexcept nogil:
                     copy_vectors(to + layer.at_scale, layer.scale_p + away, layer.n_out)
 
 
+cdef inline Py_ssize_t inputs_share(Py_ssize_t n_in, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:
+    """The first of the inputs that a thread owns; where their operands are packed ONCE, it begins a span of them."""
+    return span_share(n_in, thread, threads) if ONCE else share(n_in, thread, threads)
+
+
 cdef void renew_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """Renews inputs k0..k1 of what the products read in the place of w_p: w_t, and in bfloat16 the operands."""
+    """Renews inputs k0..k1 of what the products read in the place of w_p: w_t, or the operands of both."""
     cdef Py_ssize_t k = k0, n, end
-    if WITH_BF16:
+    if ONCE:
         for n from 0 <= n < layer.n_out by NR:
             pack_columns(layer.w_o + n // NR * operands_panel(layer.n_in) + k0 // TERMS * NR,
                          layer.w_p + n * layer.n_in + k0 * NR, NR, k1 - k0, min(layer.n_out - n, <Py_ssize_t>NR))
     while layer.w_t != NULL and k < k1:
         end = min(k1, (k // NR + 1) * NR)
-        if WITH_BF16:
+        if ONCE:
             pack_transposed(layer.w_t + k // NR * operands_panel(layer.n_out), layer.w_p + k * NR, NR,
                             layer.n_in * NR, layer.n_out, end - k)
         else:
@@ -445,7 +450,7 @@ cdef inline bint updates_transposed(const Layer* layer, const Optimizer* rule) n
     """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
     Not for one output (see column_gradient), and not where the rule has state: that lies as w_p does."""
     return (layer.w_t != NULL and 1 < layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
-            and not WITH_BF16)
+            and not ONCE)
 
 
 cdef void transposed_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
@@ -508,8 +513,8 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
             transposed_weights_step(run, layer, inputs, rows, weight_rule, share(n_panels, thread, run.threads),
                                     share(n_panels, thread + 1, run.threads), scratch)
             continue
-        k0 = span_share(layer.n_in, thread, run.threads)
-        k1 = span_share(layer.n_in, thread + 1, run.threads)
+        k0 = inputs_share(layer.n_in, thread, run.threads)
+        k1 = inputs_share(layer.n_in, thread + 1, run.threads)
         weights_step(run, layer, inputs, rows, weight_rule, k0, k1, scratch)
         if weight_rule.rule != RULE_GRADIENT:
             renew_slice(layer, k0, k1)
@@ -588,8 +593,8 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
     cdef int l
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = span_share(layer.n_in, thread, run.threads)
-        k1 = span_share(layer.n_in, thread + 1, run.threads)
+        k0 = inputs_share(layer.n_in, thread, run.threads)
+        k1 = inputs_share(layer.n_in, thread + 1, run.threads)
         if layer.unpacked:
             update(weight_rule, layer.w_p + k0 * layer.row_out, layer.row_out,
                    run.gradients + layer.at_w + k0 * layer.row_out, layer.row_out, k1 - k0, layer.n_out)
