@@ -205,7 +205,6 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
     a fork, which has no other threads."""
     cdef fp_mode mode = run.callers_mode
     cdef long forks = _team.forks()
-    leave_tiles()
     leave_kernel_mode(mode)
     try:
         if batch != NULL:
@@ -227,7 +226,18 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
         if _team.forks() != forks:
             run.threads = 1
         enter_kernel_mode()
-        enter_tiles()
+
+
+cdef bint call_without_tiles(Run* run, const Batch* batch) noexcept nogil:
+    """call_function of the loss, or without a batch of `adjust`."""
+    cdef bint done
+    leave_tiles()
+    if batch != NULL:
+        done = call_function(run, run.loss_function, batch)
+    else:
+        done = call_function(run, run.adjust, NULL)
+    enter_tiles()
+    return done
 
 
 cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
@@ -238,7 +248,7 @@ cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0,
         if run.rates != NULL:               # it may look at the model
             store_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
-        if thread == 0 and not call_function(run, run.loss_function, batch):
+        if thread == 0 and not call_without_tiles(run, batch):
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         return
@@ -621,7 +631,7 @@ cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_ru
     parameters_phase(run, rows, &store, &store, thread)
     barrier_wait(&run.barrier, run.threads)
     if run.adjust != NULL:
-        if thread == 0 and not call_function(run, run.adjust, NULL):
+        if thread == 0 and not call_without_tiles(run, NULL):
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         if run.failed:
