@@ -66,16 +66,15 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
-# What computes products of bfloat16, best first: instruction sets beside which it is built, its flags, and
-# what a compiler and its assembler must take with them.
+# What an assembler must know for tiles of AMX, of which the compiler itself makes no use.
+PROBE_AMX = 'void probe(void) { __asm__ volatile("tdpbf16ps %tmm2, %tmm1, %tmm0\\n\\ttilerelease"); }\n'
+# What computes products of bfloat16, best first: instruction sets beside which it is built, and its flags.
 BF16 = {
-    "amx": (("avx512",), ["-mavx512bf16"],
-            'void probe(void) { __asm__ volatile("tdpbf16ps %tmm2, %tmm1, %tmm0\\n\\ttilerelease"); }\n'),
-    "avx512_bf16": (("avx512",), ["-mavx512bf16"], "int i;\n"),
-    "fma": (tuple(ISAS), [], ""),
+    "amx": (("avx512",), ["-mavx512bf16"]),
+    "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
+    "fma": (tuple(ISAS), []),
+    **({"amx_emulated": (("avx512",), ["-mavx512bf16"])} if EMULATE_AMX else {}),
 }
-if EMULATE_AMX:
-    BF16["amx_emulated"] = BF16["avx512_bf16"]
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
 
@@ -194,10 +193,10 @@ class BuildKernels(build_ext):
 
     def can_build_bf16(self, way, isas):
         """Whether it goes with one of these instruction sets, and with the compiler."""
-        beside, flags, probe = BF16[way]
+        beside, flags = BF16[way]
         if not set(beside) & set(isas) or way == "amx" and not self.plat_name.startswith("linux"):
             return False    # other systems do not say how they give tiles
-        return not flags or self.takes(probe, ["-Werror", *flags])
+        return not flags or self.takes(PROBE_AMX if way == "amx" else "int i;\n", ["-Werror", *flags])
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""
@@ -294,5 +293,5 @@ setuptools.setup(
     ext_modules=[extension(name, f"{name}.pyx") for name in ("_detect", "_team", "cython_api")]
     + [extension(f"{isa}_{dtype}", "kernels.pyx", isa, dtype) for isa in ISAS for dtype in DTYPES]
     + [extension(way if way.startswith(isa) else f"{isa}_bf16_{way}", "kernels.pyx", isa, "bf16", way)
-       for way, (isas, _, _) in BF16.items() for isa in isas],
+       for way, (isas, _) in BF16.items() for isa in isas],
 )
