@@ -15,6 +15,8 @@ taken as up to date if that hash is there, whatever the clocks and time stamps s
 
 FASTMLP_DEBUG=1 builds with bounds checks. FASTMLP_BUILD_ISAS=avx2,portable builds no other instruction sets.
 FASTMLP_SANITIZE=address,undefined or =thread builds with these sanitizers of GCC or Clang (.ci/sanitize).
+FASTMLP_EMULATE_AMX=1 builds one more module, for tests, in which what uses the tiles of AMX runs on any
+processor with AVX512-BF16: FASTMLP_BF16=amx_emulated.
 """
 
 import hashlib
@@ -38,6 +40,7 @@ MEMORYVIEWS = "_memoryviews"    # the module that Cython makes of no text of our
 DEBUG = os.environ.get("FASTMLP_DEBUG", "") not in ("", "0")
 SANITIZE = os.environ.get("FASTMLP_SANITIZE", "")
 BUILD_ISAS = os.environ.get("FASTMLP_BUILD_ISAS", "")
+EMULATE_AMX = os.environ.get("FASTMLP_EMULATE_AMX", "") not in ("", "0")
 
 # Instruction sets, best first: compiler flags, and the least that a compiler must take with them.
 ISAS = {
@@ -68,10 +71,14 @@ ISAS_OF_MACHINE = {
     "arm64": ("neon",),
 }
 DTYPES = ("f32", "f64")
+# What an assembler must know for tiles of AMX, of which the compiler itself makes no use.
+PROBE_AMX = 'void probe(void) { __asm__ volatile("tdpbf16ps %tmm2, %tmm1, %tmm0\\n\\ttilerelease"); }\n'
 # What computes products of bfloat16, best first: instruction sets beside which it is built, and its flags.
 BF16 = {
+    "amx": (("avx512",), ["-mavx512bf16"]),
     "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
     "fma": (tuple(ISAS), []),
+    **({"amx_emulated": (("avx512",), ["-mavx512bf16"])} if EMULATE_AMX else {}),
 }
 # Lets GCC compile without looking for memory to use again, until it has half a gigabyte: that takes time.
 NO_COLLECTION = ["--param=ggc-min-heapsize=500000"]
@@ -135,8 +142,7 @@ class BuildKernels(build_ext):
             raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
         self.choose_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
-        bf16 = [way for way, (isas, flags) in BF16.items()
-                if set(isas) & set(names) and (not flags or self.takes("int i;\n", ["-Werror", *flags]))]
+        bf16 = [way for way in BF16 if self.can_build_bf16(way, names)]
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
         collection = NO_COLLECTION if self.takes("int i;\n", ["-Werror", *NO_COLLECTION]) else []
@@ -209,6 +215,13 @@ class BuildKernels(build_ext):
             return True
         print(f"fastmlp: NOTICE: the compiler cannot build the {isa} kernels; they are left out", flush=True)
         return False
+
+    def can_build_bf16(self, way, isas):
+        """Whether it goes with one of these instruction sets, and with the compiler."""
+        beside, flags = BF16[way]
+        if not set(beside) & set(isas) or way == "amx" and not self.plat_name.startswith("linux"):
+            return False    # other systems do not say how they give tiles
+        return not flags or self.takes(PROBE_AMX if way == "amx" else "int i;\n", ["-Werror", *flags])
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""

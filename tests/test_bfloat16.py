@@ -135,7 +135,8 @@ def test_fma_against_fractions(rng):
 # Kernels -------------------------------------------------------------------------------------------------
 
 SHAPES = [(1, 1, 1), (1, 3, 5), (3, 4, 2), (2, 31, 33), (7, 32, 16), (13, 33, 40), (5, 64, 31), (6, 95, 17),
-          (50, 10, 70), (33, 300, 65), (270, 40, 20), (12, 1100, 24)]
+          (16, 32, 32), (17, 64, 49), (32, 33, 48), (50, 10, 70), (33, 300, 65), (270, 40, 20),
+          (12, 1100, 24), (1030, 520, 3)]
 
 
 @pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
@@ -199,6 +200,19 @@ def test_just_below_the_smallest_normal_number(isa, way):
     assert kernels.load_bfloat16(isa, way).dense_forward(y, x, w, None, resolve("identity").code, 0.0)
     assert_array_equal(bfloat16.product(x, w)[:, 0], expected)
     assert_array_equal(y[:, 0], expected)
+
+
+@pytest.mark.parametrize(("isa", "way"), FMA_WAYS, ids=str)
+def test_subnormal_operands_are_zeros_before_they_are_rounded(isa, way):
+    """The largest of them would round to the smallest normal number."""
+    x, w = np.ones((3, 1), np.float32), np.uint32([[0x007FFFFF, 0x807FFFFF, 0x00800000]]).view(np.float32)
+    expected = [[0, 0, 2.0**-126]] * 3
+    assert_array_equal(bfloat16.product(x, w), expected)
+    assert_array_equal(bfloat16.product(w.T, x.T), np.transpose(expected))
+    y = np.empty((3, 3), np.float32)
+    for a, b, answer in ((x, w, expected), (w.T.copy(), x.T.copy(), np.transpose(expected))):
+        assert kernels.load_bfloat16(isa, way).dense_forward(y, a, b, None, resolve("identity").code, 0.0)
+        assert_array_equal(y, answer)
 
 
 # Models --------------------------------------------------------------------------------------------------
@@ -490,10 +504,12 @@ def test_what_is_forced_is_what_runs(way):
     assert result.returncode == 0, result.stderr
     name, module = result.stdout.split()
     assert name == way
-    assert module == f"fastmlp.kernels.{way if way != 'fma' else f'{kernels.active_isa()}_bf16_fma'}"
+    isa = kernels.active_isa()
+    assert module == f"fastmlp.kernels.{way if way.startswith(isa) else f'{isa}_bf16_{way}'}"
 
 
-@pytest.mark.parametrize("way", ["amx2", *({"avx512_bf16"} - set(kernels.available_bfloat16()))])
+@pytest.mark.parametrize("way", sorted({"amx2", "amx", "avx512_bf16", "amx_emulated"}
+                                       - set(kernels.available_bfloat16())))
 def test_what_cannot_be_had_raises_at_import(way):
     result = run_python("import fastmlp", FASTMLP_BF16=way)
     assert result.returncode != 0
@@ -511,7 +527,7 @@ assert not loaded(), loaded()
 fastmlp.MLP([3, 2], compute_dtype="bfloat16")
 assert len(loaded()) == 1, loaded()
 """
-    result = run_python(code)
+    result = run_python(code, FASTMLP_BF16="")
     assert result.returncode == 0, result.stderr
 
 
@@ -541,6 +557,7 @@ def test_detector_agrees_with_the_kernel():
     assert runs == ({"avx512_bf16", "avx512bw", "avx512dq", "avx512vl"} <= flags)
     assert is_fast == ("AuthenticAMD" in text)
     assert kernels._detect.supported_bf16()["fma"] == (True, False)
+    assert kernels._detect.supported_bf16()["amx"] == (runs and {"amx_tile", "amx_bf16"} <= flags, True)
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="needs x86-64")

@@ -106,8 +106,10 @@ def _bfloat16() -> str:
     >>> "(active)" in _bfloat16()
     True
     """
+    kernels.bfloat16_module()       # after which it is known what can be used
     names, active = kernels.available_bfloat16(), kernels.active_bfloat16()
     text = ", ".join(f"{name} (active)" if name == active else name for name in names)
+    text += "".join(f"; not {name}: {why}" for name, why in kernels.unfit_bfloat16().items())
     return text if names[0] != "fma" else f"{text}: FMAs in float32, about as fast as float32"
 
 

@@ -5,7 +5,9 @@ the environment variable ``FASTMLP_ISA`` forces one by name. Nothing falls back 
 that cannot be had is an error, and so is a kernel module that was built but cannot be imported.
 
 Products of bfloat16 have modules of their own, of which one is imported when a model asks for it. What they
-are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16.
+are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16. Before it is
+used for the first time, it has to give the bits of a known answer; if it does not, the next one takes its
+place, or, where FASTMLP_BF16 asks for it, the import fails.
 """
 
 from __future__ import annotations
@@ -21,16 +23,18 @@ if find_spec("fastmlp.kernels._detect") is None:
         "run `pip install .` or, to work in this folder, `pip install -e .`"
     )
 
-from . import _detect
+from . import _detect, _known_answer
 
 if TYPE_CHECKING:
     from .kernels import KernelModule
 
 __all__ = ["active_bfloat16", "active_isa", "available_bfloat16", "available_isas", "bfloat16_module", "load",
-           "load_bfloat16", "module"]
+           "load_bfloat16", "module", "unfit_bfloat16"]
 
 _DTYPES = {"float32": "f32", "float64": "f64"}
-_BESIDE = {"avx512_bf16": "avx512"}     # the instruction set of which this is an extension
+# The instruction set of which this is an extension.
+_BESIDE = {"amx": "avx512", "avx512_bf16": "avx512", "amx_emulated": "avx512"}
+_unfit: dict[str, str] = {}         # what has failed for bfloat16, and why
 
 
 def available_isas() -> list[str]:
@@ -101,18 +105,18 @@ def available_bfloat16(isa: str | None = None) -> list[str]:
     Returns
     -------
     list of str
-        Names, fastest first: "avx512_bf16" is AVX512-BF16 (on Intel's processors slower than FMAs), "fma" are
-        FMAs in float32 of any instruction set.
+        Names, fastest first: "amx" are the tiles of AMX, "avx512_bf16" is AVX512-BF16 (on Intel's processors
+        slower than FMAs), "fma" are FMAs in float32 of any instruction set.
 
     Examples
     --------
     >>> "fma" in available_bfloat16()
     True
     """
-    supported = _detect.supported_bf16()
+    supported, isa = _detect.supported_bf16(), isa or _active
     names = [name for name in _detect.built_bf16()
-             if supported[name][0] and _BESIDE.get(name, isa or _active) == (isa or _active)]
-    return sorted(names, key=lambda name: name == "avx512_bf16" and not supported[name][1])
+             if supported[name][0] and name not in _unfit and _BESIDE.get(name, isa) == isa]
+    return sorted(names, key=lambda name: name != "fma" and not supported[name][1])
 
 
 def load_bfloat16(isa: str, name: str) -> KernelModule:
@@ -144,7 +148,9 @@ def load_bfloat16(isa: str, name: str) -> KernelModule:
     """
     load(isa, "float32")
     _check_bfloat16(isa, name)
-    module_name = name if name in _BESIDE else f"{isa}_bf16_{name}"
+    if name == "amx" and not _detect.gets_tiles():
+        raise ValueError(f"bfloat16 by 'amx': {_NO_TILES}")
+    module_name = name if name.startswith(isa) else f"{isa}_bf16_{name}"
     return cast("KernelModule", import_module(f"{__name__}.{module_name}"))
 
 
@@ -156,8 +162,21 @@ def _check_bfloat16(isa: str, name: str) -> None:
         elif name not in _detect.built_bf16():
             why = "not built into this installation"
         else:
-            why = f"not supported by this processor, or not beside {isa}"
+            why = _unfit.get(name, f"not supported by this processor, or not beside {isa}")
         raise ValueError(f"bfloat16 by {name!r}: {why}; available here: {', '.join(names)}")
+
+
+_NO_TILES = "the operating system does not give this process tiles"
+_OTHER_BITS = "other bits than the known ones"
+
+
+def _why_unfit(name: str) -> str | None:
+    """Why the active instruction set cannot compute products of bfloat16 by `name`; None where it can."""
+    if name == "amx" and not _detect.gets_tiles():
+        return _NO_TILES
+    if name == "fma" or _known_answer.is_given_by(load_bfloat16(_active, name)):
+        return None
+    return _OTHER_BITS
 
 
 def active_bfloat16() -> str:
@@ -166,7 +185,8 @@ def active_bfloat16() -> str:
     Returns
     -------
     str
-        Name: FASTMLP_BF16, or the fastest of `available_bfloat16`.
+        Name: FASTMLP_BF16, or the fastest of `available_bfloat16`. After the first call of `bfloat16_module`
+        it may be another one, see there.
 
     Examples
     --------
@@ -184,12 +204,41 @@ def bfloat16_module() -> KernelModule:
     module
         Compiled kernels, whose arrays are float32.
 
+    Notes
+    -----
+    The first call also computes products whose bits are known. What gives others, or is not given tiles by
+    the operating system, goes to `unfit_bfloat16`, and the next of `available_bfloat16` becomes active.
+
     Examples
     --------
     >>> bfloat16_module().BF16 == active_bfloat16()
     True
     """
+    global _bfloat16, _is_fit
+    while not _is_fit:
+        why = _why_unfit(_bfloat16)
+        if why is not None:
+            _unfit[_bfloat16] = why
+            _bfloat16 = available_bfloat16()[0]
+        else:
+            _is_fit = True
     return load_bfloat16(_active, _bfloat16)
+
+
+def unfit_bfloat16() -> dict[str, str]:
+    """Return what this processor has for products of bfloat16, and is not used since it failed.
+
+    Returns
+    -------
+    dict {str: str}
+        Name and reason; empty before `bfloat16_module` has been called.
+
+    Examples
+    --------
+    >>> unfit_bfloat16()
+    {}
+    """
+    return dict(_unfit)
 
 
 def active_isa() -> str:
@@ -250,7 +299,12 @@ except ValueError as error:
     raise ValueError(f"FASTMLP_ISA: {error}") from None
 
 _bfloat16 = os.environ.get("FASTMLP_BF16") or available_bfloat16()[0]
+_is_fit = False                     # as far as is known
 try:
     _check_bfloat16(_active, _bfloat16)
+    if os.environ.get("FASTMLP_BF16"):
+        if why := _why_unfit(_bfloat16):
+            raise ValueError(f"bfloat16 by {_bfloat16!r}: {why}")
+        _is_fit = True
 except ValueError as error:
     raise ValueError(f"FASTMLP_BF16: {error}") from None

@@ -3,6 +3,8 @@
 cdef extern from "detect.h" nogil:
     const char* fastmlp_built()
     const char* fastmlp_built_bf16()
+    bint fastmlp_runs_amx()
+    bint fastmlp_gets_tiles()
     bint fastmlp_runs_avx512_bf16()
     bint fastmlp_is_fast_avx512_bf16()
     bint fastmlp_runs_avx512()
@@ -33,6 +35,13 @@ def built_bf16():
 def supported_bf16():
     """{name: (whether it runs here, whether it is faster than FMAs)} of everything known that computes them."""
     return {
+        "amx": (fastmlp_runs_amx(), True),
         "avx512_bf16": (fastmlp_runs_avx512_bf16(), fastmlp_is_fast_avx512_bf16()),
         "fma": (True, False),
+        "amx_emulated": (fastmlp_runs_avx512_bf16(), False),
     }
+
+
+def gets_tiles():
+    """Ask the operating system for the tiles of AMX; whether it gives them, to all threads and for good."""
+    return fastmlp_gets_tiles()

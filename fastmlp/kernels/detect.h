@@ -55,6 +55,43 @@ static int fastmlp_runs_avx512_bf16(void) {
     return (a & 1u << 5) != 0;
 }
 
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Tiles are large, so that Linux gives them only to a process that has asked, and only then saves them. */
+enum { ARCH_GET_XCOMP_SUPP = 0x1021, ARCH_GET_XCOMP_PERM = 0x1022, ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+
+static int fastmlp_has_tile_data(int question) {
+    unsigned long features = 0;
+    return syscall(SYS_arch_prctl, question, &features) == 0 && (features & 1ul << TILE_DATA) != 0;
+}
+
+/* AMX with bfloat16, tiles of the size that amx.h takes them to have, and a system that can give them; AVX512-BF16 packs
+ * what they multiply. */
+static int fastmlp_runs_amx(void) {
+    unsigned a, b, c, d;
+    const unsigned wanted = 1u << 22 | 1u << 24;                            /* bf16, tile */
+    const unsigned xcr0_tiles = 3u << 17;                                   /* their configuration, their data */
+    if (!fastmlp_runs_avx512_bf16()) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    if ((d & wanted) != wanted || (fastmlp_xcr0() & xcr0_tiles) != xcr0_tiles) return 0;
+    if (__get_cpuid_max(0, 0) < 0x1d) return 0;
+    __cpuid_count(0x1d, 1, a, b, c, d);
+    if ((b & 0xffff) != 64 || b >> 16 < 8 || (c & 0xffff) < 16) return 0;   /* bytes of a row, tiles, rows */
+    return fastmlp_has_tile_data(ARCH_GET_XCOMP_SUPP);
+}
+
+/* Asks for tiles, for all threads of this process and for its children. */
+static int fastmlp_gets_tiles(void) {
+    return fastmlp_has_tile_data(ARCH_GET_XCOMP_PERM)
+        || (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 && fastmlp_has_tile_data(ARCH_GET_XCOMP_PERM));
+}
+#else
+static int fastmlp_runs_amx(void) { return 0; }
+static int fastmlp_gets_tiles(void) { return 0; }
+#endif
+
 /* Whether VDPBF16PS is faster than two FMAs: on AMD's processors twice as fast as one; on Intel's, half as fast. */
 static int fastmlp_is_fast_avx512_bf16(void) {
     unsigned a, b, c, d;
@@ -66,6 +103,8 @@ static int fastmlp_runs_avx2(void) { return 0; }
 static int fastmlp_runs_avx512(void) { return 0; }
 static int fastmlp_runs_avx512_bf16(void) { return 0; }
 static int fastmlp_is_fast_avx512_bf16(void) { return 0; }
+static int fastmlp_runs_amx(void) { return 0; }
+static int fastmlp_gets_tiles(void) { return 0; }
 #endif
 
 #if defined(__aarch64__)

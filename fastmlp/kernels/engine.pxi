@@ -289,11 +289,14 @@ cdef class Engine:
             inputs += layer.n_in
             groups += groups_of(layer)
             layer.d = take(base, &end, rows * panels(layer.n_out))
-            layer.y = layer.w_t = NULL
+            layer.y = layer.w_t = layer.w_o = NULL
             if l < self.depth - 1:
                 layer.y = take(base, &end, rows * panels(layer.n_out))
+            if ONCE:
+                layer.w_o = take(base, &end, panels(layer.n_out) // NR * operands_panel(layer.n_in))
             if l > 0:
-                layer.w_t = take(base, &end, layer.n_out * panels(layer.n_in))
+                layer.w_t = take(base, &end, panels(layer.n_in) // NR * operands_panel(layer.n_out) if ONCE else
+                                 layer.n_out * panels(layer.n_in))
             if layer.s != NULL:
                 layer.s = take(base, &end, rows * panels(layer.n_out))
             if layer.scale != NULL:

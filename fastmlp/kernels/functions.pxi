@@ -58,7 +58,7 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
     p.y = NULL
     p.exact = True
     p.a_block = p.b_block = NULL
-    if m >= PACK_ROWS and n >= PACK_COLUMNS or WITH_BF16:
+    if m >= PACK_ROWS and n >= PACK_COLUMNS:
         a_size = (MC | 1) * KC
     if m > PACK_BLOCK_ROWS and k * n > CACHED:
         b_size = KC * panels(n)
@@ -66,6 +66,7 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
         packed_size = min(k, <Py_ssize_t>KC) * NR
     if WITH_BF16:
         packed_size = PANEL
+        a_size = product_scratch(m) - PANEL
     if (m > 1 or WITH_BF16) and n % VL:
         edge_size = min(m, <Py_ssize_t>MC) * NR
     if a_size + b_size + packed_size + edge_size:
@@ -79,7 +80,9 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
     if b_size:
         p.b_block = p.edge + edge_size + a_size
     callers = enter_kernel_mode()
+    enter_tiles()
     gemm(&p)
+    leave_tiles()
     leave_kernel_mode(callers)
     free(scratch)
     return 1
@@ -157,6 +160,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
     if not (apart(dx, dx_size, dw, k * n) and apart(db, n, dx, dx_size) and apart(db, n, dw, k * n)):
         return False
     callers = enter_kernel_mode()
+    enter_tiles()
     p.c = dx
     g.g = dw
     backward_to_panels(z_p, row, dy, y, m, n, activation, alpha)
@@ -205,6 +209,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         g.g_padded = False
         gemm_gradient(&g, &store)
         bias_gradient(z_p, row, m, n, db, &store)
+    leave_tiles()
     leave_kernel_mode(callers)
     return True
 

@@ -38,11 +38,6 @@ cdef inline Py_ssize_t blocks_of(Py_ssize_t rows) noexcept nogil:
     return max(1, (rows + KG - 1) // KG)
 
 
-cdef inline Py_ssize_t block_start(Py_ssize_t rows, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
-    """Where a block of rows begins, of so many that are summed; in bfloat16 with a span."""
-    return min(rows, share((rows + SPAN - 1) // SPAN, part, parts) * SPAN)
-
-
 cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t a_panel, const real* d, Py_ssize_t k0, Py_ssize_t k1,
                           Py_ssize_t width, Py_ssize_t c0, Py_ssize_t rows, Tile* t, real* block) noexcept nogil:
     """block[k1 - k0, NR] = A[:, k0:k1]^T D[:, :width], over `rows` rows from c0 on, for so few columns that lanes of
@@ -54,8 +49,8 @@ cdef void narrow_gradient(const Gradient* p, const real* a, Py_ssize_t a_panel, 
     while k < k1:
         end = min(k1, (k // NR + 1) * NR)
         for rb in range(r_blocks):
-            r0 = c0 + block_start(rows, rb, r_blocks)
-            t.k = operands_of(c0 + block_start(rows, rb + 1, r_blocks) - r0)
+            r0 = c0 + span_share(rows, rb, r_blocks)
+            t.k = operands_of(c0 + span_share(rows, rb + 1, r_blocks) - r0)
             t.a = d + r0 // TERMS * NR
             t.b = a + r0 // TERMS * NR
             t.c = g
@@ -147,7 +142,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
     cdef Tile t
     cdef real* block = p.block
     cdef real* sums             # of a chunk: there, or beside it
-    cdef Py_ssize_t k0, k1, k, end, rb, r0, r_blocks, c0, rows, n, width, a_panel = p.panel
+    cdef Py_ssize_t k0, k1, k, end, rb, r0, r_blocks, c0, rows, n, width, a_panel = p.panel, a_row = 1
     cdef const real* a
     cdef const real* d
     cdef real* d_operands = NULL
@@ -167,13 +162,14 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
         d_operands = to_line(p.operands)
         t.a_run = RUN
         t.a_panel = RUN * NR
+        a_row = RUN if WITH_TILES else 1
     k0 = p.k0
     while k0 < p.k1:
         k1 = min(p.k1, (k0 // NR + MG // NR) * NR)
         if WITH_BF16:
             a = d_operands + a_panel
             for k from k0 // NR * NR <= k < k1 by NR:
-                pack_columns(d_operands + (1 + k // NR - k0 // NR) * a_panel,
+                pack_factors(d_operands + (1 + k // NR - k0 // NR) * a_panel,
                              p.a + (k // NR * p.panel if p.a_row == NR else k), p.a_row, p.rows,
                              min(k1 - k, <Py_ssize_t>NR))
         elif p.a_block != NULL:
@@ -185,7 +181,7 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
         while n < p.n:
             nv = NV if p.n - n > VL else 1
             width = min(p.n - n, <Py_ssize_t>nv * VL)
-            narrow = p.rows >= VL and width * panels(k1 - k0) < nv * VL * (k1 - k0)
+            narrow = p.rows >= VL and not WITH_TILES and width * panels(k1 - k0) < nv * VL * (k1 - k0)
             column = narrow and width == 1 and not WITH_BF16
             direct = fused and not narrow and (p.g_padded or width == nv * VL)
             d = p.d + n // NR * p.panel
@@ -203,15 +199,15 @@ cdef void gemm_gradient(const Gradient* p, const Optimizer* optimizer) noexcept 
                 else:
                     r_blocks = blocks_of(rows)
                     for rb in range(r_blocks):
-                        r0 = c0 + block_start(rows, rb, r_blocks)
-                        t.k = operands_of(c0 + block_start(rows, rb + 1, r_blocks) - r0)
+                        r0 = c0 + span_share(rows, rb, r_blocks)
+                        t.k = operands_of(c0 + span_share(rows, rb + 1, r_blocks) - r0)
                         t.b = d + r0 // TERMS * NR
                         t.start = FROM_C if rb else FROM_ZERO
                         t.finish = UPDATE if direct and optimizer.rule != RULE_GRADIENT else STORE
                         k = k0
                         while k < k1:
                             end = min(k1, (k // NR + 1) * NR)
-                            t.a = a + r0 // TERMS * NR + (k // NR - k0 // NR) * a_panel + k % NR
+                            t.a = a + r0 // TERMS * NR + (k // NR - k0 // NR) * a_panel + k % NR * a_row
                             t.c = p.g + k * p.g_row + n // NR * p.g_panel if direct else sums + (k - k0) * NR
                             t.c_row = p.g_row if direct else NR
                             strip(&t, end - k, nv)

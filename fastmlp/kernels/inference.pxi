@@ -52,16 +52,11 @@ cdef inline Py_ssize_t product_nbytes(const Inference* run) noexcept nogil:
     return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS and not run.packed else 0
 
 
-cdef inline Py_ssize_t weights_panel(const Layer* layer) noexcept nogil:
-    """From one panel of packed weights to the next: an odd number of rows, for the sake of the cache sets."""
-    return (operands_of(layer.n_in) | 1) * NR
-
-
 cdef inline Layer columns_of(const Inference* run, const Layer* layer, Py_ssize_t n0, Py_ssize_t n1) noexcept nogil:
     """The layer with no other outputs, for inference; n0 begins a panel."""
     cdef Layer part = layer[0]
     part.n_out = n1 - n0
-    part.w += n0 // NR * weights_panel(layer) if run.packed else n0
+    part.w += n0 // NR * operands_panel(layer.n_in) if run.packed else n0
     part.b += n0
     if part.scale != NULL:
         part.scale += n0
@@ -81,7 +76,7 @@ cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssiz
         sparse_infer(layer, y, layer.row_out if panel == NR else NR, panel, &run.sparse, first, first + rows)
     else:
         dense(layer, layer.scale != NULL, layer.w, NR if run.packed else layer.row_out,
-              weights_panel(layer) if run.packed else NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
+              operands_panel(layer.n_in) if run.packed else NR, layer.b, y, layer.row_out if panel == NR else NR, panel,
               x, x_row, x_run, 0 if x_run == ENDLESS else panel_of(run), rows, packed, WITH_BF16 and run.packed)
     if layer.scale != NULL:
         if run.packed:
@@ -199,5 +194,7 @@ cdef void infer_rows(Inference* run, int thread, fp_mode callers) noexcept nogil
 cdef void infer(void* argument, int thread) noexcept nogil:
     """One thread of a forward pass, in the kernels' floating-point mode."""
     cdef fp_mode callers = enter_kernel_mode()
+    enter_tiles()
     infer_rows(<Inference*>argument, thread, callers)
+    leave_tiles()
     leave_kernel_mode(callers)

@@ -11,6 +11,7 @@ include "optimizers.pxi"        # update rules
 include "dispatch.pxi"          # where a code becomes a constant, by _generate.py from ops.py
 include "tile.pxi"              # the register tile: products with all of the above in their last step
 include "operands.pxi"          # what it reads in bfloat16
+include "amx_tile.pxi"          # the tile of AMX in its place
 include "gemm.pxi"              # the forward pass of dense layers, and the backward pass to their inputs
 include "gradient.pxi"          # the backward pass to weights and biases, with the update rule
 include "convert.pxi"           # rows of any numeric dtype

@@ -23,6 +23,10 @@ cdef extern from *:
     """
     #if defined(FASTMLP_BF16_avx512_bf16) && defined(__AVX512BF16__)
     #  define FASTMLP_BF16_NAME "avx512_bf16"
+    #elif defined(FASTMLP_BF16_amx) && defined(__AVX512BF16__)
+    #  define FASTMLP_BF16_NAME "amx"
+    #elif defined(FASTMLP_BF16_amx_emulated) && defined(__AVX512BF16__)
+    #  define FASTMLP_BF16_NAME "amx_emulated"
     #elif defined(FASTMLP_BF16_fma)
     #  define FASTMLP_BF16_NAME "fma"
     #elif WITH_BF16

@@ -24,7 +24,8 @@ cdef struct Layer:
     real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them
     real* b_p                   # (n_out,) the biases then
     real* scale_p               # (n_out,) and the scales
-    real* w_t                   # (n_out, n_in) in panels, for every layer but the first
+    real* w_o                   # the operands of w_p, where they are packed ONCE
+    real* w_t                   # (n_out, n_in) in panels, for every layer but the first; operands then
     real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
     real* s                     # (batch, n_out) in panels: slopes dy/dz, where y does not tell them, or NULL
     real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
@@ -41,6 +42,12 @@ cdef inline Py_ssize_t padded(Py_ssize_t n) noexcept nogil:
     if lines >= 4:
         lines |= 1
     return lines * LINE
+
+
+cdef inline Py_ssize_t operands_panel(Py_ssize_t k) noexcept nogil:
+    """From one panel of packed weights, of sums of k terms, to the next: an odd number of rows, for the sake of the cache
+    sets."""
+    return (operands_of(k) | 1) * NR
 
 
 cdef inline bint finished_apart(const Layer* layer) noexcept nogil:
@@ -94,8 +101,8 @@ cdef void dense_data_gradient(const Layer* below, const Layer* layer, Py_ssize_t
     p.a_panel = panel
     p.b = layer.w_t
     p.b_row = NR
-    p.b_panel = layer.n_out * NR
-    p.b_operands = False
+    p.b_panel = operands_panel(layer.n_out) if ONCE else layer.n_out * NR
+    p.b_operands = ONCE
     p.c = below.d + r0 * NR
     p.c_row = NR
     p.c_panel = panel

@@ -9,7 +9,14 @@ cdef inline Py_ssize_t operands_of(Py_ssize_t k) noexcept nogil:
     cdef Py_ssize_t rest = k % SPAN
     if not WITH_BF16:
         return k
+    if WITH_TILES:
+        return (k + SPAN - 1) // SPAN * RUN
     return k // SPAN * RUN + (min(<Py_ssize_t>RUN, (rest + 1 + UNROLL * TERMS) // (UNROLL * TERMS) * UNROLL) if rest else 0)
+
+
+cdef inline Py_ssize_t span_share(Py_ssize_t k, Py_ssize_t part, Py_ssize_t parts) noexcept nogil:
+    """share of the terms of a sum; in bfloat16, every part begins with a span."""
+    return min(k, share((k + SPAN - 1) // SPAN, part, parts) * SPAN)
 
 
 cdef inline vec term_of_column(const real* x, Py_ssize_t x_row, Py_ssize_t k, Py_ssize_t at, Py_ssize_t width) noexcept nogil:
@@ -22,16 +29,30 @@ cdef void pack_columns(real* y, const real* x, Py_ssize_t x_row, Py_ssize_t k, P
     cdef Py_ssize_t operands = operands_of(k), u = 0, at, j, left
     if width == NR:
         while u < k // (2 * TERMS) * 2:
-            at = u if TERMS == 1 else u // 2 * 4 + u % 2
+            at = first_term(u)
             for j from 0 <= j < NR by VL:
-                vstore(y + u * NR + j, voperand(vload(x + at * x_row + j), vload(x + (at + 2 * (TERMS - 1)) * x_row + j)))
+                vstore(y + u * NR + j, voperand(vload(x + at * x_row + j), vload(x + (at + APART) * x_row + j)))
             u += 1
     for u in range(u, operands):
-        at = u if TERMS == 1 else u // 2 * 4 + u % 2
+        at = first_term(u)
         for j from 0 <= j < NR by VL:
             left = width - j
             vstore(y + u * NR + j, voperand(term_of_column(x + j, x_row, k, at, left),
-                                            term_of_column(x + j, x_row, k, at + 2 * (TERMS - 1), left)))
+                                            term_of_column(x + j, x_row, k, at + APART, left)))
+
+
+cdef void pack_factors(real* y, const real* x, Py_ssize_t x_row, Py_ssize_t k, Py_ssize_t width) noexcept nogil:
+    """pack_columns for what a gradient takes as A; for tiles y (spans, NR, RUN), where the operands of a column are beside
+    each other as those of pack_rows."""
+    cdef real span[RUN * NR]
+    cdef Py_ssize_t first
+    if not WITH_TILES:
+        pack_columns(y, x, x_row, k, width)
+        return
+    for first from 0 <= first < k by SPAN:
+        pack_columns(span, x + first * x_row, x_row, min(k - first, <Py_ssize_t>SPAN), width)
+        transpose(y, RUN, span, NR, RUN, NR)
+        y += RUN * NR
 
 
 cdef void pack_operands(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
@@ -73,11 +94,22 @@ cdef void pack_rows(real* y, Py_ssize_t y_span, const real* x, Py_ssize_t x_row,
         y += y_span
 
 
+cdef void pack_transposed(real* y, const real* x, Py_ssize_t x_row, Py_ssize_t x_panel, Py_ssize_t k,
+                          Py_ssize_t n) noexcept nogil:
+    """pack_columns of x^T (k, n) for at most NR columns, of x in panels x_panel apart; others of y stay as they are."""
+    cdef real span[NR * RUN]
+    cdef Py_ssize_t first, terms
+    for first from 0 <= first < k by SPAN:
+        terms = min(k - first, <Py_ssize_t>SPAN)
+        pack_rows(span, 0, x + first // NR * x_panel, x_row, x_panel, n, terms)
+        transpose(y + first // TERMS * NR, NR, span, RUN, n, operands_of(terms))
+
+
 cdef inline Py_ssize_t product_scratch(Py_ssize_t rows) noexcept nogil:
-    """Reals that a product of so many rows packs operands into: a block of A, and a panel of B."""
-    return ((min(rows, <Py_ssize_t>MC) | 1) * KC + PANEL) if WITH_BF16 else 0
+    """Reals that a product of so many rows packs operands into: a panel of B, and a block of A."""
+    return (PANEL + (min(rows, <Py_ssize_t>MC) | 1) * KC + BEYOND) if WITH_BF16 else 0
 
 
 cdef inline Py_ssize_t gradient_operands(Py_ssize_t rows) noexcept nogil:
-    """And those that a gradient over so many rows does: inputs of a block, and a panel of deltas."""
-    return ((operands_of(rows) | 1) * (MG + NR) + LINE) if WITH_BF16 else 0
+    """And those that a gradient over so many rows does: a panel of deltas, and inputs of a block."""
+    return ((operands_of(rows) | 1) * (NR + MG) + BEYOND + LINE) if WITH_BF16 else 0

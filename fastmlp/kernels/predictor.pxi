@@ -103,14 +103,14 @@ cdef Py_ssize_t place_parameters(Plan* plan, real* base, bint copies) noexcept n
     for l in range(plan.depth):
         layer = plan.layers + l
         n = layer.n_out
-        w = take(base, &end, panels(n) // NR * weights_panel(layer))
+        w = take(base, &end, panels(n) // NR * operands_panel(layer.n_in))
         for i in range(5 if layer.scale != NULL else 1):
             vectors[i] = take(base, &end, n)
         if copies:
             if WITH_BF16:
-                pack_operands(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
+                pack_operands(w, operands_panel(layer.n_in), layer.w, layer.row_out, layer.n_in, n)
             else:
-                pack(w, weights_panel(layer), layer.w, layer.row_out, layer.n_in, n)
+                pack(w, operands_panel(layer.n_in), layer.w, layer.row_out, layer.n_in, n)
             layer.w = w
             layer.b = copied(vectors[0], layer.b, n)
             if layer.scale != NULL:

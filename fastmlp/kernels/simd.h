@@ -4,7 +4,7 @@
  *   FASTMLP_ISA_avx512 | FASTMLP_ISA_avx2 | FASTMLP_ISA_neon | FASTMLP_ISA_portable
  *   FASTMLP_REAL_f32   | FASTMLP_REAL_f64   | FASTMLP_REAL_bf16
  * and with the last of these how it multiplies:
- *   FASTMLP_BF16_fma   | FASTMLP_BF16_avx512_bf16
+ *   FASTMLP_BF16_fma   | FASTMLP_BF16_avx512_bf16 | FASTMLP_BF16_amx | FASTMLP_BF16_amx_emulated
  *
  * `vec` is a register of VL reals and `ivec` the register of VL signed integers of the same width.
  * Arithmetic (+ - * /) on both is the language's own; only what C cannot say has a name here.
@@ -52,6 +52,11 @@ typedef int32_t ireal;
 #  define WITH_BF16 1
 #else
 #  define WITH_BF16 0
+#endif
+#if defined(FASTMLP_BF16_amx) || defined(FASTMLP_BF16_amx_emulated)     /* products by what amx.h has */
+#  define WITH_TILES 1
+#else
+#  define WITH_TILES 0
 #endif
 
 /* What _generate.py makes of `cdef inline`; and of functions and variables that one part of the C defines, and the other
@@ -316,34 +321,47 @@ FASTMLP_INLINE vec vmax(vec a, vec b) { return vselect(vless(b, a), a, b); }
 
 /* ---- bfloat16: the operands of products are rounded to it, sums stay float32 ----------------------------
  * An operand takes the place of a real in memory. It is one term of a sum, rounded and kept as a float32, or, for an
- * instruction that multiplies pairs, two of them: term k in its high half, which is added first, and term k + 2 in the
- * low one. So even and odd terms are in operands of their own either way. */
-#if defined(FASTMLP_BF16_avx512_bf16)
-enum { TERMS = 2 };             /* of an operand */
-#else
-enum { TERMS = 1 };
-#endif
-
-/* The operand of terms k and k + 2, where it has the second one. Rounds to nearest even; NaN stays NaN. */
-#if defined(FASTMLP_BF16_avx512_bf16)
-FASTMLP_INLINE vec voperand(vec first, vec second) {
+ * instruction that multiplies pairs, two of them. VDPBF16PS has term k in the high half, which it adds first, and term
+ * k + 2 in the low one: so even and odd terms are in operands of their own, as where one is a term. Tiles have term k
+ * in the low half and k + 1 in the high one. */
+#if defined(FASTMLP_BF16_avx512_bf16) || WITH_TILES
+/* Two vectors, rounded, in the halves of the lanes of one. */
+FASTMLP_INLINE vec vhalves(vec low, vec high) {
     const __m512i zipped = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8,
                                             23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return (vec)_mm512_permutexvar_epi16(zipped, (__m512i)_mm512_cvtne2ps_pbh((__m512)first, (__m512)second));
+    return (vec)_mm512_permutexvar_epi16(zipped, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
 }
-/* Two vectors of successive terms as one of operands: pairs of lanes in turn are first and second. */
-FASTMLP_INLINE vec voperand_of_row(vec low, vec high) {
+#endif
+
+/* TERMS of an operand, how far they are APART, and the first one of operand u; operands of vectors of first and second
+ * terms, where there are second ones; and of two vectors of successive terms. Rounded to nearest even; of
+ * subnormal numbers, zeros; NaN stays NaN. */
+#if defined(FASTMLP_BF16_avx512_bf16)
+enum { TERMS = 2, APART = 2 };
+FASTMLP_INLINE Py_ssize_t first_term(Py_ssize_t u) { return u / 2 * 4 + u % 2; }
+FASTMLP_INLINE vec voperand(vec first, vec second) { return vhalves(second, first); }
+FASTMLP_INLINE vec voperand_of_row(vec low, vec high) {     /* pairs of lanes in turn are first and second */
     const __m512i firsts = _mm512_set_epi64(14, 12, 10, 8, 6, 4, 2, 0);
     const __m512i seconds = _mm512_set_epi64(15, 13, 11, 9, 7, 5, 3, 1);
     return voperand((vec)_mm512_permutex2var_epi64((__m512i)low, firsts, (__m512i)high),
                     (vec)_mm512_permutex2var_epi64((__m512i)low, seconds, (__m512i)high));
 }
+#elif WITH_TILES
+enum { TERMS = 2, APART = 1 };
+FASTMLP_INLINE Py_ssize_t first_term(Py_ssize_t u) { return 2 * u; }
+FASTMLP_INLINE vec voperand(vec first, vec second) { return vhalves(first, second); }
+FASTMLP_INLINE vec voperand_of_row(vec low, vec high) {
+    return (vec)(__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+}
 #else
+enum { TERMS = 1, APART = 0 };
+FASTMLP_INLINE Py_ssize_t first_term(Py_ssize_t u) { return u; }
 FASTMLP_INLINE vec voperand(vec first, vec second) {
     ivec bits = vbits(first), odd = vshift_right(bits, 16) & vset1_int(1);
     ivec rounded = vadd_bits(bits, vadd_bits(odd, vset1_int(0x7fff))) & vset1_int(~(ireal)0xffff);
+    ivec normal = vless32(vsub_bits(bits & vset1_int(~SIGN_BIT), vset1_int(0x00800000)), vset1_int(0x7f000000));
     (void)second;
-    return vselect(vless(vabs(first), vset1((real)INFINITY)), vfrom_bits(rounded), first);
+    return vselect(normal, vfrom_bits(rounded), first);     /* subnormal numbers count as zeros when they are multiplied */
 }
 FASTMLP_INLINE vec voperand_of_row(vec low, vec high) { return voperand(low, high); }
 #endif
@@ -380,15 +398,21 @@ FASTMLP_INLINE real *launder(real *p) { return p; }
  * sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b; and
  * a whole block of b if more than PACK_BLOCK_ROWS rows pass it.
  * A b of more than CACHED reals does not stay in the second-level cache: its next panel is fetched ahead, for few
- * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch, SCRATCH is all that a gradient takes. */
+ * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch, SCRATCH is all that a gradient takes.
+ *
+ * Tiles multiply so fast that passing over operands and sums counts: a gradient takes more inputs and samples in one go,
+ * in 1 MiB of the second-level cache, of which their processors have 2; and in training the weights are packed ONCE a
+ * step, as operands beside the reals, and not where a product needs them, block by block. */
 enum {
     NV = 2,
     NR = NV * VL,
     PARTS = WITH_BF16 ? 2 : 1,   /* sums of an element of c beside each other: those of even and of odd terms */
     SPAN = WITH_BF16 ? 32 : 1,    /* terms after which these are added up: every block but the last is whole ones */
     RUN = WITH_BF16 ? SPAN / TERMS : NR,      /* operands of a row of a that lie together */
+    ONCE = WITH_TILES,
+    BEYOND = WITH_TILES ? 15 * RUN : 0,       /* reals that the last tile of a may read after its rows, and ignore */
 #if defined(FASTMLP_ISA_avx512)
-    MR = 12 / PARTS,
+    MR = WITH_TILES ? 32 : 12 / PARTS,
     KC = 65536 / (NR * sizeof(real)),
 #elif defined(FASTMLP_ISA_neon)
     MR = 8 / PARTS,
@@ -398,9 +422,9 @@ enum {
     KC = 16384 / (NR * sizeof(real)),
 #endif
     MC = 1024 / sizeof(real),
-    KG = 512,
+    KG = WITH_TILES ? 1024 : 512,
     CHUNK = 4096,                 /* rows of a batch that one chain sums: the sums of chunks are then added in order */
-    MG = 768 / sizeof(real),
+    MG = (WITH_TILES ? 2048 : 768) / sizeof(real),
     PANEL = KC * NR,
     BLOCK = (MC > MG ? MC : MG) * NR,
     SCRATCH = 2 * BLOCK + NR * NR,

@@ -28,10 +28,14 @@ cdef extern from "simd.h" nogil:
         LINE
         TREE
         WITH_BF16
+        WITH_TILES
         TERMS
+        APART
         PARTS
         SPAN
         RUN
+        ONCE
+        BEYOND
     real* launder(real* p)
     void vprefetch(const real* p)
     void vprefetch_soon(const real* p)
@@ -44,6 +48,7 @@ cdef extern from "simd.h" nogil:
     vec vzero()
     vec vbroadcast(const real* p)
     void vaccumulate(vec c, vec a, vec b)
+    Py_ssize_t first_term(Py_ssize_t operand)
     vec voperand(vec first, vec second)
     vec voperand_of_row(vec low, vec high)
     vec vfma(vec a, vec b, vec c)

@@ -87,6 +87,35 @@ cdef inline void copy_row(real* panel, const real* b) noexcept nogil:
         vstore(panel + j * VL, vload(b + j * VL))
 
 
+cdef inline void finish_tile(int mr, int nv, Walk walk, const Tile* t, vec acc[12][NV], const real* sums, real* c,
+                             const real* y) noexcept nogil:
+    """c[mr, nv VL] = finish(acc), or in bfloat16 of sums, rows NR apart, and the bias."""
+    cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
+    cdef vec bias
+    cdef vec zero = vzero()
+    cdef int i, j
+    c = launder(c)
+    if WITH_BF16:
+        for j in range(nv):
+            bias = vload(t.bias + j * VL) if t.bias != NULL else vset1(-0.0)     # which adds nothing
+            for i in range(mr):
+                acc[i][j] = vload(sums + i * NR + j * VL) + bias
+    if t.finish == STORE:
+        for i in range(mr):
+            for j in range(nv):
+                vstore(c + i * c_row + j * VL, acc[i][j])
+    elif walk != GRADIENT and t.finish == STORE_RELU:
+        for i in range(mr):
+            for j in range(nv):
+                vstore(c + i * c_row + j * VL, positive_part(acc[i][j], zero))
+    elif walk != GRADIENT and t.finish == STORE_RELU_BACKWARD:
+        for i in range(mr):
+            for j in range(nv):
+                vstore(c + i * c_row + j * VL, where_positive(acc[i][j], vload(y + i * y_row + j * VL), zero))
+    elif walk == GRADIENT and t.finish == UPDATE:
+        update_tile(mr, nv, acc, t.optimizer, c, c_row)
+
+
 cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     """c[mr, nv VL] = finish(start + sum_k a[:, k] b[k, :]). mr, nv and walk are constants at every call,
     so the loops over them unroll and `acc` lives in registers."""
@@ -99,13 +128,12 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef const real* next = t.next
     cdef const real* stop
     cdef real* packed = t.packed
-    cdef const real* y = t.y
     cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD or walk == PACKING
     cdef bint ahead = walk == PLAIN_AHEAD or walk == PANELS_AHEAD
     cdef const real* next_end = t.next + t.next_tile if ahead else NULL
     cdef Py_ssize_t a_row = t.a_row if plain else 1 if walk == GRADIENT else RUN
     cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
-    cdef Py_ssize_t c_row = t.c_row, y_row = t.y_row
+    cdef Py_ssize_t c_row = t.c_row
     cdef Py_ssize_t r, run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
     cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
@@ -172,27 +200,7 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
                 qa[i // reach] += a_k
             pb += b_row
 
-    a = vzero()
-    c = launder(c)
-    if WITH_BF16:
-        for j in range(nv):
-            b[j] = vload(t.bias + j * VL) if t.bias != NULL else vset1(-0.0)     # which adds nothing
-            for i in range(mr):
-                acc[i][j] = vload(sums + i * NR + j * VL) + b[j]
-    if t.finish == STORE:
-        for i in range(mr):
-            for j in range(nv):
-                vstore(c + i * c_row + j * VL, acc[i][j])
-    elif walk != GRADIENT and t.finish == STORE_RELU:
-        for i in range(mr):
-            for j in range(nv):
-                vstore(c + i * c_row + j * VL, positive_part(acc[i][j], a))
-    elif walk != GRADIENT and t.finish == STORE_RELU_BACKWARD:
-        for i in range(mr):
-            for j in range(nv):
-                vstore(c + i * c_row + j * VL, where_positive(acc[i][j], vload(y + i * y_row + j * VL), a))
-    elif walk == GRADIENT and t.finish == UPDATE:
-        update_tile(mr, nv, acc, t.optimizer, c, c_row)
+    finish_tile(mr, nv, walk, t, acc, sums, t.c, t.y)
 
 
 cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcept nogil:
@@ -254,6 +262,9 @@ cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
     was just written to it has left the store queue, and the products before it with that."""
     cdef Tiles run
     cdef Py_ssize_t n = (m + MR - 1) // MR, rows = m // n, larger = m % n, i
+    if WITH_TILES:
+        strip_of_tiles(t, m, nv)
+        return
     for i in range(rows + (larger > 0)):
         vprefetch(t.c + i * t.c_row)
     if t.walk == PACKING and not WITH_BF16:         # operands are in panels

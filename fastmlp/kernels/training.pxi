@@ -228,6 +228,18 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
         enter_kernel_mode()
 
 
+cdef bint call_without_tiles(Run* run, const Batch* batch) noexcept nogil:
+    """call_function of the loss, or without a batch of `adjust`."""
+    cdef bint done
+    leave_tiles()
+    if batch != NULL:
+        done = call_function(run, run.loss_function, batch)
+    else:
+        done = call_function(run, run.adjust, NULL)
+    enter_tiles()
+    return done
+
+
 cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0, Py_ssize_t r1) noexcept nogil:
     """Losses of rows r0..r1, and their gradients over the logits."""
     cdef Layer* top = run.layers + run.depth - 1
@@ -236,7 +248,7 @@ cdef void loss_of_batch(Run* run, int thread, const Batch* batch, Py_ssize_t r0,
         if run.rates != NULL:               # it may look at the model
             store_share(run, thread)
         barrier_wait(&run.barrier, run.threads)
-        if thread == 0 and not call_function(run, run.loss_function, batch):
+        if thread == 0 and not call_without_tiles(run, batch):
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         return
@@ -299,8 +311,9 @@ cdef void some_rows(Run* run, int thread, Py_ssize_t step, const Batch* batch, P
         if layer.unpacked:
             sparse_forward(layer, finished_apart(layer), y, y_row, y_panel, &run.nonzeros, r0, r1)
         else:
-            dense(layer, finished_apart(layer), layer.w_p, NR, layer.n_in * NR, layer.b_p, y, y_row, y_panel,
-                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, False)
+            dense(layer, finished_apart(layer), layer.w_o if ONCE else layer.w_p, NR,
+                  operands_panel(layer.n_in) if ONCE else layer.n_in * NR, layer.b_p, y, y_row, y_panel,
+                  (layers[l - 1].y if l else run.x) + r0 * NR, NR, NR, run.panel, r1 - r0, scratch, ONCE)
         if finished_apart(layer):
             finish_rows(run, l, thread, step, rows, r0, r1)
     loss_of_batch(run, thread, batch, r0, r1)
@@ -339,8 +352,8 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
     cdef int l, i
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
+        k0 = inputs_share(layer.n_in, thread, run.threads)
+        k1 = inputs_share(layer.n_in, thread + 1, run.threads)
         for i in range(-1, run.slots):
             source = run.parameters if i < 0 else run.state[i]
             away = 0 if i < 0 else run.weight_rule.slot[i]
@@ -354,7 +367,7 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
                 copy_vectors(layer.b_p + away, source + layer.at_b, layer.n_out)
                 if layer.scale != NULL:
                     copy_vectors(layer.scale_p + away, source + layer.at_scale, layer.n_out)
-        transpose_slice(layer, k0, k1)
+        renew_slice(layer, k0, k1)
 
 
 cdef void unpack(real* x, Py_ssize_t x_row, const real* y, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
@@ -389,14 +402,27 @@ cdef void store_share(const Run* run, int thread) noexcept nogil:
                     copy_vectors(to + layer.at_scale, layer.scale_p + away, layer.n_out)
 
 
-cdef void transpose_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
-    """Renews inputs k0..k1 of w_t."""
+cdef inline Py_ssize_t inputs_share(Py_ssize_t n_in, Py_ssize_t thread, Py_ssize_t threads) noexcept nogil:
+    """The first of the inputs that a thread owns; where their operands are packed ONCE, it begins a span of them."""
+    return span_share(n_in, thread, threads) if ONCE else share(n_in, thread, threads)
+
+
+cdef void renew_slice(const Layer* layer, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+    """Renews inputs k0..k1 of what the products read in the place of w_p: w_t, or the operands of both."""
     cdef Py_ssize_t k = k0, n, end
+    if ONCE:
+        for n from 0 <= n < layer.n_out by NR:
+            pack_columns(layer.w_o + n // NR * operands_panel(layer.n_in) + k0 // TERMS * NR,
+                         layer.w_p + n * layer.n_in + k0 * NR, NR, k1 - k0, min(layer.n_out - n, <Py_ssize_t>NR))
     while layer.w_t != NULL and k < k1:
         end = min(k1, (k // NR + 1) * NR)
-        for n from 0 <= n < layer.n_out by NR:
-            transpose(layer.w_t + (k // NR * layer.n_out + n) * NR + k % NR, NR,
-                      layer.w_p + n * layer.n_in + k * NR, NR, end - k, min(layer.n_out - n, <Py_ssize_t>NR))
+        if ONCE:
+            pack_transposed(layer.w_t + k // NR * operands_panel(layer.n_out), layer.w_p + k * NR, NR,
+                            layer.n_in * NR, layer.n_out, end - k)
+        else:
+            for n from 0 <= n < layer.n_out by NR:
+                transpose(layer.w_t + (k // NR * layer.n_out + n) * NR + k % NR, NR,
+                          layer.w_p + n * layer.n_in + k * NR, NR, end - k, min(layer.n_out - n, <Py_ssize_t>NR))
         k = end
 
 
@@ -433,7 +459,8 @@ cdef void weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t ro
 cdef inline bint updates_transposed(const Layer* layer, const Optimizer* rule) noexcept nogil:
     """Outputs so few that lanes of their vectors idle: then w_t, whose rows are inputs, takes the step, and w_p follows.
     Not for one output (see column_gradient), and not where the rule has state: that lies as w_p does."""
-    return layer.w_t != NULL and 1 < layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
+    return (layer.w_t != NULL and 1 < layer.n_out < NR and layer.n_out <= layer.n_in and rule.rule == RULE_SGD
+            and not ONCE)
 
 
 cdef void transposed_weights_step(Run* run, Layer* layer, const real* inputs, Py_ssize_t rows, const Optimizer* rule,
@@ -496,11 +523,11 @@ cdef void parameters_phase(Run* run, Py_ssize_t rows, const Optimizer* weight_ru
             transposed_weights_step(run, layer, inputs, rows, weight_rule, share(n_panels, thread, run.threads),
                                     share(n_panels, thread + 1, run.threads), scratch)
             continue
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
+        k0 = inputs_share(layer.n_in, thread, run.threads)
+        k1 = inputs_share(layer.n_in, thread + 1, run.threads)
         weights_step(run, layer, inputs, rows, weight_rule, k0, k1, scratch)
         if weight_rule.rule != RULE_GRADIENT:
-            transpose_slice(layer, k0, k1)
+            renew_slice(layer, k0, k1)
 
 
 # Between gradients and update: they are stored, adjusted, limited in their norm, and then used --------
@@ -576,8 +603,8 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
     cdef int l
     for l in range(run.depth):
         layer = run.layers + l
-        k0 = share(layer.n_in, thread, run.threads)
-        k1 = share(layer.n_in, thread + 1, run.threads)
+        k0 = inputs_share(layer.n_in, thread, run.threads)
+        k1 = inputs_share(layer.n_in, thread + 1, run.threads)
         if layer.unpacked:
             update(weight_rule, layer.w_p + k0 * layer.row_out, layer.row_out,
                    run.gradients + layer.at_w + k0 * layer.row_out, layer.row_out, k1 - k0, layer.n_out)
@@ -593,7 +620,7 @@ cdef void use_gradients(Run* run, const Optimizer* weight_rule, const Optimizer*
         update(bias_rule, layer.b_p + c0, n, run.gradients + layer.at_b + c0, n, 1, n)
         if layer.scale != NULL:
             update(bias_rule, layer.scale_p + c0, n, run.gradients + layer.at_scale + c0, n, 1, n)
-        transpose_slice(layer, k0, k1)
+        renew_slice(layer, k0, k1)
 
 
 cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_rule, Optimizer* bias_rule,
@@ -604,7 +631,7 @@ cdef void stored_gradients_phase(Run* run, Py_ssize_t rows, Optimizer* weight_ru
     parameters_phase(run, rows, &store, &store, thread)
     barrier_wait(&run.barrier, run.threads)
     if run.adjust != NULL:
-        if thread == 0 and not call_function(run, run.adjust, NULL):
+        if thread == 0 and not call_without_tiles(run, NULL):
             run.failed = True
         barrier_wait(&run.barrier, run.threads)
         if run.failed:
@@ -731,5 +758,7 @@ cdef void train(void* argument, int thread) noexcept nogil:
     cdef fp_mode callers = enter_kernel_mode()
     if thread == 0:
         run.callers_mode = callers
+    enter_tiles()
     train_steps(run, thread)
+    leave_tiles()
     leave_kernel_mode(callers)

@@ -8,7 +8,15 @@ import numpy as np
 
 from fastmlp._core import callers
 from fastmlp.activations import BY_NAME, resolve
-from fastmlp.kernels import active_isa, available_bfloat16, available_isas, bfloat16_module, module
+from fastmlp.kernels import (
+    active_bfloat16,
+    active_isa,
+    available_bfloat16,
+    available_isas,
+    bfloat16_module,
+    module,
+    unfit_bfloat16,
+)
 from fastmlp.optimizers import adam_rates
 
 
@@ -52,11 +60,23 @@ def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
         return KERNELS[dtype.char]
     if compute_dtype not in KERNELS:
         kernels = bfloat16_module()
-        if available_bfloat16()[0] == "fma":
+        if unfit_bfloat16():
+            callers.warn(_unfit(unfit_bfloat16(), active_bfloat16()), RuntimeWarning)
+        elif available_bfloat16()[0] == "fma":
             callers.warn(_slow(active_isa(), available_bfloat16(available_isas()[0])[0]), RuntimeWarning)
         _introduce(kernels, "float32", None)
         KERNELS[compute_dtype] = kernels
     return KERNELS[compute_dtype]
+
+
+def _unfit(failed: dict[str, str], active: str) -> str:
+    """What is said of what the processor has for bfloat16 and cannot be used.
+
+    >>> _unfit({"amx": "no tiles"}, "fma")
+    "compute_dtype: bfloat16 by 'amx' failed (no tiles); 'fma' computes the same bits in its place"
+    """
+    what = ", by ".join(f"{name!r} failed ({why})" for name, why in failed.items())
+    return f"compute_dtype: bfloat16 by {what}; {active!r} computes the same bits in its place"
 
 
 def _slow(isa: str, fastest: str) -> str:

@@ -43,15 +43,15 @@ def transposed_product(x: Rows, d: Array, out: Array) -> None:
 
 
 def rounded(x: Array) -> Array:
-    """float32 to the nearest bfloat16, ties to even, kept as float32; subnormal numbers as zeros.
+    """float32 to the nearest bfloat16, ties to even, kept as float32; of subnormal numbers, zeros.
 
     >>> rounded(np.float32([1 + 2**-8, 1 + 3 * 2**-8, -1e-40])).tolist()
     [1.0, 1.015625, -0.0]
     """
-    x = np.ascontiguousarray(x, np.float32)
+    x = flushed(np.ascontiguousarray(x, np.float32))
     bits = x.view(np.uint32)
     near = (bits + ((bits >> 16 & 1) + np.uint32(0x7FFF))) & np.uint32(0xFFFF0000)
-    return flushed(np.where(np.isnan(x), bits, near).astype(np.uint32).view(np.float32))
+    return np.where(np.isnan(x), bits, near).astype(np.uint32).view(np.float32)
 
 
 def flushed(x: Array) -> Array:
