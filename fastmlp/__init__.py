@@ -11,7 +11,14 @@ from .callbacks import Checkpoint, EarlyStopping
 from .certify import Certificate, certify
 from .diagnostics import Diagnostics
 from .gradient_check import GradientCheck, gradient_check
-from .kernels import active_bfloat16, active_isa, available_bfloat16, available_isas
+from .kernels import (
+    active_bfloat16,
+    active_int8,
+    active_isa,
+    available_bfloat16,
+    available_int8,
+    available_isas,
+)
 from .lbfgs import LBFGS
 from .loading import load
 from .loggers import CSVLogger, TensorBoard
@@ -25,11 +32,13 @@ from .version import __version__ as __version__
 
 __all__ = [
     "active_bfloat16",
+    "active_int8",
     "active_isa",
     "AdaGrad",
     "Adam",
     "AdamW",
     "available_bfloat16",
+    "available_int8",
     "available_isas",
     "BatchNorm",
     "callbacks",

@@ -5,7 +5,8 @@ the environment variable ``FASTMLP_ISA`` forces one by name. Nothing falls back 
 that cannot be had is an error, and so is a kernel module that was built but cannot be imported.
 
 Products of bfloat16 have modules of their own, of which one is imported when a model asks for it. What they
-are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16.
+are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16. So is what
+multiplies 8-bit integers, in the modules of float32: FASTMLP_INT8.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from . import _detect
 if TYPE_CHECKING:
     from .kernels import KernelModule
 
-__all__ = ["active_bfloat16", "active_isa", "available_bfloat16", "available_isas", "bfloat16_module", "load",
-           "load_bfloat16", "module"]
+__all__ = ["active_bfloat16", "active_int8", "active_isa", "available_bfloat16", "available_int8",
+           "available_isas", "bfloat16_module", "load", "load_bfloat16", "module"]
 
 _DTYPES = {"float32": "f32", "float64": "f64"}
-_BESIDE = {"avx512_bf16": "avx512"}     # the instruction set of which this is an extension
+# The instruction sets of which these are extensions.
+_BESIDE = {"avx512_bf16": "avx512", "avx512_vnni": "avx512", "avx_vnni": "avx2"}
 
 
 def available_isas() -> list[str]:
@@ -192,6 +194,57 @@ def bfloat16_module() -> KernelModule:
     return load_bfloat16(_active, _bfloat16)
 
 
+def available_int8(isa: str | None = None) -> list[str]:
+    """Return what can multiply 8-bit integers here, with the same bits.
+
+    Parameters
+    ----------
+    isa : str, optional
+        Name of the instruction set; the active one if not given.
+
+    Returns
+    -------
+    list of str
+        Names, fastest first: "avx512_vnni" and "avx_vnni" are VPDPBUSD, beside AVX-512 and AVX2; "widened"
+        multiplies in 16 or 32 bits, on any instruction set.
+
+    Examples
+    --------
+    >>> "widened" in available_int8()
+    True
+    """
+    supported, isa = _detect.supported_int8(), isa or _active
+    return [name for name in _detect.built_int8() if supported[name] and _BESIDE.get(name, isa) == isa]
+
+
+def active_int8() -> str:
+    """Return what multiplies 8-bit integers.
+
+    Returns
+    -------
+    str
+        Name: FASTMLP_INT8, or the fastest of `available_int8`.
+
+    Examples
+    --------
+    >>> active_int8() in available_int8()
+    True
+    """
+    return _int8
+
+
+def _check_int8(isa: str, name: str) -> None:
+    names = available_int8(isa)
+    if name not in names:
+        if name not in _detect.supported_int8():
+            why = "no such instructions"
+        elif name not in _detect.built_int8():
+            why = "not built into this installation"
+        else:
+            why = f"not supported by this processor, or not beside {isa}"
+        raise ValueError(f"int8 by {name!r}: {why}; available here: {', '.join(names)}")
+
+
 def active_isa() -> str:
     """Return the instruction set whose kernels run.
 
@@ -250,3 +303,9 @@ try:
     _check_bfloat16(_active, _bfloat16)
 except ValueError as error:
     raise ValueError(f"FASTMLP_BF16: {error}") from None
+
+_int8 = os.environ.get("FASTMLP_INT8") or available_int8()[0]
+try:
+    _check_int8(_active, _int8)
+except ValueError as error:
+    raise ValueError(f"FASTMLP_INT8: {error}") from None

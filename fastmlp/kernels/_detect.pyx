@@ -3,8 +3,11 @@
 cdef extern from "detect.h" nogil:
     const char* fastmlp_built()
     const char* fastmlp_built_bf16()
+    const char* fastmlp_built_int8()
     bint fastmlp_runs_avx512_bf16()
     bint fastmlp_is_fast_avx512_bf16()
+    bint fastmlp_runs_avx512_vnni()
+    bint fastmlp_runs_avx_vnni()
     bint fastmlp_runs_avx512()
     bint fastmlp_runs_avx2()
     bint fastmlp_runs_neon()
@@ -35,4 +38,18 @@ def supported_bf16():
     return {
         "avx512_bf16": (fastmlp_runs_avx512_bf16(), fastmlp_is_fast_avx512_bf16()),
         "fma": (True, False),
+    }
+
+
+def built_int8():
+    """What multiplies 8-bit integers in this installation, best first."""
+    return fastmlp_built_int8().decode("ascii").split(",")
+
+
+def supported_int8():
+    """{name: whether it runs here} of everything known that multiplies 8-bit integers."""
+    return {
+        "avx512_vnni": fastmlp_runs_avx512_vnni(),
+        "avx_vnni": fastmlp_runs_avx_vnni(),
+        "widened": True,
     }

@@ -12,6 +12,8 @@
 static const char *fastmlp_built(void) { return FASTMLP_TEXT(FASTMLP_BUILT); }
 /* And what it computes products of bfloat16 with. */
 static const char *fastmlp_built_bf16(void) { return FASTMLP_TEXT(FASTMLP_BUILT_BF16); }
+/* And what it multiplies 8-bit integers with. */
+static const char *fastmlp_built_int8(void) { return FASTMLP_TEXT(FASTMLP_BUILT_INT8); }
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <cpuid.h>
@@ -46,6 +48,22 @@ static int fastmlp_runs_avx512(void) {
     return (b & wanted) == wanted;
 }
 
+static int fastmlp_runs_avx512_vnni(void) {
+    unsigned a, b, c, d;
+    if (!fastmlp_runs_avx512()) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    return (c & 1u << 11) != 0;
+}
+
+static int fastmlp_runs_avx_vnni(void) {
+    unsigned a, b, c, d;
+    if (!fastmlp_runs_avx2()) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    if (a < 1) return 0;                                                    /* no leaf 7.1 */
+    __cpuid_count(7, 1, a, b, c, d);
+    return (a & 1u << 4) != 0;
+}
+
 static int fastmlp_runs_avx512_bf16(void) {
     unsigned a, b, c, d;
     if (!fastmlp_runs_avx512()) return 0;
@@ -64,6 +82,8 @@ static int fastmlp_is_fast_avx512_bf16(void) {
 #else
 static int fastmlp_runs_avx2(void) { return 0; }
 static int fastmlp_runs_avx512(void) { return 0; }
+static int fastmlp_runs_avx512_vnni(void) { return 0; }
+static int fastmlp_runs_avx_vnni(void) { return 0; }
 static int fastmlp_runs_avx512_bf16(void) { return 0; }
 static int fastmlp_is_fast_avx512_bf16(void) { return 0; }
 #endif
