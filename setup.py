@@ -72,6 +72,7 @@ BF16 = {
 INT8 = {
     "avx512_vnni": ("avx512", "vpdpbusd %%zmm0, %%zmm1, %%zmm2"),
     "avx_vnni": ("avx2", "%{vex%} vpdpbusd %%ymm0, %%ymm1, %%ymm2"),
+    "neon_dotprod": ("neon", ".arch armv8.2-a+dotprod\\n\\tsdot v0.4s, v1.16b, v2.16b"),
 }
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])

@@ -32,7 +32,7 @@ __all__ = ["active_bfloat16", "active_int8", "active_isa", "available_bfloat16",
 
 _DTYPES = {"float32": "f32", "float64": "f64"}
 # The instruction sets of which these are extensions.
-_BESIDE = {"avx512_bf16": "avx512", "avx512_vnni": "avx512", "avx_vnni": "avx2"}
+_BESIDE = {"avx512_bf16": "avx512", "avx512_vnni": "avx512", "avx_vnni": "avx2", "neon_dotprod": "neon"}
 
 
 def available_isas() -> list[str]:
@@ -205,8 +205,8 @@ def available_int8(isa: str | None = None) -> list[str]:
     Returns
     -------
     list of str
-        Names, fastest first: "avx512_vnni" and "avx_vnni" are VPDPBUSD, beside AVX-512 and AVX2; "widened"
-        multiplies in 16 or 32 bits, on any instruction set.
+        Names, fastest first: "avx512_vnni" and "avx_vnni" are VPDPBUSD, beside AVX-512 and AVX2,
+        "neon_dotprod" is SDOT; "widened" multiplies in 16 or 32 bits, on any instruction set.
 
     Examples
     --------

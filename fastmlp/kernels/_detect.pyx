@@ -8,6 +8,7 @@ cdef extern from "detect.h" nogil:
     bint fastmlp_is_fast_avx512_bf16()
     bint fastmlp_runs_avx512_vnni()
     bint fastmlp_runs_avx_vnni()
+    bint fastmlp_runs_neon_dotprod()
     bint fastmlp_runs_avx512()
     bint fastmlp_runs_avx2()
     bint fastmlp_runs_neon()
@@ -51,5 +52,6 @@ def supported_int8():
     return {
         "avx512_vnni": fastmlp_runs_avx512_vnni(),
         "avx_vnni": fastmlp_runs_avx_vnni(),
+        "neon_dotprod": fastmlp_runs_neon_dotprod(),
         "widened": True,
     }

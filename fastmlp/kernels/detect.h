@@ -93,4 +93,14 @@ static int fastmlp_runs_neon(void) { return 1; }    /* part of the architecture 
 #else
 static int fastmlp_runs_neon(void) { return 0; }
 #endif
+
+/* SDOT, which came later: Linux says whether it is there; every processor of Apple has it. */
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+static int fastmlp_runs_neon_dotprod(void) { return (getauxval(AT_HWCAP) & 1ul << 20) != 0; }
+#elif defined(__aarch64__) && defined(__APPLE__)
+static int fastmlp_runs_neon_dotprod(void) { return 1; }
+#else
+static int fastmlp_runs_neon_dotprod(void) { return 0; }
+#endif
 #endif

@@ -2,7 +2,8 @@
  *
  * An operand of a row of inputs is 32 bits, which are broadcast; that of the weights is a vector of as many terms of VL
  * columns. How many terms, and what multiplies them:
- *   DOT       4: unsigned bytes of inputs, signed ones of weights, by VPDPBUSD (FASTMLP_INT8_avx512_vnni | _avx_vnni)
+ *   DOT       4: bytes of inputs and signed ones of weights. VPDPBUSD (FASTMLP_INT8_avx512_vnni | _avx_vnni) takes inputs
+ *             without a sign, SDOT (FASTMLP_INT8_neon_dotprod) with one: they are DOT_OFFSET less
  *   WIDENED   2 in 16 bits, by VPMADDWD, on any AVX2; elsewhere 1 in an integer of its own
  * The older VPMADDUBSW is of no use: it adds pairs in 16 bits, which overflow. */
 #ifndef FASTMLP_INT8_H
@@ -29,36 +30,50 @@ enum {
 #else
     WIDENED_TERMS = 1,
 #endif
+#if defined(FASTMLP_ISA_neon)
+    DOT_OFFSET = 128,
+#else
+    DOT_OFFSET = 0,
+#endif
     INT8_ROWS = 128,            /* of a block: fewer than of reals, for there is a copy of them in int8 */
 };
 
 #if WITH_INT8 && defined(FASTMLP_INT8_avx512_vnni)
 #  define INT8_NAME "avx512_vnni"
-#  define dot(c, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
+#  define dot(c, a, b) __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(c) : "v"(a), "v"(b))
 #elif WITH_INT8 && defined(FASTMLP_INT8_avx_vnni)
 #  define INT8_NAME "avx_vnni"
-#  define dot(c, a, b) __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b))
+#  define dot(c, a, b) __asm__ volatile("%{vex%} vpdpbusd %2, %1, %0" : "+x"(c) : "x"(a), "x"(b))
+#elif WITH_INT8 && defined(FASTMLP_INT8_neon_dotprod)
+#  define INT8_NAME "neon_dotprod"
+#  define dot(c, a, b) \
+    __asm__ volatile(".arch armv8.2-a+dotprod\n\tsdot %0.4s, %1.16b, %2.16b" : "+w"(c) : "w"(a), "w"(b))
 #else
 #  define INT8_NAME ""
 #  define dot(c, a, b) ((void)0)
 #endif
 
-/* c += a b, of operands of inputs and of weights; `way` is a constant. */
-#define vdot(way, c, a, b) do { if ((way) == DOT) dot(c, a, b); else (c) = vadd_bits(c, vwidened(a, b)); } while (0)
-
-#if defined(WIDENS_512)
-FASTMLP_INLINE ivec vwidened(ivec a, ivec b) { return (ivec)_mm512_madd_epi16((__m512i)a, (__m512i)b); }
-#elif defined(WIDENS_256)
-FASTMLP_INLINE ivec vwidened(ivec a, ivec b) { return (ivec)_mm256_madd_epi16((__m256i)a, (__m256i)b); }
+#if defined(WIDENS_512) || defined(WIDENS_256)
+#  define widened(c, a, b) do {                                                                              \
+        ivec pairs;                                                                                          \
+        __asm__ volatile("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+v"(c), "=&v"(pairs) : "v"(a), "v"(b)); \
+    } while (0)
 #else
-FASTMLP_INLINE ivec vwidened(ivec a, ivec b) { return (ivec)((uvec)a * (uvec)b); }
+#  define widened(c, a, b) ((c) = vadd_bits(c, (ivec)((uvec)(a) * (uvec)(b))))
 #endif
+
+/* c += a b, of operands of inputs and of weights, as vaccumulate of simd.h does; `way` is a constant. */
+#define vdot(way, c, a, b) do { if ((way) == DOT) dot(c, a, b); else widened(c, a, b); } while (0)
 
 /* The same operand of inputs in every lane. */
 FASTMLP_INLINE ivec vinputs(const char *p) {
+#if defined(WIDENS_512) || defined(WIDENS_256)
+    return vbits(vbroadcast((const real *)p));
+#else
     int32_t x;
     memcpy(&x, p, sizeof x);
     return vset1_int(x);
+#endif
 }
 
 /* The operands of VL columns of weights. */
@@ -80,7 +95,7 @@ FASTMLP_INLINE ivec vweights(int way, const int8_t *p) {
 #endif
 }
 
-/* VL quantised inputs, 0 to 255 in the lanes of q, as part of operands. */
+/* VL quantised inputs, the lanes of q, as part of operands. */
 FASTMLP_INLINE void vstore_inputs(int way, char *p, ivec q) {
 #if defined(WIDENS_512)
     if (way == DOT) _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)q));
@@ -92,9 +107,11 @@ FASTMLP_INLINE void vstore_inputs(int way, char *p, ivec q) {
     else _mm_storeu_si128((__m128i *)p, words);
 #else
     ireal lane[VL];
-    (void)way;
     memcpy(lane, &q, sizeof q);
-    for (int i = 0; i < VL; i++) memcpy(p + 4 * i, &(int32_t){(int32_t)lane[i]}, 4);
+    for (int i = 0; i < VL; i++) {
+        if (way == DOT) p[i] = (char)lane[i];
+        else memcpy(p + 4 * i, &(int32_t){(int32_t)lane[i]}, 4);
+    }
 #endif
 }
 

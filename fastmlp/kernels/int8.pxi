@@ -16,6 +16,7 @@ cdef extern from "int8.h" nogil:
         WITH_INT8
         WIDENED
         DOT
+        DOT_OFFSET
         WIDENED_TERMS
         INT8_ROWS
     const char* INT8_NAME
@@ -67,7 +68,7 @@ cdef inline vec some_reals(const real* x, Py_ssize_t n) noexcept nogil:
 
 cdef inline void quantise_row(int way, char* q, Py_ssize_t q_panel, real* scale, ireal* zero, const real* x,
                               Py_ssize_t x_panel, Py_ssize_t k) noexcept nogil:
-    """q, s and z of a row of k reals, in panels x_panel apart (NR: plain). Of one that is not finite s is NaN; of one
+    """q, s and z of a row of k reals, both less what the instruction takes off, in panels x_panel apart (NR: plain). Of one that is not finite s is NaN; of one
     so small that s would be subnormal it is 0, as for zeros."""
     cdef vec lows[NV]
     cdef vec highs[NV]
@@ -75,6 +76,7 @@ cdef inline void quantise_row(int way, char* q, Py_ssize_t q_panel, real* scale,
     cdef vec v, shift, inverses, least = vset1(ROUND), most = vset1(ROUND + <real>255)
     cdef Py_ssize_t i, j, end = rounds8(way, k) * ROUND8 * terms8(way), width = 4 // terms8(way)
     cdef real low, high, inverse = 0
+    cdef ireal offset = DOT_OFFSET if way == DOT else 0
     cdef const real* from_
     for j in range(NV):
         lows[j] = highs[j] = spoiled[j] = vset1(0)
@@ -110,8 +112,9 @@ cdef inline void quantise_row(int way, char* q, Py_ssize_t q_panel, real* scale,
             v = vmin(vmax(v * inverses + shift, least), most)
             if i + j * VL < end:
                 vstore_inputs(way, q + (i + j * VL) * width // PANEL8 * q_panel + (i + j * VL) * width % PANEL8,
-                              vsub_bits(vbits(v), vbits(least)))
+                              vsub_bits(vbits(v), vadd_bits(vbits(least), vset1_int(offset))))
         from_ += x_panel
+    zero[0] -= offset
 
 
 cdef struct Tile8:
@@ -124,61 +127,70 @@ cdef struct Tile8:
     const real* column_scale
     const ireal* column_sum
     const real* bias
-    bint relu
-    bint narrow                 # one vector of columns exists, and not NV
+    real least                  # of an output: 0 for ReLU, or -infinity
     real* c
     Py_ssize_t c_row
+    Py_ssize_t c_step           # from one vector of a row to the next; 0 where there is one: it is stored last
+
+
+cdef inline void multiply_add8(int way, int mr, ivec acc[12][NV], int first, const char* q, const int8_t* w) noexcept nogil:
+    """One operand of every row: acc[first:] += q w."""
+    cdef ivec b[NV]
+    cdef ivec a
+    cdef int i, j
+    for j in range(NV):
+        b[j] = vweights(way, w + j * VL * terms8(way))
+    for i in range(mr):
+        a = vinputs(q + i * PANEL8)
+        for j in range(NV):
+            vdot(way, acc[first + i][j], a, b[j])
 
 
 cdef inline void tile8(int way, int mr, int chains, Tile8* t) noexcept nogil:
     """c[mr, NR] = f(x w + b), and t moves on to the next rows. way, mr and chains are constants at every call. Few rows
     have several sums beside each other: they hide the latency of each other."""
     cdef ivec acc[12][NV]
-    cdef ivec b[NV]
-    cdef ivec a
-    cdef vec z, zeros = vset1(0)
+    cdef ivec a = vbits(vzero())
+    cdef ivec sums[NV]
+    cdef vec scales[NV]
+    cdef vec biases[NV]
+    cdef vec z, least = vset1(t.least)
     cdef Py_ssize_t left = t.rounds, run
     cdef const char* q = t.q
     cdef const int8_t* w = t.w
     cdef const int8_t* stop
-    cdef int i, j, u
+    cdef int i, j
     for i in range(chains * mr):
         for j in range(NV):
-            acc[i][j] = vset1_int(0)
+            acc[i][j] = a
     while left > 0:
         run = min(left, <Py_ssize_t>(PANEL8 // 4 // ROUND8))
         left -= run
         stop = w + run * ROUND8 * NR * terms8(way)
         while w != stop:
-            for u in range(ROUND8):
-                for j in range(NV):
-                    b[j] = vweights(way, w + (u * NR + j * VL) * terms8(way))
-                for i in range(mr):
-                    a = vinputs(q + i * PANEL8 + 4 * u)
-                    for j in range(NV):
-                        vdot(way, acc[u % chains * mr + i][j], a, b[j])
+            multiply_add8(way, mr, acc, 0, q, w)
+            multiply_add8(way, mr, acc, 1 % chains * mr, q + 4, w + NR * terms8(way))
+            multiply_add8(way, mr, acc, 2 % chains * mr, q + 8, w + 2 * NR * terms8(way))
+            multiply_add8(way, mr, acc, 3 % chains * mr, q + 12, w + 3 * NR * terms8(way))
             w += ROUND8 * NR * terms8(way)
             q += 4 * ROUND8
         q += t.q_panel - 4 * ROUND8 * run
     for i in range(mr, chains * mr):
         for j in range(NV):
             acc[i % mr][j] = vadd_bits(acc[i % mr][j], acc[i][j])
+    for j in range(NV):
+        sums[j] = vbits(vload(<const real*>t.column_sum + j * VL))
+        scales[j] = vload(t.column_scale + j * VL)
+        biases[j] = vload(t.bias + j * VL)
     for i in range(mr):
-        for j in range(NV):
-            a = vsub_bits(acc[i][j], vmul32(vset1_int(t.zero[i]), load_integers(t.column_sum + j * VL)))
-            z = vfrom_int(a) * vload(t.column_scale + j * VL) * vset1(t.scale[i]) + vload(t.bias + j * VL)
-            if t.relu:
-                z = positive_part(z, zeros)
-            if j == 0 or not t.narrow:
-                vstore(t.c + i * t.c_row + j * VL, z)
+        for j in range(NV - 1, -1, -1):
+            a = vsub_bits(acc[i][j], vmul32(vset1_int(t.zero[i]), sums[j]))
+            z = vfrom_int(a) * scales[j] * vset1(t.scale[i]) + biases[j]
+            vstore(t.c + i * t.c_row + j * t.c_step, vmax(least, z))    # NaN stays what it is
     t.q += mr * PANEL8
     t.scale += mr
     t.zero += mr
     t.c += mr * t.c_row
-
-
-cdef inline ivec load_integers(const ireal* p) noexcept nogil:
-    return vbits(vload(<const real*>p))
 
 
 cdef inline void strip8(int way, Tile8* t, Py_ssize_t m) noexcept nogil:
@@ -213,7 +225,7 @@ cdef inline void layer8_as(int way, const Layer* layer, real* y, Py_ssize_t y_ro
         quantise_row(way, q + i * PANEL8, q_panel, scale + i, zero + i, x + i * x_row, x_panel, layer.n_in)
     t.rounds = rounds8(way, layer.n_in)
     t.q_panel = q_panel
-    t.relu = layer.activation == ACT_RELU
+    t.least = 0 if layer.activation == ACT_RELU else -INFINITY
     t.c_row = y_row
     for n from 0 <= n < layer.n_out by NR:
         t.q = q
@@ -223,11 +235,11 @@ cdef inline void layer8_as(int way, const Layer* layer, real* y, Py_ssize_t y_ro
         t.column_scale = layer.w8_scale + n
         t.column_sum = layer.w8_sum + n
         t.bias = layer.b + n
-        t.narrow = layer.n_out - n <= VL
+        t.c_step = VL if layer.n_out - n > VL else 0
         t.c = y + n // NR * y_panel
         strip8(way, &t, rows)
         if not finishes_in_registers(layer.activation):
-            activate(layer.activation, layer.alpha, y + n // NR * y_panel, y_row, rows, 1 if t.narrow else NV)
+            activate(layer.activation, layer.alpha, y + n // NR * y_panel, y_row, rows, NV if t.c_step else 1)
 
 
 cdef void layer8(int way, const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_panel, const real* x,
