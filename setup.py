@@ -68,7 +68,7 @@ BF16 = {
     "avx512_bf16": (("avx512",), ["-mavx512bf16"]),
     "fma": (tuple(ISAS), []),
 }
-# What multiplies 8-bit integers four at a time: the instruction set beside which it is built, and the instruction.
+# What multiplies 8-bit integers four at a time: the instruction set beside which it is built, and how.
 INT8 = {
     "avx512_vnni": ("avx512", "vpdpbusd %%zmm0, %%zmm1, %%zmm2"),
     "avx_vnni": ("avx2", "%{vex%} vpdpbusd %%ymm0, %%ymm1, %%ymm2"),

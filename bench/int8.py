@@ -3,8 +3,8 @@ processor has.
 
     python bench/int8.py [--seconds 1] [--only 784-256] [--mnist mnist.npz]
 
-All take turns, and the least of many counts; FASTMLP_ISA chooses the instruction set. --mnist trains networks and
-prints the reports of their handles, on the test samples.
+All take turns, and the least of many counts; FASTMLP_ISA chooses the instruction set. --mnist trains networks
+and prints the reports of their handles, on the test samples.
 """
 from __future__ import annotations
 
@@ -70,7 +70,8 @@ def main() -> None:
                 continue
             seconds = least(contestants(layers, rows), options.seconds)
             print(f"{name:28}", ", ".join(
-                f"{who} {1e6 * s:.1f} us ({seconds['float32'] / s:.2f}x)" for who, s in seconds.items()), flush=True)
+                f"{who} {1e6 * s:.1f} us ({seconds['float32'] / s:.2f}x)" for who, s in seconds.items()),
+                flush=True)
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ class HandleReport:
             f"{self.largest_output:.3g}", f"weights: {ours} beside {models}"])
 
 
-def compare(model: MLP, compute_dtype: str, model_dtype: str, ours: Predictor, models: Predictor, X: ArrayLike,
-            y: ArrayLike | None) -> HandleReport:
+def compare(model: MLP, compute_dtype: str, model_dtype: str, ours: Predictor, models: Predictor,
+            X: ArrayLike, y: ArrayLike | None) -> HandleReport:
     """Compare two predictors of the values of the last layer.
 
     Parameters
@@ -123,7 +123,7 @@ def compare(model: MLP, compute_dtype: str, model_dtype: str, ours: Predictor, m
     if y is not None:
         targets, weights = targets_and_weights(
             loss, "validation_data[1]", y, len(table), model.layers[-1], model.dtype)
-    found: tuple[list[Array], list[Array]] = ([], [])
+    parts: tuple[list[Array], list[Array]] = ([], [])
     difference, size = 0.0, 0.0
     with np.errstate(all="ignore"):
         for start in range(0, len(table), BLOCK_ROWS):
@@ -131,9 +131,9 @@ def compare(model: MLP, compute_dtype: str, model_dtype: str, ours: Predictor, m
             outputs = [_values(predictor, block) for predictor in (ours, models)]
             difference = np.maximum(difference, np.abs(outputs[0] - outputs[1]).max())
             size = np.maximum(size, np.abs(outputs[1]).max())
-            for predictions, values in zip(found, outputs):
+            for predictions, values in zip(parts, outputs):
                 predictions.append(loss.predict(values, model.backend))
-    predicted, expected = (np.concatenate(parts) for parts in found)
+    predicted, expected = map(np.concatenate, parts)
     agreement = score = model_score = metric = None
     if loss.metric == "accuracy":
         same = predicted == expected
@@ -141,7 +141,8 @@ def compare(model: MLP, compute_dtype: str, model_dtype: str, ours: Predictor, m
     if targets is not None and loss.metric is not None:
         truth, metric = loss.truth(targets), loss.metric
         counted: Any = slice(None) if weights is None else weights > 0
-        score, model_score = (float(METRICS[metric](truth[counted], p[counted])) for p in (predicted, expected))
+        score, model_score = (
+            float(METRICS[metric](truth[counted], found[counted])) for found in (predicted, expected))
     return HandleReport(compute_dtype, model_dtype, len(table), agreement, metric, score, model_score,
                         float(difference), float(size), ours.parameters_nbytes, models.parameters_nbytes)
 

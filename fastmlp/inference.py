@@ -235,14 +235,15 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
             engine.write_back()
             engine = engine_for(model, model.core.parameters, model.dropout, 0, compute_dtype)
         predictor = engine.predictor(kind, is_vector, batch_size or 0, threads, int8)
-        compared = samples and [engine.predictor("values", False, 0, threads, int8),
-                                models.predictor("values", False, 0, threads)]
+        if samples is not None:
+            ours = engine.predictor("values", False, 0, threads, int8)
+            theirs = models.predictor("values", False, 0, threads)
     own = model.compute_dtype or model.dtype.name
     computes_in = "int8" if int8 else compute_dtype or own
-    report = compare(model, computes_in, own, *compared, *samples) if samples and compared else None
+    report = None if samples is None else compare(model, computes_in, own, ours, theirs, *samples)
     return InferenceHandle(
-        predictor, model.layers, output, model.dtype, np.dtype(np.intp) if is_index else model.dtype, is_vector,
-        batch_size, threads, computes_in, report)
+        predictor, model.layers, output, model.dtype, np.dtype(np.intp) if is_index else model.dtype,
+        is_vector, batch_size, threads, computes_in, report)
 
 
 def _is_int8(model: MLP, dtype: DTypeLike | None, compute_dtype: str | None) -> bool:
@@ -252,14 +253,16 @@ def _is_int8(model: MLP, dtype: DTypeLike | None, compute_dtype: str | None) -> 
         raise ValueError(f"compute_dtype: expected None beside dtype='int8', got {compute_dtype!r}")
     for i, inputs in enumerate(model.layers[:-1]):
         if inputs > MOST_INPUTS:
-            raise ValueError(f"dtype: 'int8' takes layers of at most {MOST_INPUTS} inputs, whose sums fit in 32 "
-                             f"bits; layer {i} has {inputs}")
+            raise ValueError(f"dtype: 'int8' takes layers of at most {MOST_INPUTS} inputs, whose sums fit in "
+                             f"32 bits; layer {i} has {inputs}")
     return True
 
 
 def _samples(validation_data: object) -> tuple[Any, Any]:
     if not isinstance(validation_data, tuple) or len(validation_data) != 2:
-        what = f"{len(validation_data)} items" if isinstance(validation_data, tuple) else type(validation_data).__name__
+        what = type(validation_data).__name__
+        if isinstance(validation_data, tuple):
+            what = f"{len(validation_data)} items"
         raise TypeError(f"validation_data: expected a tuple (X, y), got {what}")
     return validation_data
 

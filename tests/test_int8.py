@@ -1,4 +1,4 @@
-"""Handles in 8-bit integers: the specification against its formulas, kernels against it to the bit, the report."""
+"""Handles in 8-bit integers: the specification against its formulas, kernels against it, the report."""
 from __future__ import annotations
 
 import hashlib
@@ -97,7 +97,8 @@ def test_weights_are_within_half_a_step(rng):
 
 @pytest.mark.parametrize("shift", [-100, -1, 0, 1, 100])
 def test_rows_are_within_half_a_step(shift, rng):
-    x = ((rng.standard_normal((200, 31)) + shift) * 10.0 ** rng.integers(-20, 20, (200, 1))).astype(np.float32)
+    x = (rng.standard_normal((200, 31)) + shift) * 10.0 ** rng.integers(-20, 20, (200, 1))
+    x = x.astype(np.float32)
     q, s, z = int8.quantised_rows(x)
     assert q.dtype == np.uint8 and s.shape == z.shape == (200, 1)
     back = s.astype(np.float64) * (q.astype(int) - z)
@@ -133,7 +134,7 @@ def test_error_bound(rng):
 @pytest.mark.parametrize(("isa", "way"), WAYS, ids=str)
 @pytest.mark.parametrize("layers", NETWORKS, ids=str)
 def test_to_the_bit(layers, isa, way, use, compiled, rng):
-    """Activations without an exponential, of every number of rows, as part of any batch, on several threads."""
+    """Activations without an exponential, every number of rows, as part of any batch, on some threads."""
     use(isa, way)
     X = samples(rng, 300, layers[0])
     for activation in ("relu", "identity", LeakyReLU(0.2)):
@@ -206,7 +207,8 @@ def test_one_hash_for_all(use, compiled, rng):
                     for output in ("logits", "proba", "labels"):
                         handle = model.compile_predict(output=output, dtype="int8", threads=threads)
                         together = handle(X)
-                        assert_array_equal(np.concatenate([handle(X[i:i + 1]) for i in range(3)]), together[:3])
+                        alone = [handle(X[i:i + 1]) for i in range(3)]
+                        assert_array_equal(np.concatenate(alone), together[:3])
                         digest.update(together.tobytes())
             hashes.add(digest.hexdigest())
     assert len(hashes) == 1
@@ -469,8 +471,8 @@ def digits():
     return X[order], y[order].astype(int)
 
 
-@pytest.mark.parametrize("options", [{}, {"activation": "gelu"}, {"batch_norm": True}, {"activation": "tanh"}],
-                         ids=str)
+@pytest.mark.parametrize("options", [{}, {"activation": "gelu"}, {"batch_norm": True},
+                                     {"activation": "tanh"}], ids=str)
 def test_accuracy_of_digits(options, digits):
     """Within 0.2 points of float32, of networks that have learned them."""
     X, y = digits

@@ -64,7 +64,7 @@ def int8_layers(parameters: Parameters, statistics: Statistics, layers: Sequence
     found = []
     for i, layer in enumerate(layers):
         v, scales = quantised_weights(parameters.weights[i])
-        biases = np.array(parameters.biases[i], np.float64)
+        biases = parameters.biases[i].astype(np.float64)
         if layer.batch_norm is not None:
             with np.errstate(all="ignore"):
                 variance = statistics.variances[i].astype(np.float64) + layer.batch_norm.epsilon
@@ -72,8 +72,7 @@ def int8_layers(parameters: Parameters, statistics: Statistics, layers: Sequence
                 biases -= factor * statistics.means[i]
                 scales = (scales * factor).astype(np.float32)
         with np.errstate(all="ignore"):
-            biases = biases.astype(np.float32)
-        found.append(Int8Layer(v, _flushed(scales), _flushed(biases), layer.activation))
+            found.append(Int8Layer(v, _flushed(scales), _flushed(biases.astype(np.float32)), layer.activation))
     return found
 
 

@@ -94,8 +94,9 @@ class Engine:
         """The network as it is now, for inference."""
         if int8:
             layers = int8_layers(self._parameters, self._statistics, self._layers)
-            return Predictor(partial(integers.forward, layers), self._parameters.sizes, self._parameters.dtype,
-                             output, is_vector, batch_size, weights_nbytes(self._parameters.sizes))
+            return Predictor(
+                partial(integers.forward, layers), self._parameters.sizes, self._parameters.dtype, output,
+                is_vector, batch_size, weights_nbytes(self._parameters.sizes))
         statistics = copy.deepcopy(self._statistics)
         engine = Engine(self._parameters.copy(), statistics, self._layers, self._loss, self.seed,
                         self._compute_dtype)

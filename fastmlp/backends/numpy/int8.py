@@ -1,9 +1,9 @@
 """Products of 8-bit integers, for inference: the same bits on every processor, since their sums are exact.
 
-The weights are quantised once (`fastmlp._core.int8`): w_kj is s_j v_kj, to s_j / 2. The inputs x_k of a layer
-are quantised row by row, to 8 bits without a sign,
+The weights are quantised once (`fastmlp._core.int8`): w_kj is s_j v_kj, to s_j / 2. The inputs x_k of a
+layer are quantised row by row, to 8 bits without a sign,
 
-    low = min(0, min_k x_k),   high = max(0, max_k x_k),   s = high / 255 - low / 255,   z = rint(-low (1 / s))
+    low = min(0, min_k x_k),  high = max(0, max_k x_k),  s = high / 255 - low / 255,  z = rint(-low (1 / s))
     q_k = rint(x_k (1 / s) + z), not below 0 nor above 255
 
 so that x_k is s (q_k - z), to s / 2, and 0 is 0. Then
@@ -11,9 +11,9 @@ so that x_k is s (q_k - z), to s / 2, and 0 is 0. Then
     S_j = sum_k (q_k - z) v_kj      in integers,
     y_j = f((S_j s_j) s + b_j)      in float32.
 
-Operations on reals round to nearest, ties to even; subnormal numbers are zeros, as operands and as results. The
-sum x_k (1 / s) + z is rounded once, by rint. A row that is not finite has the scale NaN, and all of its outputs are
-NaN; a row whose s would be subnormal counts as zeros.
+Operations on reals round to nearest, ties to even; subnormal numbers are zeros, as operands and as results.
+The sum x_k (1 / s) + z is rounded once, by rint. A row that is not finite has the scale NaN, and all of its
+outputs are NaN; a row whose s would be subnormal counts as zeros.
 """
 from __future__ import annotations
 
