@@ -72,7 +72,8 @@ def int8_layers(parameters: Parameters, statistics: Statistics, layers: Sequence
                 biases -= factor * statistics.means[i]
                 scales = (scales * factor).astype(np.float32)
         with np.errstate(all="ignore"):
-            found.append(Int8Layer(v, _flushed(scales), _flushed(biases.astype(np.float32)), layer.activation))
+            rounded = _flushed(biases.astype(np.float32))
+        found.append(Int8Layer(v, _flushed(scales), rounded, layer.activation))
     return found
 
 
