@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from .backends import get_backend, set_backend, use_backend
-from .kernels import active_bfloat16, active_isa, available_bfloat16, available_isas
+from .kernels import (
+    active_bfloat16,
+    active_int8,
+    active_isa,
+    available_bfloat16,
+    available_int8,
+    available_isas,
+)
 from .version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -45,11 +52,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "active_bfloat16",
+    "active_int8",
     "active_isa",
     "AdaGrad",
     "Adam",
     "AdamW",
     "available_bfloat16",
+    "available_int8",
     "available_isas",
     "BatchNorm",
     "callbacks",

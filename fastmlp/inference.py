@@ -16,13 +16,16 @@ import numpy as np
 
 from fastmlp._core import checks
 from fastmlp._core.core import engine_for
+from fastmlp._core.int8 import MOST_INPUTS
+from fastmlp.handle_report import compare
 from fastmlp.losses import Loss
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, DTypeLike
 
     from fastmlp._core.types import Array
     from fastmlp.backends.interface import Predictor
+    from fastmlp.handle_report import HandleReport
     from fastmlp.model import MLP
 
 __all__ = ["InferenceHandle", "compile_predict"]
@@ -42,10 +45,14 @@ class InferenceHandle:
         What a call returns: "logits", "proba" or "labels".
     dtype : dtype
         Type of the results: that of the model, or intp for labels.
+    compute_dtype : str
+        In what it computes: the model's dtype, "bfloat16" or "int8".
     batch_size : int or None
         Rows of a call at most; None for any number.
     threads : int
         Threads that share the work of one large call.
+    report : fastmlp.handle_report.HandleReport or None
+        How close it is to the model, if it was made with ``validation_data``.
     predictor : object
         What the backend computes with; for ``fastmlp.kernels.cython_api``.
     nbytes : int
@@ -59,7 +66,9 @@ class InferenceHandle:
     -----
     Results are those of the model at that moment, to the bit: of `fastmlp.MLP.forward`,
     `fastmlp.MLP.predict_proba` or `fastmlp.MLP.predict`, for any number of rows and threads. (On the NumPy
-    backend, to rounding.) Rows with NaN give NaN without a warning, and a label that means nothing.
+    backend, to rounding.) Rows with NaN give NaN without a warning, and a label that means nothing. Those of
+    "bfloat16" and "int8" are what the specification says, to the bit, on every instruction set. In int8, rows
+    with infinity give NaN, too.
 
     Any number of threads may call a handle at once. The compiled backend releases the GIL while it computes,
     but for so little work that handing it over takes longer; it takes no lock and, once so many calls have
@@ -78,12 +87,14 @@ class InferenceHandle:
     InferenceHandle([3, 4, 2], output='labels', dtype='int64', batch_size=None)
     """
 
-    __slots__ = ("_computes_in", "predictor", "_run", "_shape", "batch_size", "dtype", "layers", "output",
-                 "threads")
+    __slots__ = ("_computes_in", "predictor", "_run", "_shape", "batch_size", "compute_dtype", "dtype",
+                 "layers", "output", "report", "threads")
     predictor: Predictor
     layers: tuple[int, ...]
     output: str
     dtype: np.dtype[Any]
+    compute_dtype: str
+    report: HandleReport | None
     batch_size: int | None
     threads: int
     _run: Callable[[Any, Any], Any]
@@ -91,11 +102,13 @@ class InferenceHandle:
     _computes_in: np.dtype[Any]
 
     def __init__(self, predictor: Predictor, layers: tuple[int, ...], output: str, computes_in: np.dtype[Any],
-                 dtype: np.dtype[Any], is_vector: bool, batch_size: int | None, threads: int) -> None:
+                 dtype: np.dtype[Any], is_vector: bool, batch_size: int | None, threads: int,
+                 compute_dtype: str, report: HandleReport | None = None) -> None:
         for name, value in (
                 ("predictor", predictor), ("_run", predictor.run), ("_computes_in", computes_in),
                 ("_shape", () if is_vector else layers[-1:]), ("layers", layers), ("output", output),
-                ("dtype", dtype), ("batch_size", batch_size), ("threads", threads)):
+                ("dtype", dtype), ("batch_size", batch_size), ("threads", threads),
+                ("compute_dtype", compute_dtype), ("report", report)):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -160,6 +173,8 @@ class InferenceHandle:
 
     def __repr__(self) -> str:
         more = f", threads={self.threads}" if self.threads > 1 else ""
+        if self.compute_dtype != self._computes_in.name:
+            more += f", compute_dtype={self.compute_dtype!r}"
         return (f"InferenceHandle({list(self.layers)}, output={self.output!r}, dtype={self.dtype.name!r}, "
                 f"batch_size={self.batch_size}{more})")
 
@@ -175,7 +190,8 @@ class InferenceHandle:
 
 
 def compile_predict(model: MLP, batch_size: int | None, output: str, threads: int,
-                    compute_dtype: str | None = None) -> InferenceHandle:
+                    compute_dtype: str | None = None, dtype: DTypeLike | None = None,
+                    validation_data: tuple[ArrayLike, ArrayLike | None] | None = None) -> InferenceHandle:
     """Make a handle: what `fastmlp.MLP.compile_predict` does.
 
     Parameters
@@ -189,6 +205,10 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
     threads : int
         As for `MLP.compile_predict`.
     compute_dtype : {"bfloat16"}, optional
+        As for `MLP.compile_predict`.
+    dtype : {"int8"}, optional
+        As for `MLP.compile_predict`.
+    validation_data : tuple (X, y), optional
         As for `MLP.compile_predict`.
 
     Returns
@@ -206,16 +226,45 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
         batch_size = checks.integer("batch_size", batch_size, low=1)
     threads = checks.integer("threads", threads, low=1, high=256)
     compute_dtype = checks.compute_dtype("compute_dtype", compute_dtype, model.dtype)
+    int8 = _is_int8(model, dtype, compute_dtype)
+    samples = None if validation_data is None else _samples(validation_data)
     kind, is_vector, is_index = made_of_outputs(model.loss, output, model.layers[-1])
     with model.core.lock.between_steps("compile it"):
-        engine = model.core.engine
+        models = engine = model.core.engine
         if compute_dtype not in (None, model.compute_dtype):
             engine.write_back()
             engine = engine_for(model, model.core.parameters, model.dropout, 0, compute_dtype)
-        predictor = engine.predictor(kind, is_vector, batch_size or 0, threads)
-    dtype = np.dtype(np.intp) if is_index else model.dtype
+        predictor = engine.predictor(kind, is_vector, batch_size or 0, threads, int8)
+        if samples is not None:
+            ours = engine.predictor("values", False, 0, threads, int8)
+            theirs = models.predictor("values", False, 0, threads)
+    own = model.compute_dtype or model.dtype.name
+    computes_in = "int8" if int8 else compute_dtype or own
+    report = None if samples is None else compare(model, computes_in, own, ours, theirs, *samples)
     return InferenceHandle(
-        predictor, model.layers, output, model.dtype, dtype, is_vector, batch_size, threads)
+        predictor, model.layers, output, model.dtype, np.dtype(np.intp) if is_index else model.dtype,
+        is_vector, batch_size, threads, computes_in, report)
+
+
+def _is_int8(model: MLP, dtype: DTypeLike | None, compute_dtype: str | None) -> bool:
+    if not checks.is_int8("dtype", dtype, model.dtype):
+        return False
+    if compute_dtype is not None:
+        raise ValueError(f"compute_dtype: expected None beside dtype='int8', got {compute_dtype!r}")
+    for i, inputs in enumerate(model.layers[:-1]):
+        if inputs > MOST_INPUTS:
+            raise ValueError(f"dtype: 'int8' takes layers of at most {MOST_INPUTS} inputs, whose sums fit in "
+                             f"32 bits; layer {i} has {inputs}")
+    return True
+
+
+def _samples(validation_data: object) -> tuple[Any, Any]:
+    if not isinstance(validation_data, tuple) or len(validation_data) != 2:
+        what = type(validation_data).__name__
+        if isinstance(validation_data, tuple):
+            what = f"{len(validation_data)} items"
+        raise TypeError(f"validation_data: expected a tuple (X, y), got {what}")
+    return validation_data
 
 
 def made_of_outputs(loss: Loss, output: str, outputs: int) -> tuple[str, bool, bool]:

@@ -298,6 +298,16 @@ def test_handles(downstream, dtype, rng):
         downstream.predict(slow, out, X)
 
 
+@pytest.mark.parametrize("options", [{"dtype": "int8"}, {"compute_dtype": "bfloat16"}], ids=str)
+@pytest.mark.filterwarnings("ignore:compute_dtype:RuntimeWarning")
+def test_handles_of_other_products(options, downstream, rng):
+    model, X, out = MLP([6, 30, 4], seed=0), reals(rng, "f4", 50, 6), np.empty((50, 4), "f4")
+    handle = model.compile_predict(**options)
+    assert downstream.predict(handle, out, X)
+    assert_array_equal(out, handle(X))
+    assert (out != model.forward(X)).any()
+
+
 def test_handles_from_many_threads(downstream, dtype, rng):
     model = MLP([60, 100, 10], dtype=dtype, seed=0)
     X = reals(rng, dtype, 300, 60)

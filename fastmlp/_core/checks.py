@@ -529,6 +529,21 @@ def compute_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> str | None:
     return "bfloat16"
 
 
+def is_int8(name: str, value: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether a handle's dtype is int8, which goes with a float32 model, and not None."""
+    if value is None:
+        return False
+    try:
+        known = np.dtype(value) == np.int8
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(f"{name}: expected None or 'int8', got {value!r}")
+    if dtype != np.float32:
+        raise ValueError(f"{name}: 'int8' goes with a model of dtype float32, got {dtype.name}")
+    return True
+
+
 def seed(name: str, value: Any) -> int | None:
     """A seed of NumPy's random generator."""
     return None if value is None else integer(name, value, low=0)

@@ -62,6 +62,7 @@ def describe(measure: bool = False) -> dict[str, str]:
         "processor": _processor(),
         "instruction sets": ", ".join(isas),
         "bfloat16 by": _bfloat16(),
+        "int8 by": _int8(),
         "backend": get_backend(),
         "threads": str(get_num_threads()),
         "caches": _caches() or "unknown",
@@ -111,6 +112,16 @@ def _bfloat16() -> str:
     text = ", ".join(f"{name} (active)" if name == active else name for name in names)
     text += "".join(f"; not {name}: {why}" for name, why in kernels.unfit_bfloat16().items())
     return text if names[0] != "fma" else f"{text}: FMAs in float32, about as fast as float32"
+
+
+def _int8() -> str:
+    """What multiplies 8-bit integers.
+
+    >>> "(active)" in _int8()
+    True
+    """
+    active = kernels.active_int8()
+    return ", ".join(f"{name} (active)" if name == active else name for name in kernels.available_int8())
 
 
 def _blas() -> str:

@@ -86,6 +86,10 @@ class Predictor(Protocol):
     def nbytes(self) -> int:
         """Bytes that it holds."""
 
+    @property
+    def parameters_nbytes(self) -> int:
+        """Those of its copy of the parameters."""
+
     def run(self, x: object, out: object) -> Array | None:
         """The results of every row of x, in `out` or, if that is None, in a new array. None, with nothing
         written, for what it does not take; it takes every x that engines read, in blocks of up to 4096 rows,
@@ -118,7 +122,8 @@ class Engine(Protocol):
         dtype, or None, those of hidden layer i. False, with nothing written, for an x that it does not read
         or an out that it does not write."""
 
-    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int,
+                  int8: bool = False) -> Predictor:
         """The network as it is now, for inference; see `fastmlp.inference`.
 
         output          "values" of the last layer, their "softmax", "sigmoid" or "exp"; or as intp, the index
@@ -126,6 +131,8 @@ class Engine(Protocol):
         is_vector       whether results are (rows,), one number for each row, and not (rows, outputs)
         batch_size      rows of a call at most; 0 for any number
         threads         that share the work of a large call
+        int8            whether the products are those of `fastmlp.backends.numpy.int8`, of a float32 network
+                        whose layers have at most `fastmlp._core.int8.MOST_INPUTS` inputs
         """
 
     def gradients(self, samples: Source, gradients: Parameters, threads: int) -> float:

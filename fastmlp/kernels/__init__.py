@@ -7,7 +7,8 @@ that cannot be had is an error, and so is a kernel module that was built but can
 Products of bfloat16 have modules of their own, of which one is imported when a model asks for it. What they
 are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16. Before it is
 used for the first time, it has to give the bits of a known answer; if it does not, the next one takes its
-place, or, where FASTMLP_BF16 asks for it, the import fails.
+place, or, where FASTMLP_BF16 asks for it, the import fails. What multiplies 8-bit integers, in the modules of
+float32, is chosen at import as well: FASTMLP_INT8.
 """
 
 from __future__ import annotations
@@ -28,12 +29,13 @@ from . import _detect, _known_answer
 if TYPE_CHECKING:
     from .kernels import KernelModule
 
-__all__ = ["active_bfloat16", "active_isa", "available_bfloat16", "available_isas", "bfloat16_module", "load",
-           "load_bfloat16", "module", "unfit_bfloat16"]
+__all__ = ["active_bfloat16", "active_int8", "active_isa", "available_bfloat16", "available_int8",
+           "available_isas", "bfloat16_module", "load", "load_bfloat16", "module", "unfit_bfloat16"]
 
 _DTYPES = {"float32": "f32", "float64": "f64"}
-# The instruction set of which this is an extension.
-_BESIDE = {"amx": "avx512", "avx512_bf16": "avx512", "amx_emulated": "avx512"}
+# The instruction sets of which these are extensions.
+_BESIDE = {"amx": "avx512", "avx512_bf16": "avx512", "amx_emulated": "avx512", "avx512_vnni": "avx512",
+           "avx_vnni": "avx2", "neon_dotprod": "neon"}
 _unfit: dict[str, str] = {}         # what has failed for bfloat16, and why
 
 
@@ -241,6 +243,57 @@ def unfit_bfloat16() -> dict[str, str]:
     return dict(_unfit)
 
 
+def available_int8(isa: str | None = None) -> list[str]:
+    """Return what can multiply 8-bit integers here, with the same bits.
+
+    Parameters
+    ----------
+    isa : str, optional
+        Name of the instruction set; the active one if not given.
+
+    Returns
+    -------
+    list of str
+        Names, fastest first: "avx512_vnni" and "avx_vnni" are VPDPBUSD, beside AVX-512 and AVX2,
+        "neon_dotprod" is SDOT; "widened" multiplies in 16 or 32 bits, on any instruction set.
+
+    Examples
+    --------
+    >>> "widened" in available_int8()
+    True
+    """
+    supported, isa = _detect.supported_int8(), isa or _active
+    return [name for name in _detect.built_int8() if supported[name] and _BESIDE.get(name, isa) == isa]
+
+
+def active_int8() -> str:
+    """Return what multiplies 8-bit integers.
+
+    Returns
+    -------
+    str
+        Name: FASTMLP_INT8, or the fastest of `available_int8`.
+
+    Examples
+    --------
+    >>> active_int8() in available_int8()
+    True
+    """
+    return _int8
+
+
+def _check_int8(isa: str, name: str) -> None:
+    names = available_int8(isa)
+    if name not in names:
+        if name not in _detect.supported_int8():
+            why = "no such instructions"
+        elif name not in _detect.built_int8():
+            why = "not built into this installation"
+        else:
+            why = f"not supported by this processor, or not beside {isa}"
+        raise ValueError(f"int8 by {name!r}: {why}; available here: {', '.join(names)}")
+
+
 def active_isa() -> str:
     """Return the instruction set whose kernels run.
 
@@ -308,3 +361,9 @@ try:
         _is_fit = True
 except ValueError as error:
     raise ValueError(f"FASTMLP_BF16: {error}") from None
+
+_int8 = os.environ.get("FASTMLP_INT8") or available_int8()[0]
+try:
+    _check_int8(_active, _int8)
+except ValueError as error:
+    raise ValueError(f"FASTMLP_INT8: {error}") from None

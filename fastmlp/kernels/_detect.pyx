@@ -5,8 +5,12 @@ cdef extern from "detect.h" nogil:
     const char* fastmlp_built_bf16()
     bint fastmlp_runs_amx()
     bint fastmlp_gets_tiles()
+    const char* fastmlp_built_int8()
     bint fastmlp_runs_avx512_bf16()
     bint fastmlp_is_fast_avx512_bf16()
+    bint fastmlp_runs_avx512_vnni()
+    bint fastmlp_runs_avx_vnni()
+    bint fastmlp_runs_neon_dotprod()
     bint fastmlp_runs_avx512()
     bint fastmlp_runs_avx2()
     bint fastmlp_runs_neon()
@@ -45,3 +49,18 @@ def supported_bf16():
 def gets_tiles():
     """Ask the operating system for the tiles of AMX; whether it gives them, to all threads and for good."""
     return fastmlp_gets_tiles()
+
+
+def built_int8():
+    """What multiplies 8-bit integers in this installation, best first."""
+    return fastmlp_built_int8().decode("ascii").split(",")
+
+
+def supported_int8():
+    """{name: whether it runs here} of everything known that multiplies 8-bit integers."""
+    return {
+        "avx512_vnni": fastmlp_runs_avx512_vnni(),
+        "avx_vnni": fastmlp_runs_avx_vnni(),
+        "neon_dotprod": fastmlp_runs_neon_dotprod(),
+        "widened": True,
+    }

@@ -12,6 +12,8 @@
 static const char *fastmlp_built(void) { return FASTMLP_TEXT(FASTMLP_BUILT); }
 /* And what it computes products of bfloat16 with. */
 static const char *fastmlp_built_bf16(void) { return FASTMLP_TEXT(FASTMLP_BUILT_BF16); }
+/* And what it multiplies 8-bit integers with. */
+static const char *fastmlp_built_int8(void) { return FASTMLP_TEXT(FASTMLP_BUILT_INT8); }
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <cpuid.h>
@@ -44,6 +46,22 @@ static int fastmlp_runs_avx512(void) {
     if ((fastmlp_xcr0() & XCR0_AVX512) != XCR0_AVX512) return 0;
     __cpuid_count(7, 0, a, b, c, d);
     return (b & wanted) == wanted;
+}
+
+static int fastmlp_runs_avx512_vnni(void) {
+    unsigned a, b, c, d;
+    if (!fastmlp_runs_avx512()) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    return (c & 1u << 11) != 0;
+}
+
+static int fastmlp_runs_avx_vnni(void) {
+    unsigned a, b, c, d;
+    if (!fastmlp_runs_avx2()) return 0;
+    __cpuid_count(7, 0, a, b, c, d);
+    if (a < 1) return 0;                                                    /* no leaf 7.1 */
+    __cpuid_count(7, 1, a, b, c, d);
+    return (a & 1u << 4) != 0;
 }
 
 static int fastmlp_runs_avx512_bf16(void) {
@@ -101,6 +119,8 @@ static int fastmlp_is_fast_avx512_bf16(void) {
 #else
 static int fastmlp_runs_avx2(void) { return 0; }
 static int fastmlp_runs_avx512(void) { return 0; }
+static int fastmlp_runs_avx512_vnni(void) { return 0; }
+static int fastmlp_runs_avx_vnni(void) { return 0; }
 static int fastmlp_runs_avx512_bf16(void) { return 0; }
 static int fastmlp_is_fast_avx512_bf16(void) { return 0; }
 static int fastmlp_runs_amx(void) { return 0; }
@@ -111,5 +131,15 @@ static int fastmlp_gets_tiles(void) { return 0; }
 static int fastmlp_runs_neon(void) { return 1; }    /* part of the architecture */
 #else
 static int fastmlp_runs_neon(void) { return 0; }
+#endif
+
+/* SDOT, which came later: Linux says whether it is there; every processor of Apple has it. */
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+static int fastmlp_runs_neon_dotprod(void) { return (getauxval(AT_HWCAP) & 1ul << 20) != 0; }
+#elif defined(__aarch64__) && defined(__APPLE__)
+static int fastmlp_runs_neon_dotprod(void) { return 1; }
+#else
+static int fastmlp_runs_neon_dotprod(void) { return 0; }
 #endif
 #endif

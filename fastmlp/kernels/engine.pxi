@@ -36,6 +36,7 @@ include "normalisation.pxi"     # over the batch
 include "dropout.pxi"
 include "diagnostics.pxi"       # what an observer is told of them
 include "training.pxi"          # runs of minibatches
+include "int8.pxi"              # layers in 8-bit integers
 include "inference.pxi"
 
 
@@ -627,6 +628,7 @@ cdef class Engine:
             run.layers = self.layers
             run.depth = self.depth
             run.packed = False
+            run.int8 = 0
             run.output = OUT_VALUES
             if hidden is not None:
                 run.hidden = <real**>calloc(self.depth, sizeof(real*))

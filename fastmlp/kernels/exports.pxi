@@ -173,7 +173,7 @@ cdef bint export_predict(void* of_predictor, void* out, const void* x, Py_ssize_
     end = run.out + rows * plan.columns * plan.itemsize
     if not (end <= run.x.data or run.x.data + rows * run.x.row <= <const char*>out):
         return False
-    return predict_rows(plan, &run)
+    return plan.predict(plan, &run)
 
 
 cdef Functions functions

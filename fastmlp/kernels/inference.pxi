@@ -16,6 +16,7 @@ cdef struct Inference:
     const Layer* layers
     int depth
     bint packed                 # w of the layers is in panels, and inv_std is that of inference
+    int int8                    # what multiplies where it is 8-bit integers, WIDENED or DOT; else 0
     Table x                     # where samples are sparse, their shape alone
     SparseTable sparse          # then these are the samples; else its indptr is NULL
     Output output
@@ -46,7 +47,9 @@ cdef inline Py_ssize_t activations_nbytes(const Inference* run) noexcept nogil:
 
 
 cdef inline Py_ssize_t product_nbytes(const Inference* run) noexcept nogil:
-    """What a thread's products take to pack weights, after the activations of all threads."""
+    """What a thread's products take to pack weights or to quantise rows, after the activations of all threads."""
+    if WITH_INT8 and run.int8:
+        return rows_nbytes8(run.int8, run.block, run.width) // 64 * 64 + 64
     if WITH_BF16:
         return product_scratch(run.block) * sizeof(real)
     return PANEL * sizeof(real) if run.block >= PACK_PADDED_ROWS and not run.packed else 0
@@ -56,8 +59,13 @@ cdef inline Layer columns_of(const Inference* run, const Layer* layer, Py_ssize_
     """The layer with no other outputs, for inference; n0 begins a panel."""
     cdef Layer part = layer[0]
     part.n_out = n1 - n0
-    part.w += n0 // NR * operands_panel(layer.n_in) if run.packed else n0
     part.b += n0
+    if WITH_INT8 and run.int8:
+        part.w8 += n0 // NR * weights_panel8(run.int8, layer.n_in)
+        part.w8_scale += n0
+        part.w8_sum += n0
+        return part
+    part.w += n0 // NR * operands_panel(layer.n_in) if run.packed else n0
     if part.scale != NULL:
         part.scale += n0
         part.running_mean += n0
@@ -72,6 +80,10 @@ cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssiz
     """y = the outputs of a layer: in panels, or plain where panel is NR. Without x it is the first layer, of sparse samples
     from `first` on."""
     cdef Py_ssize_t p
+    if WITH_INT8 and run.int8:
+        layer8(run.int8, layer, y, layer.row_out if panel == NR else NR, panel, x, x_row, NR if x_run == ENDLESS else panel_of(run),
+               rows, packed)
+        return
     if x == NULL:
         sparse_infer(layer, y, layer.row_out if panel == NR else NR, panel, &run.sparse, first, first + rows)
     else:

@@ -16,6 +16,7 @@ class KernelModule(Protocol):
     Engine: Any     # engine.pxi describes it
     Predictor: Any  # and predictor.pxi this
     OUTPUTS: dict[str, int]
+    MULTIPLIERS: dict[str, int]     # of 8-bit integers, by name; empty but for float32
     FUNCTIONS: object       # a capsule with the table of functions.pxd
 
     @staticmethod

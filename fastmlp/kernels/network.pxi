@@ -19,6 +19,10 @@ cdef struct Layer:
     real* running_variance      # (n_out,)
     double statistics_rate      # how fast these two follow the batches
     double epsilon
+    # of an int8 predictor, in the place of w: see int8.pxi
+    int8_t* w8                  # (n_in, n_out) in panels
+    real* w8_scale              # (n_out,)
+    ireal* w8_sum               # (n_out,) of its columns
     # the workspace's, for training
     bint unpacked               # w_p is not in panels, but like w: of the first layer, where samples are sparse
     real* w_p                   # (n_in, n_out) in panels: the weights while a run trains them

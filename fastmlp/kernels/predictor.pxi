@@ -34,8 +34,10 @@ cdef struct Plan:
     Py_ssize_t block                    # rows that go through the network together
     Py_ssize_t width                    # the widest layer, in whole panels
     double weights
+    int int8                            # what multiplies 8-bit integers, WIDENED or DOT; 0 where weights are reals
     Py_ssize_t scratch_nbytes           # of a call
     Scratch scratch[CALLS]
+    bint (*predict)(Plan* plan, Inference* run) noexcept nogil      # of the module that made the plan
 
 
 cdef void release_scratch(Plan* plan, int i) noexcept nogil:
@@ -66,6 +68,7 @@ cdef bint predict_rows(Plan* plan, Inference* run) noexcept nogil:
     run.layers = plan.layers
     run.depth = plan.depth
     run.packed = True
+    run.int8 = plan.int8
     run.sparse.indptr = NULL
     run.output = plan.output
     run.hidden = NULL
@@ -124,6 +127,21 @@ cdef Py_ssize_t place_parameters(Plan* plan, real* base, bint copies) noexcept n
     return end
 
 
+cdef Py_ssize_t place_parameters8(Plan* plan, real* base) noexcept nogil:
+    """The same of a plan in 8-bit integers: nothing is copied yet."""
+    cdef Py_ssize_t end = 0, n
+    cdef Layer* layer
+    cdef int l
+    for l in range(plan.depth):
+        layer = plan.layers + l
+        n = panels(layer.n_out)
+        layer.w8 = <int8_t*>take(base, &end, n // NR * weights_panel8(plan.int8, layer.n_in) // <Py_ssize_t>sizeof(real) + 1)
+        layer.w8_scale = take(base, &end, n)
+        layer.w8_sum = <ireal*>take(base, &end, n)
+        layer.b = take(base, &end, n)
+    return end
+
+
 # By the name of what is made of a row of the last layer's values.
 OUTPUTS = {
     "values": OUT_VALUES, "softmax": OUT_SOFTMAX, "sigmoid": OUT_SIGMOID, "exp": OUT_EXP,
@@ -131,55 +149,111 @@ OUTPUTS = {
 }
 
 
+# By the name of what multiplies 8-bit integers.
+MULTIPLIERS = {"widened": WIDENED} if WITH_INT8 else {}
+if WITH_INT8 and INT8_NAME[0]:
+    MULTIPLIERS[INT8_NAME.decode("ascii")] = DOT
+
+
 cdef enum:
     MOST_ROWS = 1 << 16         # of a result that is made without a look at the machine's memory
 
 
 cdef class Predictor:
-    """An engine's network, as it is now.
+    """A network, as it is now.
 
+    source          an engine; or, for products of 8-bit integers, for every layer weights (inputs, outputs) in int8,
+                    scales and biases (outputs,), and the code and alpha of its activation
     output          a name of OUTPUTS
     dtype           of the results: intp for "largest", "positive" and "sign", else that of the network
     is_vector       whether results are (rows,), one number for each row, and not (rows, outputs)
     batch_size      rows of a call at most; 0 for any number
     threads         that share the work of a large call
+    int8            what multiplies 8-bit integers: "widened", or INT8 of this module
     """
     cdef Plan plan
     cdef object dtype
     cdef void* memory                   # the parameters
     cdef Py_ssize_t memory_nbytes
 
-    def __cinit__(self, Engine engine not None, str output, dtype, bint is_vector, Py_ssize_t batch_size, int threads):
+    def __cinit__(self, source not None, str output, dtype, bint is_vector, Py_ssize_t batch_size, int threads,
+                  str int8=None):
         cdef Plan* plan = &self.plan
         cdef Inference largest
-        cdef int l
-        engine.write_back()
         self.dtype = dtype
+        plan.predict = predict_rows
+        if int8 is not None:
+            plan.int8 = MULTIPLIERS[int8]
         plan.output = OUTPUTS[output]
         plan.is_vector = is_vector
         plan.itemsize = dtype.itemsize
         plan.batch_size = batch_size
-        plan.depth = engine.depth
-        plan.width = engine.width
         plan.threads = threads
-        plan.weights = weights_of(engine.depth, engine.layers, engine.layers[0].n_in)
-        plan.columns = 1 if plan.output == OUT_LARGEST else engine.layers[plan.depth - 1].n_out
-        plan.block = min(MC, batch_size) if batch_size else MC
+        if plan.int8:
+            self.take_integers(source)
+        else:
+            self.take_engine(source)
+        plan.weights = weights_of(plan.depth, plan.layers, plan.layers[0].n_in)
+        plan.columns = 1 if plan.output == OUT_LARGEST else plan.layers[plan.depth - 1].n_out
+        plan.block = INT8_ROWS if plan.int8 else MC
+        if batch_size:
+            plan.block = min(plan.block, batch_size)
         largest.block, largest.width, largest.threads, largest.shares_columns = plan.block, plan.width, threads, False
-        largest.packed = True
+        largest.packed, largest.int8 = True, plan.int8
         plan.scratch_nbytes = activations_nbytes(&largest) + threads * product_nbytes(&largest) + 64
-        plan.layers = <Layer*>calloc(plan.depth, sizeof(Layer))
-        if plan.layers == NULL:
-            raise MemoryError
-        for l in range(plan.depth):
-            plan.layers[l] = engine.layers[l]
-        self.memory_nbytes = place_parameters(plan, NULL, False) * <Py_ssize_t>sizeof(real) + 64
-        self.memory = calloc(self.memory_nbytes, 1)
-        if self.memory == NULL or take_scratch(plan, 0) < 0:
+        if take_scratch(plan, 0) < 0:
             raise MemoryError
         release_scratch(plan, 0)
+
+    cdef int ensure_layers(self, int depth) except -1:
+        self.plan.layers = <Layer*>calloc(depth, sizeof(Layer))
+        self.plan.depth = depth
+        if self.plan.layers == NULL:
+            raise MemoryError
+        return 0
+
+    cdef real* ensure_memory(self, Py_ssize_t reals) except NULL:
+        """For the parameters: zeros."""
+        self.memory_nbytes = reals * <Py_ssize_t>sizeof(real) + 64
+        self.memory = calloc(self.memory_nbytes, 1)
+        if self.memory == NULL:
+            raise MemoryError
         prefer_large_pages(self.memory, self.memory_nbytes)
-        place_parameters(plan, to_line(self.memory), True)
+        return to_line(self.memory)
+
+    cdef int take_engine(self, Engine engine) except -1:
+        cdef Plan* plan = &self.plan
+        cdef int l
+        engine.write_back()
+        self.ensure_layers(engine.depth)
+        plan.width = engine.width
+        for l in range(plan.depth):
+            plan.layers[l] = engine.layers[l]
+        place_parameters(plan, self.ensure_memory(place_parameters(plan, NULL, False)), True)
+        return 0
+
+    cdef int take_integers(self, list source) except -1:
+        cdef Plan* plan = &self.plan
+        cdef Layer* layer
+        cdef const int8_t[:, ::1] weights
+        cdef const real[::1] scales
+        cdef const real[::1] biases
+        cdef int l
+        self.ensure_layers(<int>len(source))
+        for l in range(plan.depth):
+            layer = plan.layers + l
+            weights, scales, biases, layer.activation, layer.alpha = source[l]
+            layer.n_in, layer.n_out = weights.shape[0], weights.shape[1]
+            layer.row_out = padded(layer.n_out)
+            plan.width = max(plan.width, panels(layer.n_in), panels(layer.n_out), layer.row_out)
+        place_parameters8(plan, self.ensure_memory(place_parameters8(plan, NULL)))
+        for l in range(plan.depth):
+            layer = plan.layers + l
+            weights, scales, biases, _, _ = source[l]
+            pack_weights8(plan.int8, layer.w8, layer.w8_sum, &weights[0, 0], layer.n_in, layer.n_out)
+            copied(layer.w8_scale, &scales[0], layer.n_out)
+            copied(layer.b, &biases[0], layer.n_out)
+        return 0
 
     def __dealloc__(self):
         cdef int i
@@ -197,6 +271,10 @@ cdef class Predictor:
             if self.plan.scratch[i].memory != NULL:
                 total += self.plan.scratch_nbytes
         return total
+
+    @property
+    def parameters_nbytes(self):
+        return self.memory_nbytes
 
     @property
     def description(self):

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastmlp._core.int8 import int8_layers
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer
 from fastmlp.backends.interface import Adjust, Predictor, Source, Totals
+from fastmlp.kernels import active_int8
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
-from ._kernels import kernels_of
+from ._kernels import KERNELS, kernels_of
 
 if TYPE_CHECKING:
     from fastmlp._core.observer import Observer
@@ -28,6 +30,8 @@ class Engine:
     def __init__(self, parameters: Parameters, statistics: Statistics, layers: Sequence[Layer], loss: Loss,
                  seed: int, compute_dtype: str | None = None) -> None:
         self._parameters = parameters
+        self._statistics = statistics
+        self._layers = layers
         self._loss = loss
         self.seed = seed
         self._gradients: Parameters | None = None       # where they are stored between a step's two halves
@@ -55,10 +59,23 @@ class Engine:
     def global_step(self, step: int) -> None:
         self._engine.set_global_step(step)
 
-    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int) -> Predictor:
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int,
+                  int8: bool = False) -> Predictor:
         dtype = self._parameters.dtype if output in REAL_OUTPUTS else np.dtype(np.intp)
+        if int8:
+            return self._int8_predictor(output, dtype, is_vector, batch_size, threads)
         result: Predictor = self._kernels.Predictor(
             self._engine, output, dtype, is_vector, batch_size, threads)
+        return result
+
+    def _int8_predictor(self, output: str, dtype: np.dtype[Any], is_vector: bool, batch_size: int,
+                        threads: int) -> Predictor:
+        self.write_back()
+        layers = [(layer.weights, layer.scales, layer.biases, layer.activation.code, layer.activation.alpha)
+                  for layer in int8_layers(self._parameters, self._statistics, self._layers)]
+        kernels = KERNELS[self._parameters.dtype.char]
+        result: Predictor = kernels.Predictor(
+            layers, output, dtype, is_vector, batch_size, threads, active_int8())
         return result
 
     def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:

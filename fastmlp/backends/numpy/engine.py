@@ -3,10 +3,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastmlp._core.int8 import int8_layers, weights_nbytes
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer
 from fastmlp.backends.interface import Adjust, Source, Totals
@@ -14,6 +16,7 @@ from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer
 
 from . import bfloat16, sparse
+from . import int8 as integers
 from ._common import quiet, sum_rows
 from .activations import activate, derivative, slope
 from .dropout import dropout_mask
@@ -86,8 +89,14 @@ class Engine:
                     kept[rows] = y
         return True
 
-    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int = 1) -> Predictor:
+    def predictor(self, output: str, is_vector: bool, batch_size: int, threads: int = 1,
+                  int8: bool = False) -> Predictor:
         """The network as it is now, for inference."""
+        if int8:
+            layers = int8_layers(self._parameters, self._statistics, self._layers)
+            return Predictor(
+                partial(integers.forward, layers), self._parameters.sizes, self._parameters.dtype, output,
+                is_vector, batch_size, weights_nbytes(self._parameters.sizes))
         statistics = copy.deepcopy(self._statistics)
         engine = Engine(self._parameters.copy(), statistics, self._layers, self._loss, self.seed,
                         self._compute_dtype)

@@ -25,11 +25,11 @@ OUTPUTS: dict[str, Callable[[Array], Array]] = {
 
 
 class Predictor:
-    """`fastmlp.backends.interface.Predictor`, over the forward pass of an engine of its own."""
+    """`fastmlp.backends.interface.Predictor`, over a forward pass of its own."""
 
-    def __init__(self, forward: Callable[[Array, Array], bool], sizes: Sequence[int], dtype: np.dtype[Any],
+    def __init__(self, forward: Callable[[Array, Array], object], sizes: Sequence[int], dtype: np.dtype[Any],
                  output: str, is_vector: bool, batch_size: int, nbytes: int) -> None:
-        self.nbytes = nbytes
+        self.nbytes = self.parameters_nbytes = nbytes
         self._forward = forward
         self._sizes = sizes
         self._dtype = dtype

@@ -1,0 +1,251 @@
+# Layers of 8-bit integers, for inference: y = f(x w + b), with w quantised when a predictor is made, x row by row here.
+#
+#   of a row     low = min(0, min_k x_k),  high = max(0, max_k x_k),  s = (high - low) / 255,  z = rint(-low / s)
+#                q_k = rint(x_k / s + z), from 0 to 255: s (q_k - z) is x_k, to s / 2
+#   of column j  s_j v_kj is w_kj, to s_j / 2, with v_kj from -127 to 127 (fastmlp/_core/int8.py)
+#   so           y_j = f(s_j s sum_k (q_k - z) v_kj + b_j)
+#
+# The sum is exact, sum_k q_k v_kj - z sum_k v_kj in integers that wrap around: its terms may be added in any order,
+# and every way of computing it has the same bits. fastmlp/backends/numpy/int8.py specifies where reals round.
+#
+# Quantised rows are in panels of 64 bytes, 16 operands of int8.h; weights in panels of NR columns, operand by operand.
+# Both go on to whole rounds of the tile's loop: weights with zeros, so that it does not matter with what the rows do.
+
+cdef extern from "int8.h" nogil:
+    enum:
+        WITH_INT8
+        WIDENED
+        DOT
+        DOT_OFFSET
+        WIDENED_TERMS
+        INT8_ROWS
+    const char* INT8_NAME
+    void vdot(int way, ivec c, ivec a, ivec b)
+    ivec vinputs(const char* p)
+    ivec vweights(int way, const int8_t* p)
+    void vstore_inputs(int way, char* p, ivec q)
+    vec vfrom_int(ivec a)
+    real vlargest(vec a)
+
+cdef enum:
+    ROUND8 = 4                  # operands of a round of the tile's loop
+    PANEL8 = 64                 # bytes of a row in a panel: 4 rounds
+
+
+cdef inline Py_ssize_t terms8(int way) noexcept nogil:
+    """Of an operand."""
+    return 4 if way == DOT else WIDENED_TERMS
+
+
+cdef inline Py_ssize_t rounds8(int way, Py_ssize_t k) noexcept nogil:
+    """Of the tile's loop, for k terms."""
+    return (k + ROUND8 * terms8(way) - 1) // (ROUND8 * terms8(way))
+
+
+cdef inline Py_ssize_t weights_panel8(int way, Py_ssize_t k) noexcept nogil:
+    """Bytes from one panel of weights to the next: an odd number of operands, for the sake of the cache sets."""
+    return (ROUND8 * rounds8(way, k) + 1) * NR * terms8(way)
+
+
+cdef inline Py_ssize_t rows_nbytes8(int way, Py_ssize_t rows, Py_ssize_t k) noexcept nogil:
+    """Of quantised rows in panels, and then a scale and a zero point for each."""
+    return (rounds8(way, k) + 3) // 4 * (rows | 1) * PANEL8 + rows * <Py_ssize_t>(sizeof(real) + sizeof(ireal)) + 64
+
+
+cdef void pack_weights8(int way, int8_t* w, ireal* sums, const int8_t* v, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
+    """w: a plain v (k, n) in panels; sums: of its columns. Both hold zeros."""
+    cdef Py_ssize_t terms = terms8(way), panel = weights_panel8(way, k), i, j
+    for i in range(k):
+        for j in range(n):
+            w[j // NR * panel + (i // terms * NR + j % NR) * terms + i % terms] = v[i * n + j]
+            sums[j] += v[i * n + j]
+
+
+cdef inline vec some_reals(const real* x, Py_ssize_t n) noexcept nogil:
+    """The first n of x, and zeros."""
+    return vload(x) if n >= VL else vload_part(x, n, 0)
+
+
+cdef inline void quantise_row(int way, char* q, Py_ssize_t q_panel, real* scale, ireal* zero, const real* x,
+                              Py_ssize_t x_panel, Py_ssize_t k) noexcept nogil:
+    """q, s and z of a row of k reals, both less what the instruction takes off, in panels x_panel apart (NR: plain). Of one that is not finite s is NaN; of one
+    so small that s would be subnormal it is 0, as for zeros."""
+    cdef vec lows[NV]
+    cdef vec highs[NV]
+    cdef vec spoiled[NV]        # 0, or NaN where a lane has met NaN or infinity
+    cdef vec v, shift, inverses, least = vset1(ROUND), most = vset1(ROUND + <real>255)
+    cdef Py_ssize_t i, j, end = rounds8(way, k) * ROUND8 * terms8(way), width = 4 // terms8(way)
+    cdef real low, high, inverse = 0
+    cdef ireal offset = DOT_OFFSET if way == DOT else 0
+    cdef const real* from_
+    for j in range(NV):
+        lows[j] = highs[j] = spoiled[j] = vset1(0)
+    from_ = x
+    for i from 0 <= i < k by NR:
+        for j in range(NV):
+            v = some_reals(from_ + j * VL, k - i - j * VL)
+            lows[j] = vmin(v, lows[j])
+            highs[j] = vmax(v, highs[j])
+            spoiled[j] = vfma(v, vset1(0), spoiled[j])
+        from_ += x_panel
+    for j in range(1, NV):
+        lows[0] = vmin(lows[0], lows[j])
+        highs[0] = vmax(highs[0], highs[j])
+        spoiled[0] = spoiled[0] + spoiled[j]
+    high = vlargest(vselect(vless(spoiled[0], vset1(1)), highs[0], vset1(INFINITY)))
+    low = -vlargest(-lows[0])
+    scale[0] = high / <real>255 - low / <real>255
+    zero[0] = 0
+    if not scale[0] > 0:
+        scale[0] = 0
+    elif scale[0] < INFINITY:
+        inverse = <real>1 / scale[0]
+        zero[0] = <ireal>(((-low) * inverse + ROUND) - ROUND)
+    else:
+        scale[0] = NAN
+    inverses = vset1(inverse)
+    shift = vset1(ROUND + <real>zero[0])
+    from_ = x
+    for i from 0 <= i < end by NR:
+        for j in range(NV):
+            v = some_reals(from_ + j * VL, k - i - j * VL)
+            v = vmin(vmax(v * inverses + shift, least), most)
+            if i + j * VL < end:
+                vstore_inputs(way, q + (i + j * VL) * width // PANEL8 * q_panel + (i + j * VL) * width % PANEL8,
+                              vsub_bits(vbits(v), vadd_bits(vbits(least), vset1_int(offset))))
+        from_ += x_panel
+    zero[0] -= offset
+
+
+cdef struct Tile8:
+    Py_ssize_t rounds
+    const char* q               # rows PANEL8 apart, panels q_panel
+    Py_ssize_t q_panel
+    const real* scale           # of every row
+    const ireal* zero
+    const int8_t* w             # one panel
+    const real* column_scale
+    const ireal* column_sum
+    const real* bias
+    real least                  # of an output: 0 for ReLU, or -infinity
+    real* c
+    Py_ssize_t c_row
+    Py_ssize_t c_step           # from one vector of a row to the next; 0 where there is one: it is stored last
+
+
+cdef inline void multiply_add8(int way, int mr, ivec acc[12][NV], int first, const char* q, const int8_t* w) noexcept nogil:
+    """One operand of every row: acc[first:] += q w."""
+    cdef ivec b[NV]
+    cdef ivec a
+    cdef int i, j
+    for j in range(NV):
+        b[j] = vweights(way, w + j * VL * terms8(way))
+    for i in range(mr):
+        a = vinputs(q + i * PANEL8)
+        for j in range(NV):
+            vdot(way, acc[first + i][j], a, b[j])
+
+
+cdef inline void tile8(int way, int mr, int chains, Tile8* t) noexcept nogil:
+    """c[mr, NR] = f(x w + b), and t moves on to the next rows. way, mr and chains are constants at every call. Few rows
+    have several sums beside each other: they hide the latency of each other."""
+    cdef ivec acc[12][NV]
+    cdef ivec a = vbits(vzero())
+    cdef ivec sums[NV]
+    cdef vec scales[NV]
+    cdef vec biases[NV]
+    cdef vec z, least = vset1(t.least)
+    cdef Py_ssize_t left = t.rounds, run
+    cdef const char* q = t.q
+    cdef const int8_t* w = t.w
+    cdef const int8_t* stop
+    cdef int i, j
+    for i in range(chains * mr):
+        for j in range(NV):
+            acc[i][j] = a
+    while left > 0:
+        run = min(left, <Py_ssize_t>(PANEL8 // 4 // ROUND8))
+        left -= run
+        stop = w + run * ROUND8 * NR * terms8(way)
+        while w != stop:
+            multiply_add8(way, mr, acc, 0, q, w)
+            multiply_add8(way, mr, acc, 1 % chains * mr, q + 4, w + NR * terms8(way))
+            multiply_add8(way, mr, acc, 2 % chains * mr, q + 8, w + 2 * NR * terms8(way))
+            multiply_add8(way, mr, acc, 3 % chains * mr, q + 12, w + 3 * NR * terms8(way))
+            w += ROUND8 * NR * terms8(way)
+            q += 4 * ROUND8
+        q += t.q_panel - 4 * ROUND8 * run
+    for i in range(mr, chains * mr):
+        for j in range(NV):
+            acc[i % mr][j] = vadd_bits(acc[i % mr][j], acc[i][j])
+    for j in range(NV):
+        sums[j] = vbits(vload(<const real*>t.column_sum + j * VL))
+        scales[j] = vload(t.column_scale + j * VL)
+        biases[j] = vload(t.bias + j * VL)
+    for i in range(mr):
+        for j in range(NV - 1, -1, -1):
+            a = vsub_bits(acc[i][j], vmul32(vset1_int(t.zero[i]), sums[j]))
+            z = vfrom_int(a) * scales[j] * vset1(t.scale[i]) + biases[j]
+            vstore(t.c + i * t.c_row + j * t.c_step, vmax(least, z))    # NaN stays what it is
+    t.q += mr * PANEL8
+    t.scale += mr
+    t.zero += mr
+    t.c += mr * t.c_row
+
+
+cdef inline void strip8(int way, Tile8* t, Py_ssize_t m) noexcept nogil:
+    """m rows, in the highest tiles that are left."""
+    while MR >= 12 and m >= 12:
+        tile8(way, 12, 1, t)
+        m -= 12
+    while MR >= 8 and m >= 8:
+        tile8(way, 8, 1, t)
+        m -= 8
+    while MR == 6 and m >= 6:
+        tile8(way, 6, 1, t)
+        m -= 6
+    while m >= 4:
+        tile8(way, 4, 1, t)
+        m -= 4
+    while m >= 2:
+        tile8(way, 2, 2, t)
+        m -= 2
+    if m > 0:
+        tile8(way, 1, 4, t)
+
+
+cdef inline void layer8_as(int way, const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_panel, const real* x,
+                           Py_ssize_t x_row, Py_ssize_t x_panel, Py_ssize_t rows, char* scratch) noexcept nogil:
+    cdef Py_ssize_t q_panel = (rows | 1) * PANEL8, n, i
+    cdef char* q = <char*>to_line(scratch)
+    cdef real* scale = <real*>(q + (rounds8(way, layer.n_in) + 3) // 4 * q_panel)
+    cdef ireal* zero = <ireal*>(scale + rows)
+    cdef Tile8 t
+    for i in range(rows):
+        quantise_row(way, q + i * PANEL8, q_panel, scale + i, zero + i, x + i * x_row, x_panel, layer.n_in)
+    t.rounds = rounds8(way, layer.n_in)
+    t.q_panel = q_panel
+    t.least = 0 if layer.activation == ACT_RELU else -INFINITY
+    t.c_row = y_row
+    for n from 0 <= n < layer.n_out by NR:
+        t.q = q
+        t.scale = scale
+        t.zero = zero
+        t.w = layer.w8 + n // NR * weights_panel8(way, layer.n_in)
+        t.column_scale = layer.w8_scale + n
+        t.column_sum = layer.w8_sum + n
+        t.bias = layer.b + n
+        t.c_step = VL if layer.n_out - n > VL else 0
+        t.c = y + n // NR * y_panel
+        strip8(way, &t, rows)
+        if not finishes_in_registers(layer.activation):
+            activate(layer.activation, layer.alpha, y + n // NR * y_panel, y_row, rows, NV if t.c_step else 1)
+
+
+cdef void layer8(int way, const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_panel, const real* x,
+                 Py_ssize_t x_row, Py_ssize_t x_panel, Py_ssize_t rows, real* scratch) noexcept nogil:
+    """y = f(x w + b); x and y in panels x_panel and y_panel apart (NR: plain). `scratch` is of rows_nbytes8."""
+    if way == WIDENED:
+        layer8_as(WIDENED, layer, y, y_row, y_panel, x, x_row, x_panel, rows, <char*>scratch)
+    elif way == DOT and INT8_NAME[0] != 0:
+        layer8_as(DOT, layer, y, y_row, y_panel, x, x_row, x_panel, rows, <char*>scratch)
