@@ -98,8 +98,12 @@ cdef inline void convert_as(Number* tag, real* y, Py_ssize_t width, Py_ssize_t p
         while n >= NR:                  # a constant number of elements: one or two vectors
             for j from 0 <= j < NR * <Py_ssize_t>sizeof(Number) by LINE * <Py_ssize_t>sizeof(real):
                 vprefetch_soon(<const real*>(x + ahead + j))
-            for j in range(NR):
-                y[j] = <real>(<const Number*>x)[j]
+            if is_same:
+                for j from 0 <= j < NR by VL:
+                    vstore(y + j, vload(<const real*>x + j))
+            else:
+                for j in range(NR):
+                    y[j] = <real>(<const Number*>x)[j]
             x += NR * sizeof(Number)
             y += panel
             n -= NR
