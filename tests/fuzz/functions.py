@@ -105,7 +105,7 @@ def shifted_pair(array):
     """The array, and another one of its shape that begins a row later in the same memory."""
     both = np.zeros((len(array) + 1, *array.shape[1:]), array.dtype)
     both[:-1] = array
-    both[-1:] = array[-1:]
+    both[-1:] = array[-1:] if len(array) else 0
     return both[:-1], both[1:]
 
 

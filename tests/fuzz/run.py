@@ -17,6 +17,7 @@ import importlib
 import mmap
 import os
 import secrets
+import signal
 import struct
 import subprocess
 import sys
@@ -30,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 FUZZERS = ("functions", "files", "sources", "models", "fronts")
 NEVER = 2**62
 TELL = 300.0            # seconds between two lines on how far it is
+LONG = 120.0            # seconds after which a case hangs: it ends with the stacks of all threads
 MEMORY = "/dev/shm"     # a folder whose files take no disk, where there is one
 
 
@@ -44,6 +46,7 @@ def work(name: str, seed: int, first: int, last: int, seconds: float, place: str
     with open(place, "r+b") as file, mmap.mmap(file.fileno(), 8) as shared:
         for number in range(first, last):
             shared[:] = struct.pack("q", number)
+            faulthandler.dump_traceback_later(LONG, exit=True)
             if time.monotonic() > end:
                 break
             try:
@@ -53,6 +56,7 @@ def work(name: str, seed: int, first: int, last: int, seconds: float, place: str
                 sys.exit(1)
         else:
             shared[:] = struct.pack("q", last)
+    faulthandler.cancel_dump_traceback_later()
 
 
 def fuzz(name: str, seed: int, first: int, last: int, seconds: float) -> bool:
@@ -92,10 +96,15 @@ def fuzz(name: str, seed: int, first: int, last: int, seconds: float) -> bool:
     return False
 
 
+def ended(*_: object) -> None:
+    sys.exit(1)
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         name, seed, first, last, seconds, place = sys.argv[2:]
         return work(name, int(seed), int(first), int(last), float(seconds), place)
+    signal.signal(signal.SIGTERM, ended)
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="fuzzer", help=", ".join(FUZZERS))
     parser.add_argument("--seconds", type=float, help="of each; 60 unless --cases is given")

@@ -47,7 +47,7 @@ def originals() -> dict[str, list[Original]]:
     header = ",".join([*"abcd", "label"]) + "\n"
     lines = "".join(",".join(map(str, row)) + "\n" for row in both)
     csv = [text.encode() for text in
-           (header + lines, lines, lines.replace("\n", "\r\n"), "\ufeff" + header.replace("a", '"a,"') + lines)]
+           (header + lines, lines, lines.replace("\n", "\r\n"), "\ufeff" + header.replace("a", '"a,"', 1) + lines)]
     return {
         ".npy": [Original(saved(np.save, array), column, array[:, :COLUMNS]) for array in npy],
         ".npz": [Original(saved(save, X=array, y=y), {}, array) for array in npz
@@ -123,7 +123,7 @@ def case(rng):
     except MemoryError:             # a size that nobody has
         pass
     except ValueError as error:
-        nothing = source.on_error == "skip" and "at least one row" in str(error)
+        nothing = "at least one row" in str(error)
         if way == 0 or name not in str(error) and not nothing:
             raise AssertionError(about) from error
     except Exception as error:
