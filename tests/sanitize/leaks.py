@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 
-FEW, MANY = 3, 13
+FEW, MANY = 2, 8
 RECORD = re.compile(r"(?:Direct|Indirect) leak of (\d+) byte\(s\) in (\d+) object\(s\) allocated from:\n"
                     r"((?:    #\d+ .*\n)+)")
 
@@ -79,14 +79,13 @@ def rounds(count: int, leak: str) -> None:
             refused(F.dense_forward, x, b, w)
         model = MLP([40, 5], loss=own_loss, seed=0)
         model.fit(X, np.zeros((500, 5), "f4"), epochs=1, batch_size=250, optimizer=SGD(0.1), progress=False)
-        if leak == "malloc":
+        if leak:
             allocate(123)
-        if leak == "object":
-            cycle.append(cycle[:1])
+            kept.extend([[], []])
 
     allocate = ctypes.PyDLL(None).PyMem_RawMalloc
     allocate.restype = None
-    cycle: list[object] = [[]]
+    kept: list[object] = []
     for number in range(count):
         once()
         if number == FEW - 1:
@@ -96,7 +95,12 @@ def rounds(count: int, leak: str) -> None:
     print("objects", len(gc.get_objects()) - before)
 
 
-def lost(count: int, leak: str) -> tuple[Counter[str], int]:
+def grown(few: Counter[str], many: Counter[str]) -> dict[str, int]:
+    """Places that lose a block a round at least."""
+    return {stack: number for stack, number in (many - few).items() if number >= MANY - FEW}
+
+
+def lost(count: int, leak: str = "") -> tuple[Counter[str], int]:
     """Blocks lost, by the stack of their allocation; objects of Python that so many rounds leave."""
     options = os.environ.get("ASAN_OPTIONS", "").replace("detect_leaks=0", "") + ":detect_leaks=1"
     environment = {**os.environ, "ASAN_OPTIONS": options, "LSAN_OPTIONS": "exitcode=0:max_leaks=0",
@@ -112,25 +116,17 @@ def lost(count: int, leak: str) -> tuple[Counter[str], int]:
     return blocks, int(result.stdout.split()[-1])
 
 
-def grown(leak: str = "") -> tuple[Counter[str], int]:
-    """What MANY rounds lose and leave more than FEW: a block, an object a round at least."""
-    (few, _), (many, objects) = lost(FEW, leak), lost(MANY, leak)
-    more = many - few
-    return Counter({stack: number for stack, number in more.items() if number >= MANY - FEW}), objects
-
-
 def main() -> None:
     if sys.argv[1:2] == ["--rounds"]:
         return rounds(int(sys.argv[2]), sys.argv[3])
-    blocks, objects = grown()
-    for stack, number in blocks.items():
+    (few, _), (many, objects), (on_purpose, more_objects) = lost(FEW), lost(MANY), lost(MANY, "on purpose")
+    places = grown(few, many)
+    for stack, number in places.items():
         print(f"{number} blocks more after {MANY - FEW} rounds more, allocated at\n{stack}")
-    print(f"{len(blocks)} places lose memory; {objects} objects are left of {MANY - FEW} rounds")
-    if blocks or objects >= MANY - FEW:
+    print(f"{len(places)} places lose memory; {objects} objects are left of {MANY - FEW} rounds")
+    if places or objects >= MANY - FEW:
         sys.exit(1)
-    blocks, _ = grown("malloc")
-    _, objects = grown("object")
-    if not blocks or objects < MANY - FEW:
+    if not grown(few, on_purpose) or more_objects < MANY - FEW:
         sys.exit("leaks that were made on purpose are not seen")
 
 
