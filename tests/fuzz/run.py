@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 FUZZERS = ("functions", "files", "sources", "models", "fronts")
 NEVER = 2**62
 TELL = 300.0            # seconds between two lines on how far it is
-LONG = 120.0            # seconds after which a case hangs: it ends with the stacks of all threads
+LONG = 900.0            # seconds after which a case hangs: it ends with the stacks of all threads
 MEMORY = "/dev/shm"     # a folder whose files take no disk, where there is one
 
 
