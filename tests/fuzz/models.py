@@ -308,7 +308,7 @@ CALLS = [fit, fit, train_step, train_step, wrong, wrong, wrong, forward, evaluat
 
 
 def case(rng):
-    with fastmlp.use_backend("numpy" if rng.random() < 0.25 else "cython"):
+    with fastmlp.use_backend("numpy" if rng.random() < 0.12 else "cython"):
         subjects = [Subject(rng) for _ in range(int(rng.integers(1, 3)))]
         for _ in range(int(rng.integers(1, 8))):
             s, call = choice(rng, subjects), choice(rng, CALLS)
