@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import assert_same
+from conftest import assert_same, lay_out
 
 import fastmlp
 from fastmlp import (
@@ -357,6 +357,27 @@ def test_within_an_epoch(tmp_path, monkeypatch):
     optimizer, stopping = Adam(), EarlyStopping()
     fastmlp.load(path, optimizer, [stopping])
     assert optimizer.state_of(fastmlp.load(path, optimizer).core.parameters).step == 13 * epoch + step
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "unaligned", "swapped"])
+def test_after_the_last_step_of_an_epoch(layout, tmp_path, rng):
+    """Nothing of the epoch is left to train on, and the samples may have to be converted."""
+    X, y = lay_out(rng.standard_normal((7, 4)), layout), rng.integers(0, 3, 7)
+
+    class Stop:
+        def on_step_end(self, model, step, logs):
+            if step == 3:           # of two an epoch; what is saved is before this one
+                raise ZeroDivisionError
+
+    def run(**more):
+        model = MLP([4, 5, 3], dtype="float64", seed=0)
+        model.fit(X, y, epochs=2, batch_size=4, optimizer=SGD(0.1), shuffle=False, progress=False, **more)
+        return model
+
+    path = tmp_path / "net.safetensors"
+    with pytest.raises(ZeroDivisionError):
+        run(checkpoint=path, checkpoint_every=1, callbacks=[Stop()])
+    assert_same(run(checkpoint=path, resume=True), run(), "cython", np.float64)
 
 
 def test_saves_leave_no_trace(tmp_path):

@@ -1,6 +1,7 @@
 """Blocks: what is read at once, where it is, and what one must look like."""
 from __future__ import annotations
 
+import math
 import os
 import sys
 import warnings
@@ -68,7 +69,7 @@ class FileRows:
 
     @property
     def row_nbytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
 
     def read(self, out: Array, first: int = 0) -> None:
         """Rows from `first` on, as many as `out` has: contiguous and of this dtype."""

@@ -1,6 +1,7 @@
 """Arrays in .npy files: any rows of one, without the others."""
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import IO, TYPE_CHECKING, Any
@@ -50,7 +51,14 @@ class ArrayFile:
 
     @property
     def row_nbytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def rows_there(self) -> int:
+        """Rows for which the file has bytes, whatever its header says."""
+        if not self.row_nbytes:
+            return len(self)
+        return min(len(self), (os.stat(self.path).st_size - self.start) // self.row_nbytes)
 
     def rows(self, first: int, last: int) -> FileRows:
         """Rows first..last - 1, to be read. Raises ValueError where the file ends before them."""
@@ -86,7 +94,10 @@ def parts_of_arrays(name: str, X: ArrayFile, y: ArrayFile | None, weight: ArrayF
         if other is not None and len(other) != len(X):
             raise ValueError(f"expected {len(X)} rows in {other.name}, as many as in {X.name}, got "
                              f"{len(other)}")
-    rows = max(1, block_size // max(1, X.row_nbytes))
+    rows = max(1, block_size // X.row_nbytes if X.row_nbytes else len(X))
+    firsts = [*range(0, X.rows_there, rows), len(X)]
+    if X.rows_there < len(X):                   # one block is all that is missing, however much that is
+        firsts.insert(-1, X.rows_there)
 
     def blocks(first: int, last: int) -> Callable[[], Iterator[Callable[[], tuple[Any, ...]]]]:
         def read() -> tuple[Any, ...]:
@@ -97,8 +108,8 @@ def parts_of_arrays(name: str, X: ArrayFile, y: ArrayFile | None, weight: ArrayF
             return arrays if weight is None else (*arrays, weight.array(first, last))
         return lambda: iter([read])
 
-    return [Part(name, number, min(rows, len(X) - first), blocks(first, min(first + rows, len(X))))
-            for number, first in enumerate(range(0, len(X), rows))]
+    return [Part(name, number, last - first, blocks(first, last))
+            for number, (first, last) in enumerate(zip(firsts, firsts[1:]))]
 
 
 def parts(path: str, name: str, target: Any, weight: Any, columns: Columns | None, block_size: int
@@ -108,6 +119,8 @@ def parts(path: str, name: str, target: Any, weight: Any, columns: Columns | Non
     if columns is not None:
         if len(X.shape) != 2:
             raise ValueError(f"expected shape (rows, columns), of which one is the target, got {X.shape}")
+        if len(X) and not X.rows_there:         # nobody counts columns that are not there
+            X.rows(0, 1)
         return parts_of_arrays(name, X, None, None, columns.of(None, X.shape[1]), block_size)
     files = [None if other is None else ArrayFile(other, os.path.basename(other))
              for other in (target, weight)]

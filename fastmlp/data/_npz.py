@@ -1,6 +1,7 @@
 """Arrays in .npz files: those that are not compressed as in .npy files, others from the start to the end."""
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -71,7 +72,8 @@ def _streamed(path: str, members: list[str], block_size: int) -> Iterator[Callab
         rows = total
         if not any(by_columns and len(shape) > 1 for shape, by_columns, _ in headers):
             shape, _, dtype = headers[0]
-            rows = max(1, block_size // max(1, int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize))
+            row_nbytes = math.prod(shape[1:]) * dtype.itemsize
+            rows = max(1, block_size // row_nbytes) if row_nbytes else total
         for first in range(0, total, rows):
             count = min(rows, total - first)
             block = tuple(_read(file, (count, *shape[1:]), dtype, by_columns)

@@ -29,6 +29,7 @@ cdef extern from "team.h" nogil:
     ctypedef struct Barrier:
         pass
     void barrier_wait(Barrier* b, int threads)
+    void write_any(Py_ssize_t* place, Py_ssize_t value)
 
 include "network.pxi"           # layers in memory
 include "sparse.pxi"            # a first layer on sparse samples

@@ -5,6 +5,8 @@
 #ifndef FASTMLP_TEAM_H
 #define FASTMLP_TEAM_H
 
+#include <stddef.h>
+
 #if defined(_WIN32)
 #  include <windows.h>
 #  include <intrin.h>
@@ -31,6 +33,15 @@ static inline void relax(void) {
 #  endif
 }
 #endif
+
+/* Where several threads may write between two barriers; after the second all read what one of them wrote. */
+static inline void write_any(ptrdiff_t *place, ptrdiff_t value) {
+#if defined(__GNUC__)
+    __atomic_store_n(place, value, __ATOMIC_RELAXED);
+#else
+    *(volatile ptrdiff_t *)place = value;
+#endif
+}
 
 /* The processor that the calling thread runs on, or -1; and away from there, to one that is not in `taken`. Schedulers
  * wake a thread beside the one that wakes it, though another processor is idle, and may leave both there for a hundred

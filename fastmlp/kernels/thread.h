@@ -29,7 +29,7 @@ __asm__(".symver pthread_attr_setstacksize, pthread_attr_setstacksize@" FIRST_VE
 enum { WORKER_STACK = 1 << 20 };
 
 /* Starts a thread that runs function(argument) and that nobody joins; 0 where the system has none to give. The function
- * has to be the same in all calls. */
+ * has to be the same in all calls: it is noted once, before there is a thread that reads it. */
 static void (*thread_function)(void *);
 
 #if defined(_WIN32)
@@ -38,7 +38,7 @@ static unsigned __stdcall enter_thread(void *argument) {
     return 0;
 }
 static int start_thread(void (*function)(void *), void *argument) {
-    thread_function = function;
+    if (thread_function == NULL) thread_function = function;
     uintptr_t thread = _beginthreadex(NULL, WORKER_STACK, enter_thread, argument, STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
     if (thread == 0) return 0;
     CloseHandle((HANDLE)thread);
@@ -52,7 +52,7 @@ static void *enter_thread(void *argument) {
 static int start_thread(void (*function)(void *), void *argument) {
     pthread_attr_t attributes;
     pthread_t thread;
-    thread_function = function;
+    if (thread_function == NULL) thread_function = function;
     if (pthread_attr_init(&attributes) != 0) return 0;
     int started = pthread_attr_setstacksize(&attributes, WORKER_STACK) == 0
         && pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) == 0

@@ -125,11 +125,11 @@ cdef Py_ssize_t gather_nonzeros(Run* run, Py_ssize_t i, Py_ssize_t sample, Py_ss
     cdef SparseBatch* x = &run.nonzeros
     cdef Py_ssize_t begin, end
     if not range_of_row(&run.sparse, sample, &begin, &end) or end - begin > x.capacity - at:
-        run.wrong_x = sample
+        write_any(&run.wrong_x, sample)
         end = begin
     x.begin[i] = at
     if not copy_nonzeros(x.columns + at, x.values + at, &run.sparse, begin, end - begin):
-        run.wrong_x = sample
+        write_any(&run.wrong_x, sample)
     for begin in range(begin, end):
         x.samples[at] = i
         at += 1
@@ -167,7 +167,7 @@ cdef void gather_batch(Run* run, const Batch* batch, Py_ssize_t r0, Py_ssize_t r
         if run.targets.labels != NULL:
             label = run.targets.labels[sample]
             if not 0 <= label < top.n_out:      # they were right when the call began
-                run.wrong = sample
+                write_any(&run.wrong, sample)
                 label = 0
             run.labels[i] = label
         elif run.loss_function == NULL and top.n_out == 1 and is_real(&run.target_rows):

@@ -1,54 +1,78 @@
-"""Model files: damaged ones load as a sound model or end in a ValueError that names the file."""
+"""Files of models and of runs: damaged ones load as a sound model, go on as a run that may go on, or end in
+an error that names the file, with nothing changed."""
 from __future__ import annotations
 
 import functools
 import json
-import os
 import struct
-import tempfile
 
 import numpy as np
-from fuzzing import any_value, choice
+from fuzzing import any_value, choice, contents, damaged_bytes
 
 import fastmlp
-from fastmlp import MLP, SGD, Adam, schedules
+from fastmlp import MLP, SGD, Adam, EarlyStopping, schedules
 
 EXPECTED = (ValueError, TypeError, OSError, MemoryError)
+PATH = "model.safetensors"
+
+
+@functools.cache
+def data():
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((20, 4)), rng.integers(0, 3, 20)
 
 
 @functools.cache
 def originals() -> list[bytes]:
     """Files of several networks, with and without the state of an optimizer."""
     made = []
-    rng = np.random.default_rng(0)
-    X, y = rng.standard_normal((20, 4)), rng.integers(0, 3, 20)
+    X, y = data()
     for options, optimizer in (
             ({}, None), ({"dtype": "float64", "batch_norm": True, "dropout": 0.2}, Adam(0.01)),
             ({"activation": ["leaky_relu", "tanh"], "loss": "multiclass_hinge"}, SGD(0.1, momentum=0.9)),
-            ({"activation": "gelu"}, SGD(schedules.Exponential(0.1, 0.9)))):
+            ({"activation": "gelu", "compute_dtype": "bfloat16"}, SGD(schedules.Exponential(0.1, 0.9)))):
         layers = [4, 5, 6, 3] if "activation" in options and len(options["activation"]) == 2 else [4, 5, 3]
         model = MLP(layers, seed=0, **options)
         model.fit(X.astype(model.dtype), y, epochs=1, optimizer=optimizer or SGD(0.1), progress=False)
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "model.safetensors")
-            model.save(path, **({"optimizer": optimizer} if optimizer else {}))
-            with open(path, "rb") as file:
-                made.append(file.read())
+        model.save(PATH, **({"optimizer": optimizer} if optimizer else {}))
+        with open(PATH, "rb") as file:
+            made.append(file.read())
     return made
 
 
-def damaged(rng, content: bytes) -> bytes:
+def run(resume, every):
+    """The run whose files are damaged: what it trains, and the call that does."""
+    model, optimizer = MLP([4, 5, 3], dropout=0.1, batch_norm=True, seed=0), Adam(schedules.Cosine(0.01, steps=9))
+    X, y = data()
+
+    def go_on(callbacks=()):
+        model.fit(X, y, epochs=3, batch_size=7, optimizer=optimizer, validation_data=(X, y), progress=False,
+                  callbacks=[EarlyStopping(2), *callbacks], metrics="accuracy", log_steps=True, checkpoint=PATH,
+                  checkpoint_every=every, resume=resume)
+    return model, optimizer, go_on
+
+
+@functools.cache
+def runs() -> list[bytes]:
+    """The files of a run at its beginning, within an epoch, after one, and at its end."""
+    made = []
+
+    class Files:
+        def on_step_end(self, model, step, logs):
+            with open(PATH, "rb") as file:
+                made.append(file.read())
+
+    run(False, 2)[2]([Files()])
+    with open(PATH, "rb") as file:
+        return [made[0], made[2], made[3], made[5], file.read()]
+
+
+def damaged(rng, content: bytes, others) -> bytes:
     way = int(rng.integers(7))
+    if way < 3:
+        return damaged_bytes(rng, content, others)
     data = bytearray(content)
-    if way == 0:                                            # bits
-        for _ in range(int(rng.integers(1, 9))):
-            data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
-    elif way == 1:                                          # an end
-        del data[int(rng.integers(len(data) + 1)):]
-    elif way == 2:                                          # a part of another file
-        other, at = choice(rng, originals()), int(rng.integers(len(data)))
-        data[at:at + int(rng.integers(1, 200))] = other[at:at + int(rng.integers(1, 200))]
-    elif way == 3:                                          # the length of the header
+    if way == 3:                                            # the length of the header
         data[:8] = struct.pack("<Q", int(choice(rng, [0, 1, 7, 8, 100, 2**20, 2**31, 2**40, 2**63 - 1])))
     else:                                                   # the header
         (length,) = struct.unpack("<Q", content[:8])
@@ -95,29 +119,49 @@ def changed(rng, value, depth=0):
     return odd
 
 
-def case(rng):
-    content = damaged(rng, choice(rng, originals()))
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "model.safetensors")
-        with open(path, "wb") as file:
-            file.write(content)
+def named(error):
+    if isinstance(error, ValueError) and not any(
+            name in str(error) for name in (PATH, "optimizer: ", "epochs: ")):
+        raise AssertionError(f"an error that names neither file nor argument: {error!r}") from error
+
+
+def load(rng):
+    write(damaged(rng, choice(rng, originals()), originals()))
+    try:
+        if rng.random() < 0.5:
+            model = fastmlp.load(PATH)
+        else:
+            optimizer = choice(rng, [Adam(0.01), SGD(0.1, momentum=0.9), SGD(0.1)])
+            model = fastmlp.load(PATH, optimizer=optimizer)
+    except EXPECTED as error:
+        return named(error)
+    X = np.zeros((3, model.layers[0]), model.dtype)
+    if model.forward(X).shape != (3, model.layers[-1]):
+        raise AssertionError("a model of another shape")
+    if model.layers[-1] > 1:
         try:
-            if rng.random() < 0.5:
-                model = fastmlp.load(path)
-            else:
-                optimizer = choice(rng, [Adam(0.01), SGD(0.1, momentum=0.9), SGD(0.1)])
-                model = fastmlp.load(path, optimizer=optimizer)
-        except EXPECTED as error:
-            if isinstance(error, ValueError) and not any(
-                    name in str(error) for name in ("model.safetensors", "optimizer: ")):
-                raise AssertionError(f"an error that names neither file nor argument: {error!r}") from error
-            return
-        X = np.zeros((3, model.layers[0]), model.dtype)
-        if model.forward(X).shape != (3, model.layers[-1]):
-            raise AssertionError("a model of another shape")
-        if model.layers[-1] > 1:
-            try:
-                model.train_step(X, np.zeros(3, np.intp), SGD(0.0))
-            except ValueError as error:
-                if "weight above 0" not in str(error):      # a loss that ignores this class
-                    raise
+            model.train_step(X, np.zeros(3, np.intp), SGD(0.0))
+        except ValueError as error:
+            if "weight above 0" not in str(error):      # a loss that ignores this class
+                raise
+
+
+def resume(rng):
+    write(damaged(rng, choice(rng, runs()), runs()))
+    model, optimizer, go_on = run(True, 100)
+    before = contents(model, optimizer)
+    try:
+        go_on()
+    except EXPECTED as error:
+        named(error)
+        if contents(model, optimizer) != before:
+            raise AssertionError("a file that cannot be resumed has changed the model") from error
+
+
+def write(content):
+    with open(PATH, "wb") as file:
+        file.write(content)
+
+
+def case(rng):
+    (load if rng.random() < 0.7 else resume)(rng)

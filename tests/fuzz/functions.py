@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
-from fuzzing import any_value, choice, rounding
+from fuzzing import LAYOUTS, any_value, choice, lay_out, rounding
 
 import fastmlp.functional as F
 from fastmlp import backends
@@ -16,15 +16,9 @@ from fastmlp import backends
 NAMES = sorted(F.__all__)
 ACTIVATIONS = ["identity", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", "softmax",
                "nonsense"]
-LAYOUTS = ["C", "F", "strided", "reversed", "offset", "unaligned", "swapped", "read_only", "broadcast",
-           "subclass", "list", "memoryview"]
 DTYPES = ["f2", "i4", "i8", "u1", "?", "c8", "O", "f8", "f4"]
 STATE = ("out", "param", "velocity", "squares", "first_moment", "second_moment")
 EXPECTED = (TypeError, ValueError)
-
-
-class Sub(np.ndarray):
-    pass
 
 
 def numbers(rng, shape, dtype, summed=False):
@@ -39,40 +33,6 @@ def numbers(rng, shape, dtype, summed=False):
         extremes += [] if summed else [np.inf, -np.inf, 1e-40]
         values.flat[rng.integers(0, values.size, 2)] = rng.choice(extremes, 2)
     return values.astype(dtype)
-
-
-def lay_out(rng, array, layout):
-    shape = array.shape
-    if layout == "F":
-        return np.asfortranarray(array)
-    if layout == "strided":
-        big = np.zeros([2 * n + 1 for n in shape], array.dtype)
-        view = big[(*(slice(1, 2 * n + 1, 2) for n in shape), ...)]
-    elif layout == "reversed":
-        view = np.zeros_like(array, order="C")[(*[slice(None, None, -1)] * array.ndim, ...)]
-    elif layout == "offset":
-        view = np.zeros((*shape[:-1], shape[-1] + 3) if shape else (), array.dtype)
-        view = view[..., 2:2 + shape[-1]] if shape else view
-    elif layout == "unaligned" and array.dtype != object:
-        view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(shape)
-    elif layout == "swapped":
-        return array.astype(array.dtype.newbyteorder())
-    elif layout == "read_only":
-        array = array.copy()
-        array.flags.writeable = False
-        return array
-    elif layout == "broadcast" and array.ndim and array.size:
-        return np.broadcast_to(array[:1], shape)
-    elif layout == "subclass":
-        return array.view(Sub)
-    elif layout == "list":
-        return array.tolist()
-    elif layout == "memoryview" and array.dtype.kind != "O":
-        return memoryview(np.ascontiguousarray(array))
-    else:
-        return array
-    view[...] = array
-    return view
 
 
 def shape_of(rng, name):
@@ -125,25 +85,51 @@ def arguments(rng, name):
                 value = np.asarray(np.abs(value)) if value.dtype.kind == "f" else value
             value = lay_out(rng, value, choice(rng, LAYOUTS) if rng.random() < 0.4 else "C")
         keywords[kind] = value
+    if rng.random() < 0.05:
+        overlap(rng, keywords)
     if "out" in parameters and rng.random() < 0.5:
         keywords["out"] = out(rng, name, keywords, shapes, dtype)
     return keywords
 
 
+def overlap(rng, keywords):
+    """One array in the place of another, or shifted against it by a row."""
+    names = [name for name, value in keywords.items() if type(value) is np.ndarray and value.ndim]
+    if len(names) > 1:
+        first, second = rng.permutation(names)[:2]
+        shifted = shifted_pair(keywords[first])
+        keywords[first], keywords[second] = shifted if rng.random() < 0.5 else shifted[:1] * 2
+
+
+def shifted_pair(array):
+    """The array, and another one of its shape that begins a row later in the same memory."""
+    both = np.zeros((len(array) + 1, *array.shape[1:]), array.dtype)
+    both[:-1] = array
+    both[-1:] = array[-1:] if len(array) else 0
+    return both[:-1], both[1:]
+
+
 def out(rng, name, keywords, shapes, dtype):
     """A place for results: mostly of the right shape, now and then on top of an input."""
-    arrays = [value for value in keywords.values() if isinstance(value, np.ndarray) and value.ndim]
+    arrays = [k for k, value in keywords.items() if isinstance(value, np.ndarray) and value.ndim]
     if arrays and rng.random() < 0.3:
-        given = arrays[int(rng.integers(len(arrays)))]
-        return given if rng.random() < 0.7 else given[::-1]
+        given = choice(rng, arrays)
+        if rng.random() < 0.3 and type(keywords[given]) is np.ndarray:
+            keywords[given], over = shifted_pair(keywords[given])
+            return over
+        return keywords[given] if rng.random() < 0.7 else keywords[given][::-1]
     if name == "dense_forward":
         of = (*shapes["x"][:1], *shapes["w"][1:])
     elif name == "dense_backward":
-        dw, db = (np.empty(shapes[k], dtype) for k in ("w", "w"))
-        return np.empty(shapes["x"], dtype), dw, np.empty(db.shape[1:], dtype)
+        places = [np.empty(of, dtype) for of in (shapes["x"], shapes["w"], shapes["w"][1:])]
+        if rng.random() < 0.1:                              # one over another
+            larger = max(places[:2], key=np.size)
+            i = 1 if larger is places[0] else 0
+            places[i] = larger.reshape(-1)[:places[i].size].reshape(places[i].shape)
+        return tuple(places)
     else:
         of = next(iter(shapes.values()))
-    return lay_out(rng, np.empty(of, dtype), choice(rng, LAYOUTS[:9]) if rng.random() < 0.4 else "C")
+    return lay_out(rng, np.empty(of, dtype), choice(rng, LAYOUTS[:11]) if rng.random() < 0.4 else "C")
 
 
 def copied(keywords):
