@@ -25,6 +25,7 @@ from fastmlp._core import state
 
 PACKAGE = str(Path(fastmlp.__file__).parent) + os.sep
 CLEANING = ("_thread.limit = before", "override.set(before)")   # lines before which Python handles no signal
+OF_FIT = {"training.py", "_core/keeper.py", "_core/signals.py"}
 HELD = [signal.SIGINT, signal.SIGTERM]          # which wait for a checkpoint
 EPOCHS, STEPS = 2, 4                            # of a training here, and of an epoch
 
@@ -137,11 +138,11 @@ def known_steps(training):
 # At every line ---------------------------------------------------------------------------------------------
 
 class AtLine:
-    """For sys.settrace: raises at line number n of those of the library that are executed."""
+    """For sys.settrace: raises at line number n of the lines of the library that run, or notes them all."""
 
-    def __init__(self, number):
+    def __init__(self, number=0):
         self.number = number
-        self.seen = 0
+        self.lines = []
         self.where = self.text = ""
 
     def __call__(self, frame, event, argument):
@@ -149,9 +150,9 @@ class AtLine:
 
     def line(self, frame, event, argument):
         if event == "line":
-            self.seen += 1
-            if self.seen == self.number:
-                self.where = f"{frame.f_code.co_filename.removeprefix(PACKAGE)}:{frame.f_lineno}"
+            self.lines.append((frame.f_code.co_filename.removeprefix(PACKAGE), frame.f_lineno))
+            if len(self.lines) == self.number:
+                self.where = "{}:{}".format(*self.lines[-1])
                 self.text = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
                 raise Stop
         return self.line
@@ -168,12 +169,18 @@ class AtLine:
         return False
 
 
-def some_lines(function, tries=60):
-    """Numbers of the lines to try."""
-    count = AtLine(0)
-    count.interrupts(function)
-    stride = 1 if LONG else max(1, count.seen // tries)
-    return range(1 + random.randrange(stride), count.seen + 1, stride)
+def some_lines(function, tries=30):
+    """Numbers of the lines to try: all, or each line of what `fit` itself consists of, and some others."""
+    noted = AtLine()
+    noted.interrupts(function)
+    if LONG:
+        return range(1, len(noted.lines) + 1)
+    numbers = list(range(1, len(noted.lines) + 1))
+    random.shuffle(numbers)
+    lines = {noted.lines[number - 1]: number for number in numbers}     # each once, at any time
+    own = [number for (file, _), number in lines.items() if file in OF_FIT]
+    others = [number for (file, _), number in lines.items() if file not in OF_FIT]
+    return sorted(own + others[:tries])
 
 
 def every_line(kind):
@@ -229,7 +236,7 @@ def every_line_of_other_calls():
         most, backend = fastmlp.get_num_threads(), fastmlp.get_backend()
         for call in calls.values():
             call()
-            for number in some_lines(call, 30):
+            for number in some_lines(call, 20):
                 at = AtLine(number)
                 interrupted += at.interrupts(call)
                 assert bits(model) == before, at.where
