@@ -31,7 +31,7 @@ NOBODY = 54321                          # a user that has nothing
 
 def program(code, *arguments, timeout=120, **environment):
     """What a script prints that ends well and says nothing on stderr; it may import the modules of tests."""
-    head = f"import sys; sys.path.insert(0, {str(HERE)!r})\n"
+    head = f"import sys; sys.path.insert(0, {str(HERE)!r}); import faulty; faulty.use_no_disk()\n"
     options = ["-X", "faulthandler", "-W", "ignore:This process:DeprecationWarning"]
     process = subprocess.Popen(
         [sys.executable, *options, "-c", head + code, *map(str, arguments)],
@@ -46,6 +46,11 @@ def program(code, *arguments, timeout=120, **environment):
         raise
     assert (process.returncode, errors) == (0, ""), f"{process.returncode}\n{out}\n{errors}"
     return out
+
+
+def use_no_disk():
+    """What is tested is what programs see, and a disk may take its time."""
+    os.fsync = lambda number: None
 
 
 def become_nobody():

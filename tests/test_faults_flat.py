@@ -18,7 +18,7 @@ from faulty import LONG, NEEDS_PROC, descriptors, program, resident, threads
 import fastmlp
 from fastmlp import MLP, SGD, Adam, Checkpoint, CSVLogger, Diagnostics, EarlyStopping, data
 
-FIRST, LAST = (2000, 10000) if LONG else (150, 600)
+FIRST, LAST = (2000, 10000) if LONG else (100, 300)
 MOST_GROWTH = 1 << 20                   # bytes of all calls after the first
 
 rng = np.random.default_rng(0)
@@ -104,7 +104,6 @@ def flat():
     """Prints {name: growth of memory, descriptors and threads}."""
     warnings.simplefilter("ignore")
     fastmlp.set_num_threads(2)
-    os.fsync = lambda number: None              # what is asked here needs no disk
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, call in calls(folder).items():

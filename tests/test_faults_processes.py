@@ -101,7 +101,7 @@ def fork_at_any_moment(forks, folder):
 
 @NEEDS_FORK
 def test_fork_at_any_moment(tmp_path):
-    forks = 200 if LONG else 6
+    forks = 200 if LONG else 4
     code = f"import test_faults_processes as t; t.fork_at_any_moment({forks}, sys.argv[1])"
     assert program(code, tmp_path, timeout=600) == f"{forks}\n"
 
