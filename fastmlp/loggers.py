@@ -130,10 +130,7 @@ class CSVLogger(Guarded):
             self._columns = columns = [*columns, *new]
             width = len(columns)
             self._write([columns, *([*line, *[""] * (width - len(line))] for line in lines)])
-        line = _text([[row.get(name, "") for name in columns]])
-        with open(self.path, "ab", buffering=0) as file:
-            while line:
-                line = line[file.write(line):]
+        whole_files.append(self.path, _text([[row.get(name, "") for name in columns]]))
         self._rows += 1
 
     def get_state(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import checks, divergence, scales, sources
+from fastmlp._core import at_once, checks, divergence, scales, sources
 from fastmlp._core.locking import Call
 from fastmlp._core.network import Piece, Samples
 from fastmlp._core.place import Place
@@ -113,6 +113,8 @@ class Training:
         self.log_steps = log_steps
         self.keeper = keeper            # saves the run, if that was asked for
         self.guess: float | None = None         # the loss of guessing, where that is known
+        self.call: Call | None = None           # which holds the lock, once it runs
+        self.outer: Training | None = None      # within which it runs
         self.history = History(loss=[], samples_per_second=[])
         weights = sum(n * m for n, m in zip(model.layers, model.layers[1:]))
         self._operations = 6 * weights * samples.batch_size         # of a step, about
@@ -135,16 +137,17 @@ class Training:
 
     def run(self, epochs: int, progress: Progress, call: Call) -> History:
         """All epochs, or what the optimizer takes in their place; the callbacks may end them earlier."""
-        core, keeper, outer = self.model.core, self.keeper, self.model.core.training
+        core, keeper = self.model.core, self.keeper
+        self.call, self.outer = call, core.training
         core.training = self
         try:
-            place = Place() if keeper is None else keeper.begin(self.saved_run, epochs)
+            place = Place() if keeper is None else keeper.begin(self.saved_run, epochs, call)
             with keeper or nullcontext():
                 place = self._run(place, epochs, progress, call)
                 if keeper is not None:
                     keeper.end(place)
         finally:
-            core.training = outer
+            core.training = self.outer
         if not divergence.all_finite(core.parameters.buffer, core.statistics.buffer):
             divergence.warn(self.model, "the weights are not finite")
         return self.history
@@ -160,10 +163,16 @@ class Training:
         elif isinstance(self.optimizer, LBFGS):
             self._minimize(self.optimizer)
             epochs = 0
+        core = self.model.core
+        steps, generator = core.engine.global_step, core.rng.bit_generator.state
         try:
             place = self._epochs(place, epochs, progress, call)
+        except BaseException:
+            if core.engine.global_step == steps:    # nothing was learned: the next call draws the same order
+                core.rng.bit_generator.state = generator
+            raise
         finally:
-            self.model.core.engine.write_back()     # whatever interrupts it
+            core.engine.write_back()                # whatever interrupts it
             progress.close()
         for callback in self.callbacks:
             if hasattr(callback, "finish"):     # EarlyStopping goes back to the best
@@ -221,8 +230,8 @@ class Training:
                 divergence.warn(self.model, f"the {what} of epoch {epoch + 1} is {logs[name]}")
         if epoch == 0 and self.guess is not None:
             scales.compare(self.model, logs["loss"], self.guess)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        lists = [self.history.setdefault(name, []) for name in logs]
+        at_once.for_all(list.append, lists, logs.values())
         self.optimizer.observe(logs.get("val_loss", logs["loss"]))
         answers = [callback(self.model, epoch, dict(logs)) for callback in self.callbacks
                    if callable(callback)]

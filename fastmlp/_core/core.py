@@ -36,12 +36,12 @@ class Core:
     seed        that was given; None if none was, and for models from files, copies and pickles
     lock        held by the call that trains it
     start       how the parameters began; None where that is not known
-    training    the call of `fit` that is going on, or None
+    training    the call of `fit` that is going on on this thread, or None
     loss_is_usual   whether no loss was asked for: it follows from the number of outputs
     """
 
-    __slots__ = ("_dropout_seed", "engine", "lock", "loss_is_usual", "parameters", "rng", "seed", "start",
-                 "statistics", "training")
+    __slots__ = ("_dropout_seed", "_training", "engine", "lock", "loss_is_usual", "parameters", "rng", "seed",
+                 "start", "statistics")
 
     engine: Engine
     rng: np.random.Generator
@@ -54,7 +54,19 @@ class Core:
         self.loss_is_usual = False
         self._dropout_seed: int | None = None
         self.seed: int | None = None
-        self.training: Training | None = None
+        self._training: Training | None = None
+
+    @property
+    def training(self) -> Training | None:
+        # One that an exception ended before it could take itself away does not count.
+        training = self._training
+        while training is not None and not (training.call is not None and training.call.is_here()):
+            training = training.outer
+        return training
+
+    @training.setter
+    def training(self, training: Training | None) -> None:
+        self._training = training
 
     @property
     def dropout_seed(self) -> int:

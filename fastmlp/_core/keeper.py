@@ -16,6 +16,7 @@ from fastmlp.saving import check_suffix, file_name
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from fastmlp._core.locking import Call
     from fastmlp._core.run_file import Run
     from fastmlp._core.types import Path
     from fastmlp.optimizers import Optimizer
@@ -62,12 +63,12 @@ class Keeper:
         check_suffix("checkpoint", self.path)
         self._every = interval("checkpoint_every", USUAL if every is None else every)
         self._resume = resume
-        self._signals = HeldSignals()
+        self._signals = HeldSignals(self._is_over)
         self._seconds = 0.0             # that the last save took
 
-    def begin(self, run: Run, epochs: int) -> Place:
+    def begin(self, run: Run, epochs: int, call: Call) -> Place:
         """The place where the run in the file stands, if it is to go on; else its beginning."""
-        self._run = run
+        self._run, self._call = run, call
         place = None
         if self._resume:
             try:
@@ -98,6 +99,9 @@ class Keeper:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         self._signals.__exit__(kind, error, traceback)
+
+    def _is_over(self) -> bool:
+        return not self._call.is_here()
 
     def last_step(self, step: int, last: int) -> int:
         """Where the engine is to stop that would make these steps: not beyond the next one that is saved."""

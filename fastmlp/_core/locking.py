@@ -74,6 +74,10 @@ class Call:
         if self.outer is not None:
             self.outer.runner = None
 
+    def is_here(self) -> bool:
+        """Whether the calling thread is within it; also in a child that was forked there."""
+        return self.thread == threading.get_ident() and executing(self.frame)
+
     def holds(self) -> bool:
         """Whether it still runs; what a forked child inherits of its parent's calls does not count."""
         return self.frame is not None and self.forks == forks and executing(self.frame)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -18,9 +19,13 @@ class HeldSignals:
 
     Signals that were ignored, or have a handler that is not Python's, stay as they are; and all of them do
     outside of the main thread, where Python handles none.
+
+    is_over     whether the block has ended: a handler that an exception between two lines has left in its
+                place holds nothing any more, and puts back what was there before
     """
 
-    def __init__(self) -> None:
+    def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
+        self._is_over = is_over
         self._noted: int | None = None
         self._before: dict[int, Any] = {}
 
@@ -39,13 +44,19 @@ class HeldSignals:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._put_back()
+        self.deliver()
+
+    def _put_back(self) -> None:
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._note:      # nobody has set another one
                 signal.signal(number, handler)
-        self.deliver()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._noted is not None:
+        if self._is_over():
+            self._put_back()
+            self._act(number, frame)
+        elif self._noted is not None:
             self._noted = None
             self._act(number, frame)
         else:

@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import repeat
+from operator import setitem
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import at_once, checks
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -63,8 +65,8 @@ def restore(model: MLP, kept: dict[str, Array]) -> None:
     True
     """
     check(model, kept)
-    for name, array in arrays(model).items():
-        array[...] = kept[name]
+    live = arrays(model)
+    at_once.for_all(setitem, live.values(), repeat(...), [kept[name] for name in live])
 
 
 def check(model: MLP, kept: Mapping[str, Array]) -> None:

@@ -118,8 +118,9 @@ def limit_num_threads(n: int | None) -> Iterator[None]:
         yield
         return
     before = getattr(_thread, "limit", math.inf)
-    _limit_thread(min(before, checks.integer("n", n, low=1, high=MOST)))
+    n = checks.integer("n", n, low=1, high=MOST)
     try:
+        _limit_thread(min(before, n))
         yield
     finally:
         _thread.limit = before

@@ -30,7 +30,7 @@ try:
 except ImportError:             # Windows, where an open file cannot be removed or renamed
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["can_replace", "check_folder", "read", "write"]
+__all__ = ["append", "can_replace", "check_folder", "check_regular", "read", "write"]
 
 T = TypeVar("T")
 
@@ -100,6 +100,15 @@ def check_folder(folder: str) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
 
 
+def append(path: str, content: bytes) -> None:
+    """Add this to the end of the file, or make a new one.
+
+    Raises OSError, of the class that fits and with the path; a first part may be in the file then.
+    """
+    with _named(path), _open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND) as file:
+        _put(file, [content])
+
+
 def _replace(target: str, old: os.stat_result | None, pieces: Iterable[Any]) -> None:
     folder, name = os.path.split(target)
     prefix = f".fastmlp-{zlib.crc32(os.fsencode(name)):08x}-"       # short: any name that fits has a part
@@ -112,9 +121,8 @@ def _replace(target: str, old: os.stat_result | None, pieces: Iterable[Any]) -> 
 def _replace_by(part: str, mode: int, folder: str, prefix: str, target: str, old: os.stat_result | None,
                 pieces: Iterable[Any]) -> bool:
     """By this part; False where somebody else has removed it, before it was locked."""
-    file = _open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
-        with file, _locked(file, exclusive=True):
+        with _open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode) as file, _locked(file, exclusive=True):
             if not os.path.lexists(part):
                 return False
             _remove_stale(folder, prefix, part, os.fstat(file.fileno()).st_mtime)   # may make room for it
@@ -237,11 +245,11 @@ def read(path: str, parse: Callable[[FileIO, int], T]) -> T:
     """
     with _named(path):
         for _ in range(READS):
-            _check_regular(path, os.stat(path))         # a device is not even opened
+            check_regular(path, os.stat(path))         # a device is not even opened
             with _open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)) as file, \
                     _locked(file, exclusive=False):
                 before = os.fstat(file.fileno())
-                _check_regular(path, before)
+                check_regular(path, before)
                 try:
                     result = parse(file, before.st_size)
                 except ValueError:
@@ -253,7 +261,8 @@ def read(path: str, parse: Callable[[FileIO, int], T]) -> T:
     raise ValueError(f"path: expected a file that stays as it is, got {path}, which changes while it is read")
 
 
-def _check_regular(path: str, info: os.stat_result) -> None:
+def check_regular(path: str, info: os.stat_result) -> None:
+    """Raises IsADirectoryError for folders, and ValueError for pipes and devices, which may have no end."""
     if stat.S_ISDIR(info.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     if not stat.S_ISREG(info.st_mode):

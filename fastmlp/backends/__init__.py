@@ -154,11 +154,12 @@ def use_backend(name: str) -> Iterator[None]:
     >>> get_backend() == before
     True
     """
-    token = override.set(_load(name))
+    backend, before = _load(name), override.get()
     try:
+        override.set(backend)
         yield
     finally:
-        override.reset(token)
+        override.set(before)        # not by a token, which an exception may keep from us
 
 
 def named(name: str) -> Backend:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fastmlp._core import checks, names
+from fastmlp._core import checks, names, whole_files
 from fastmlp.data import _csv, _npy, _npz, _parquet
 from fastmlp.data._blocks import BlockError, Part, problem_of
 from fastmlp.data._columns import Column, Columns, SameColumns
@@ -198,6 +198,8 @@ class Files(Source):
         return [Part(name, 0, None, lambda: _broken(problem))]
 
     def _read_parts(self, number: int, path: str, name: str, same: SameColumns | None) -> list[Part]:
+        for one in (path, *(paths[number] for paths in self._others if paths)):
+            whole_files.check_regular(one, os.stat(one))
         if self.suffix == ".npz":
             return _npz.parts(path, name, self._names, self.block_size)
         if same is None:

@@ -26,16 +26,19 @@ class ReadAhead(Generic[Item]):
     they are to be had.
 
     The thread begins with an item only when the last but one has been done with: two buffers in turn are
-    enough. It ends with the block, however that ends. What is raised there is raised here.
+    enough. It ends with the block, however that ends. What is raised there is raised here. Where the system
+    has no thread to give, the caller's own reads.
 
     make        called in the thread for the iterator, which looks at `Stop` from time to time
     """
 
     def __init__(self, make: Callable[[Stop], Iterator[Item]]) -> None:
+        self._make = make
         self._forks = locking.forks
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()       # turns for the thread
         self._full: queue.SimpleQueue[Any] = queue.SimpleQueue()        # what it has read
         self._stop = Stop()
+        self._has_thread = True
         self._thread = threading.Thread(target=_read, args=(make, self._stop, self._free, self._full),
                                         name="fastmlp reads", daemon=True)
         # Where an exception comes between two lines of ours, and nobody closes this.
@@ -43,10 +46,16 @@ class ReadAhead(Generic[Item]):
 
     def __enter__(self) -> ReadAhead[Item]:
         self._free.put(None)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._has_thread = False
         return self
 
     def __iter__(self) -> Iterator[Item]:
+        if not self._has_thread:
+            yield from self._make(self._stop)
+            return
         while True:
             if self._forks != locking.forks:
                 raise RuntimeError("the thread that reads the source is in the process that this one was "
@@ -64,7 +73,7 @@ class ReadAhead(Generic[Item]):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
-        if self._forks == locking.forks:
+        if self._has_thread and self._forks == locking.forks:
             _end(self._stop, self._free)
             self._thread.join()
 

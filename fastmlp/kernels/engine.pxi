@@ -131,6 +131,23 @@ cdef bint same_objects(tuple a, tuple b):
     return True
 
 
+cdef tuple buffers_of(state):
+    """Those of an optimizer's state. No comprehension: where there is no memory for its list, Cython releases the
+    element once too often."""
+    cdef list buffers = []
+    if state is not None:
+        for slot in state.slots.values():
+            buffers.append(slot.buffer)
+    return tuple(buffers)
+
+
+cdef bint are_of_reals(tuple buffers) except -1:
+    for buffer in buffers:
+        if buffer.itemsize != sizeof(real):
+            return False
+    return True
+
+
 cdef bint is_of_indices(const Py_buffer* view):
     """A vector of intp, as Python gives its format; contiguous."""
     return (view.ndim == 1 and view.itemsize == sizeof(Py_ssize_t) and view.format != NULL
@@ -442,7 +459,7 @@ cdef class Engine:
         cdef Py_buffer* view = views                # release
         cdef int held = 0, i
         cdef bint claimed = False
-        cdef tuple buffers = () if state is None else tuple([slot.buffer for slot in state.slots.values()])
+        cdef tuple buffers = buffers_of(state)
         cdef real[::1] buffer
         cdef Py_ssize_t outputs = self.layers[self.depth - 1].n_out, batch_size = samples.batch_size
         cdef bint known = same_objects(buffers, self.last_state)
@@ -452,7 +469,7 @@ cdef class Engine:
                                              and _team.claims_of_thread()):     # its loss has forked, and this is the child
             raise RuntimeError("the model is being trained by another thread" if self.trainer != PyThread_get_thread_ident()
                                else "the model is being trained: its loss cannot train it, too")
-        if not known and any([other.itemsize != sizeof(real) for other in buffers]):
+        if not known and not are_of_reals(buffers):
             own = state.astype("f" if sizeof(real) == 4 else "d")
             try:
                 return self.train(samples, rule, rates, own, first, last, seed, totals, threads, True, function, gradients,
