@@ -1,5 +1,7 @@
-"""Checks a wheel of Linux: its modules, its size, and that systems as old as its name says run it. Which modules
-there have to be is asked of setup.py: a compiler that does not know an instruction set leaves its modules out.
+"""Checks a wheel of Linux: its modules, its size, and that systems as old as its name says run it.
+
+Which modules there have to be is asked of setup.py: a compiler that does not know an instruction set leaves
+its modules out.
 
     python .ci/check_wheel.py WHEEL
 """
