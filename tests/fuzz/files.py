@@ -42,13 +42,14 @@ def originals() -> list[bytes]:
 
 def run(resume, every):
     """The run whose files are damaged: what it trains, and the call that does."""
-    model, optimizer = MLP([4, 5, 3], dropout=0.1, batch_norm=True, seed=0), Adam(schedules.Cosine(0.01, steps=9))
+    model = MLP([4, 5, 3], dropout=0.1, batch_norm=True, seed=0)
+    optimizer = Adam(schedules.Cosine(0.01, steps=9))
     X, y = data()
 
     def go_on(callbacks=()):
         model.fit(X, y, epochs=3, batch_size=7, optimizer=optimizer, validation_data=(X, y), progress=False,
-                  callbacks=[EarlyStopping(2), *callbacks], metrics="accuracy", log_steps=True, checkpoint=PATH,
-                  checkpoint_every=every, resume=resume)
+                  callbacks=[EarlyStopping(2), *callbacks], metrics="accuracy", log_steps=True,
+                  checkpoint=PATH, checkpoint_every=every, resume=resume)
     return model, optimizer, go_on
 
 

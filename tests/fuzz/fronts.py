@@ -138,7 +138,8 @@ def damaged_onnx(rng):
             del node.attribute[int(rng.integers(len(node.attribute)))]
         elif change == 3 and node.attribute:
             attribute = choice(rng, list(node.attribute))
-            attribute.i, attribute.f = int(choice(rng, [-1, 0, 1, 2, 2**40])), float(choice(rng, [0, -1, np.nan]))
+            attribute.i = int(choice(rng, [-1, 0, 1, 2, 2**40]))
+            attribute.f = float(choice(rng, [0, -1, np.nan]))
         elif proto.graph.initializer:
             tensor = choice(rng, list(proto.graph.initializer))
             if change == 4:
@@ -160,15 +161,17 @@ def odd_estimators(rng):
     estimator = (ours.MLPClassifier if rng.random() < 0.5 else ours.MLPRegressor)(max_iter=2, random_state=0)
     X, y = rng.standard_normal((12, 3)), rng.integers(0, 2, 12)
     names = sorted(estimator.get_params())
+    tables = [X[:, :0], X[0], X * np.nan, X.astype(">f4"), X.astype(object), X[:1]]
+    targets = [y[:-1], y * 1j, y.astype(str), y[:, None], y * np.nan]
     for _ in range(int(rng.integers(1, 3))):
         odd = any_value(rng)
         way = int(rng.integers(6))
         if way < 4:
             estimator.set_params(**{choice(rng, names): odd})
         elif way == 4:
-            X = choice(rng, [odd, X[:, :0], X[0], X * np.nan, X.astype(">f4"), X.astype(object), X[:1]])
+            X = choice(rng, [odd, *tables])
         else:
-            y = choice(rng, [odd, y[:-1], y * 1j, y.astype(str), y[:, None], y * np.nan])
+            y = choice(rng, [odd, *targets])
     try:
         estimator.fit(X, y).predict(X)
     except (TypeError, ValueError, AttributeError, OverflowError):
@@ -212,6 +215,7 @@ def estimators(rng):
 
 
 def case(rng):
-    cheap = [from_torch, from_torch, both_ways, both_ways, damaged_onnx, damaged_onnx, damaged_onnx, odd_estimators]
+    cheap = [from_torch, from_torch, both_ways, both_ways, damaged_onnx, damaged_onnx, damaged_onnx,
+             odd_estimators]
     dear = [to_onnx, estimators]
     choice(rng, cheap if rng.random() < 0.96 else dear)(rng)

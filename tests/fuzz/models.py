@@ -303,8 +303,8 @@ def wrong(rng, s):
         raise AssertionError("a call that failed has changed the model")
 
 
-CALLS = [fit, fit, train_step, train_step, wrong, wrong, wrong, forward, evaluate, look, handle, sparse, blocks,
-         save, copies, resume, assign, assign]
+CALLS = [fit, fit, train_step, train_step, wrong, wrong, wrong, forward, evaluate, look, handle, sparse,
+         blocks, save, copies, resume, assign, assign]
 
 
 def case(rng):

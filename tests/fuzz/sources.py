@@ -47,7 +47,8 @@ def originals() -> dict[str, list[Original]]:
     header = ",".join([*"abcd", "label"]) + "\n"
     lines = "".join(",".join(map(str, row)) + "\n" for row in both)
     csv = [text.encode() for text in
-           (header + lines, lines, lines.replace("\n", "\r\n"), "\ufeff" + header.replace("a", '"a,"', 1) + lines)]
+           (header + lines, lines, lines.replace("\n", "\r\n"),
+            "\ufeff" + header.replace("a", '"a,"', 1) + lines)]
     return {
         ".npy": [Original(saved(np.save, array), column, array[:, :COLUMNS]) for array in npy],
         ".npz": [Original(saved(save, X=array, y=y), {}, array) for array in npz
@@ -83,10 +84,11 @@ def header_of_npy(rng, content):
     """Another header in front of the numbers."""
     length = int.from_bytes(content[8:10], "little")
     text = content[10:10 + length].decode("latin1").rstrip()
-    old = choice(rng, ["'descr': '", "<f4", "<i2", "False", "True", "(60, 5)", "60", "5", "shape", "}", "(", "'"])
-    new = choice(rng, ["", "O", "V0", "S3", "U2", "<M8[s]", "<c8", "|b1", ">f2", "<f16", "(0, 5)", "()", "(5,)",
-                       "(-1, 5)", "(60, 0)", f"({2**62}, 5)", f"({2**40}, {2**40})", f"(60, {2**61})", "9" * 30,
-                       "None", "[", "(1)(2)", "None, 'x': 1"])
+    old = choice(rng, [
+        "'descr': '", "<f4", "<i2", "False", "True", "(60, 5)", "60", "5", "shape", "}", "(", "'"])
+    new = choice(rng, ["", "O", "V0", "S3", "U2", "<M8[s]", "<c8", "|b1", ">f2", "<f16", "(0, 5)", "()",
+                       "(5,)", "(-1, 5)", "(60, 0)", f"({2**62}, 5)", f"({2**40}, {2**40})",
+                       f"(60, {2**61})", "9" * 30, "None", "[", "(1)(2)", "None, 'x': 1"])
     text = (text.replace(old, new, 1) + "\n").encode("latin1")
     return content[:8] + len(text).to_bytes(2, "little") + text + content[10 + length:]
 
@@ -95,8 +97,8 @@ def line_of_csv(rng, content):
     """Another cell somewhere."""
     cells = content.split(b",")
     cells[int(rng.integers(len(cells)))] = choice(rng, [
-        b"", b"nan", b"inf", b"1e999", b"\xff", b'"', b'"1\n2"', b"0x10", b"1_0", b"a", b"\0", b"1;2", b"\n\n",
-        b"1,2", b"-0", b" 7 ", b"#", "\u0663".encode()])
+        b"", b"nan", b"inf", b"1e999", b"\xff", b'"', b'"1\n2"', b"0x10", b"1_0", b"a", b"\0", b"1;2",
+        b"\n\n", b"1,2", b"-0", b" 7 ", b"#", "\u0663".encode()])
     return b",".join(cells)
 
 

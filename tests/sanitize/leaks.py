@@ -53,7 +53,8 @@ def rounds(count: int, leak: str) -> None:
         raise ZeroDivisionError
 
     def once() -> None:
-        for options in ({}, {"dtype": "float64", "batch_norm": True, "dropout": 0.2}, {"compute_dtype": "bfloat16"}):
+        for options in ({}, {"dtype": "float64", "batch_norm": True, "dropout": 0.2},
+                        {"compute_dtype": "bfloat16"}):
             model, optimizer = MLP(layers, seed=0, **options), Adam(1e-3, clip_norm=1.0)
             fit = {"epochs": 1, "batch_size": 250, "optimizer": optimizer, "progress": False}
             for samples in (X, X.astype(">f8"), X[:, ::-1], rows):

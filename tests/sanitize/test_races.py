@@ -1,5 +1,5 @@
-"""What threads share, once each, on networks as small as a team of threads takes: for ThreadSanitizer, under which
-everything takes a hundred times as long (.ci/sanitize).
+"""What threads share, once each, on networks as small as a team of threads takes: for ThreadSanitizer, under
+which everything takes a hundred times as long (.ci/sanitize).
 
 Every test compares with the same work on one thread, or done one after another, to the bit.
 """
@@ -42,7 +42,8 @@ def bits(*arrays):
 
 
 def trained(X, y, optimizer=None, seed=0, epochs=2, **options):
-    fitting = {name: options.pop(name) for name in ("callbacks", "log_steps", "sample_weight") if name in options}
+    fitting = {name: options.pop(name) for name in ("callbacks", "log_steps", "sample_weight")
+               if name in options}
     model = MLP(LAYERS, seed=seed, **options)
     model.fit(X, y, epochs=epochs, batch_size=BATCH, optimizer=optimizer or SGD(0.01, momentum=0.9),
               progress=False, **fitting)
@@ -245,7 +246,8 @@ def test_one_model_for_four_callers():
     calls = [lambda: bits(model.forward(X)), lambda: bits(compiled(X)), lambda: bits(model.predict(X[:50])),
              lambda: bits(np.float64(model.evaluate(X, y)["loss"]))]
     expected = [call() for call in calls]
-    assert at_once([lambda call=call: [call() for _ in range(4)] for call in calls]) == [[e] * 4 for e in expected]
+    results = at_once([lambda call=call: [call() for _ in range(4)] for call in calls])
+    assert results == [[e] * 4 for e in expected]
 
 
 def test_one_handle_for_four_callers():
@@ -271,7 +273,8 @@ def test_array_functions_of_four_callers():
 
     def run(i):
         dy, x, w, y = layers[i]
-        return bits(*F.dense_backward(dy, x, w, y, "tanh"), F.softmax(y), F.dense_forward(x, w, activation="gelu"))
+        return bits(*F.dense_backward(dy, x, w, y, "tanh"), F.softmax(y),
+                    F.dense_forward(x, w, activation="gelu"))
 
     expected = [run(i) for i in range(4)]
     assert at_once([lambda i=i: [run(i) for _ in range(5)] for i in range(4)]) == [[e] * 5 for e in expected]
