@@ -213,7 +213,7 @@ def test_batch_size(backend, dtype, rng):
     (np.zeros((2, 5), complex), TypeError, "X: expected numbers, got dtype complex128"),
     (np.array([["a"] * 5]), TypeError, "X: expected numbers"),
     (np.ma.zeros((2, 5)), TypeError, "X: expected a plain array, got a masked array"),
-    (None, TypeError, "X: expected numbers"),
+    (None, TypeError, "X: expected an array or a table, got None"),
 ])
 def test_bad_samples(X, error, message, backend):
     handle = MLP([5, 3], seed=0).compile_predict()
