@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "EarlyStopping"]
 
-KEPT = "kept."                  # in front of the names of the best epoch's arrays, in the state
-
 
 def asks_to_stop(answer: object) -> bool:
     """Whether what a callback returned ends the training: True of Python or of NumPy, and nothing else.
@@ -293,7 +291,7 @@ class EarlyStopping(Guarded):
             "epochs": np.array(self._epochs),
         }
         if self.restore_best and self.best_epoch is not None and self._kept is not None:
-            result |= {KEPT + name: array.copy() for name, array in self._kept.items()}
+            result |= {state.KEPT + name: array.copy() for name, array in self._kept.items()}
         return result
 
     def set_state(self, values: Mapping[str, ArrayLike]) -> None:
@@ -337,12 +335,13 @@ class EarlyStopping(Guarded):
         for name in values:
             if name in names:
                 continue
-            if not name.startswith(KEPT) or best_epoch < 0 or not self.restore_best:
+            if not name.startswith(state.KEPT) or best_epoch < 0 or not self.restore_best:
                 raise ValueError(f"state: unknown entry {name!r}, expected {', '.join(names)}"
-                                 + (f", {KEPT}*" if self.restore_best and best_epoch >= 0 else ""))
-            kept[name.removeprefix(KEPT)] = checks.floating(f"state[{name!r}]", values[name]).copy()
+                                 + (f", {state.KEPT}*" if self.restore_best and best_epoch >= 0 else ""))
+            kept[name.removeprefix(state.KEPT)] = checks.floating(f"state[{name!r}]", values[name]).copy()
         if self.restore_best and best_epoch >= 0 and not kept:
-            raise ValueError(f"state: expected entries {KEPT}*, the arrays of epoch {best_epoch}, got none")
+            raise ValueError(f"state: expected entries {state.KEPT}*, the arrays of epoch {best_epoch}, "
+                             "got none")
         found = None if best_epoch < 0 else best_epoch
         self.__dict__.update(best=None if found is None else best, best_epoch=found,
                              stopped_epoch=None if stopped_epoch < 0 else stopped_epoch)

@@ -73,7 +73,7 @@ def load(path: Path, optimizer: Optimizer | None = None, callbacks: Iterable[obj
     saved = read(path, with_optimizer=optimizer is not None, with_callbacks=bool(with_state))
     if optimizer is not None and saved.optimizer is None:
         raise ValueError(f"optimizer: no state of one was saved in {path}")
-    check_callbacks(path, with_state, saved.callbacks)
+    check_callbacks(path, with_state, saved)
     model = _build(path, saved.settings)
     state.restore(model, saved.arrays)
     set_states(model, optimizer, saved.optimizer, with_state, [values for _, values in saved.callbacks])

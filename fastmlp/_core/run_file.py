@@ -140,10 +140,11 @@ class Run:
         if place.epoch > epochs:
             raise ValueError(f"epochs: expected at least {place.epoch}, which the run in {path} has made, "
                              f"got {epochs}")
-        saved.check_callbacks(path, self._callbacks, found.callbacks)
+        saved.check_callbacks(path, self._callbacks, found)
         dropout = tuple(found.settings["dropout"])
         if dropout != model.dropout:
-            model.dropout = dropout             # raises before it changes anything
+            with saved.model_of(path):
+                model.dropout = dropout         # raises before it changes anything
         saved.set_states(model, optimizer, found.optimizer, self._callbacks,
                          [values for _, values in found.callbacks])
         state.restore(model, found.arrays)

@@ -189,15 +189,21 @@ def _message(error: Exception) -> str:
 
 # Optimizer and callbacks -----------------------------------------------------------------------------------
 
-def check_callbacks(path: str, given: list[tuple[str, Any]], saved: list[Any]) -> None:
+def check_callbacks(path: str, given: list[tuple[str, Any]], found: Saved) -> None:
+    saved = found.callbacks
     if given and not saved:
         raise ValueError(f"{given[0][0]}: no state of one was saved in {path}")
     if len(given) != len(saved):
         raise ValueError(f"callbacks: expected {len(saved)} with state, as in {path}, got {len(given)}")
-    for (label, callback), (kind, _) in zip(given, saved):
+    shapes = {name: array.shape for name, array in found.arrays.items()}
+    for (label, callback), (kind, values) in zip(given, saved):
         if type(callback).__name__ != kind:
             raise ValueError(f"{label}: expected one of the class {short(kind)}, whose state is in {path}, "
                              f"got {type(callback).__name__}")
+        kept = {name.removeprefix(state.KEPT): np.shape(array) for name, array in values.items()
+                if name.startswith(state.KEPT)}
+        if kept and kept != shapes:
+            raise ValueError(f"{label}: expected weights like the model's in {path}, {shapes}, got {kept}")
 
 
 def set_states(model: MLP, optimizer: Optimizer | None, of_optimizer: Any, stateful: list[tuple[str, Any]],

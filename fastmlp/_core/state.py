@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from fastmlp._core.types import Array
     from fastmlp.model import MLP
 
-__all__ = ["arrays", "check", "check_counters", "copy", "counters", "restore", "set_counters"]
+__all__ = ["KEPT", "arrays", "check", "check_counters", "copy", "counters", "restore", "set_counters"]
 
 # Attributes of a model, each a list with a live array for every layer, or None where it has none.
 TRAINED = ("weights", "biases", "scales")
 KINDS = (*TRAINED, "running_means", "running_variances")
 NORMALISED = KINDS[2:]                  # those that come with batch normalisation
+KEPT = "kept."          # in front of such a name, in the state of a callback that keeps copies
 
 
 def arrays(model: MLP) -> dict[str, Array]:

@@ -16,10 +16,11 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastmlp import MLP, Diagnostics, limit_num_threads
+from fastmlp import Diagnostics, limit_num_threads
 from fastmlp._core.finite import all_finite
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.losses import Loss
+from fastmlp.model import MLP
 from fastmlp.sklearn import _lbfgs, _parameters, _their_state
 from fastmlp.sklearn._arrays import LayerArrays, Mirrors, best_of, restore, sizes_of
 from fastmlp.sklearn._fallback import SwapType, own_class_for

@@ -122,7 +122,7 @@ def changed(rng, value, depth=0):
 
 def named(error):
     if isinstance(error, ValueError) and not any(
-            name in str(error) for name in (PATH, "optimizer: ", "epochs: ")):
+            name in str(error) for name in (PATH, "model: ", "optimizer: ", "callbacks[0]: ", "epochs: ")):
         raise AssertionError(f"an error that names neither file nor argument: {error!r}") from error
 
 
