@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -138,7 +137,7 @@ class Checkpoint(Guarded):
         model : MLP
             Model that is going to be trained.
         """
-        check_folder(os.path.dirname(self.path).partition("{")[0])
+        check_folder(self.path)
         if not self._resumed:
             self._start()
         self._resumed = False

@@ -181,7 +181,7 @@ class CSVLogger(Guarded):
 
     def _look(self) -> None:
         """Find out columns and lines, and remove what is not whole or is going to come again."""
-        whole_files.check_folder(os.path.dirname(self.path))
+        whole_files.check_folder(self.path)
         table = self._read()
         kept = table if self._resumed is None else table[:1 + self._resumed]
         if len(kept) < len(table) or self._has_half_line:

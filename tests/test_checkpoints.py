@@ -802,7 +802,7 @@ def test_a_folder_that_is_not_there_is_said_before_training(make, tmp_path):
     model = MLP([4, 3], seed=0)
     with pytest.raises(FileNotFoundError) as raised:
         model.fit(np.eye(4), np.zeros(4, int), epochs=1, progress=False, callbacks=[make(tmp_path / "no")])
-    assert raised.value.filename.rstrip("/") == str(tmp_path / "no")
+    assert raised.value.filename.startswith(str(tmp_path / "no"))
     assert model.core.engine.global_step == 0
 
 

@@ -295,9 +295,9 @@ def at_any_moment(seconds):
         usual, interrupted, end = time.perf_counter() - started, 0, time.monotonic() + seconds
         while time.monotonic() < end:
             training = Timed(Path(folder))
-            signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, usual))
             try:
                 try:
+                    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, usual))
                     training.fit()
                 finally:
                     signal.setitimer(signal.ITIMER_REAL, 0)

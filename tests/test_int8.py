@@ -442,7 +442,7 @@ def test_names_of_the_dtype(dtype):
     ({"validation_data": (np.zeros((0, 2)), [])}, ValueError, r"validation_data\[0\]: "),
     ({"validation_data": (np.zeros((3, 2)), [0, 1])}, ValueError, r"validation_data\[1\]: "),
     ({"validation_data": (np.zeros((2, 2)), [0, 5])}, ValueError, r"validation_data\[1\]: "),
-    ({"validation_data": ("ab", [0, 1])}, TypeError, r"validation_data\[0\]: expected numbers"),
+    ({"validation_data": ("ab", [0, 1])}, TypeError, r"validation_data\[0\]: expected an array or a table"),
 ])
 def test_bad_arguments(options, error, message, backend):
     model = MLP([2, 3], seed=0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import math
 import os
 import pickle
@@ -16,6 +17,7 @@ import pytest
 
 import fastmlp
 from fastmlp import MLP, SGD, CSVLogger
+from fastmlp._core import whole_files
 
 
 @pytest.fixture
@@ -65,16 +67,14 @@ def test_a_line_is_one_write(path, rng, monkeypatch):
     """So that whoever reads the file finds whole lines."""
     logger, model = CSVLogger(path), MLP([4, 3], seed=0)
     logger(model, 0, {"loss": 1.0})
-    seen = []
-    opened = open
+    seen, put = [], whole_files._put
 
-    def watched(*arguments, **options):
-        file = opened(*arguments, **options)
-        assert options == {"buffering": 0}
-        seen.append(file)
-        return file
+    def watched(file, pieces):
+        assert isinstance(file, io.FileIO)      # without a buffer
+        seen.extend(pieces)
+        put(file, pieces)
 
-    monkeypatch.setattr("fastmlp.loggers.open", watched, raising=False)
+    monkeypatch.setattr(whole_files, "_put", watched)
     logger(model, 1, {"loss": 0.5})
     assert len(seen) == 1 and path.read_text().endswith(",0.5\n")
 

@@ -94,10 +94,12 @@ def can_replace(path: str) -> bool:
     return os.access(path, os.W_OK) and (WINDOWS or os.access(folder, os.W_OK | os.X_OK))
 
 
-def check_folder(folder: str) -> None:
-    """Raises FileNotFoundError for a folder that is not there, before time is spent on what goes into it."""
-    if folder and not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+def check_folder(path: str) -> None:
+    """Raises OSError, of the class that fits and with the path, for a file whose folder is not there, before
+    time is spent on what goes into it. Of a path with braces, the part before them is looked at."""
+    with _named(path):
+        if not stat.S_ISDIR(os.stat(os.path.dirname(path.partition("{")[0]) or ".").st_mode):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def append(path: str, content: bytes) -> None:
