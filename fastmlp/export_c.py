@@ -5,6 +5,7 @@ file gets the functions that the network uses. Compiled with FMA it returns the 
 """
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -217,6 +218,7 @@ def _constant(name: str, array: Array) -> Iterator[str]:
 
 # The formulas --------------------------------------------------------------------------------------------
 
+@functools.cache
 def _source(name: str) -> str:
     from importlib import resources  # here, since it takes several milliseconds
 
