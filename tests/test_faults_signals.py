@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,8 @@ class AtLine:
         self.where = self.text = ""
 
     def __call__(self, frame, event, argument):
+        if frame.f_back and frame.f_back.f_code.co_filename == weakref.__file__:
+            return None             # a finalizer, whose exceptions Python prints and drops
         return self.line if frame.f_code.co_filename.startswith(PACKAGE) else None
 
     def line(self, frame, event, argument):
