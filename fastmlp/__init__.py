@@ -1,10 +1,8 @@
 """Fully-connected neural networks on the CPU at the speed of the hardware."""
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ._core.threads import get_num_threads, limit_num_threads, set_num_threads
 from .backends import get_backend, set_backend, use_backend
@@ -37,13 +35,13 @@ if TYPE_CHECKING:
         Tanh,
     )
     from .callbacks import Checkpoint, EarlyStopping
-    from .certify import Certificate, certify
+    from .certificate import Certificate, certify
     from .diagnostics import Diagnostics
-    from .gradient_check import GradientCheck, gradient_check
+    from .gradient_checks import GradientCheck, gradient_check
     from .lbfgs import LBFGS
+    from .learning_rates import LearningRates, lr_find
     from .loading import load
     from .loggers import CSVLogger, TensorBoard
-    from .lr_find import LearningRates, lr_find
     from .model import MLP
     from .normalization import BatchNorm
     from .onnx import from_onnx
@@ -115,13 +113,13 @@ _NAMES = {
     "_tools.config": "show_config",
     "activations": "ELU GELU GELUTanh Identity LeakyReLU ReLU SELU Sigmoid SiLU Softplus Tanh",
     "callbacks": "Checkpoint EarlyStopping",
-    "certify": "Certificate certify",
+    "certificate": "Certificate certify",
     "diagnostics": "Diagnostics",
-    "gradient_check": "GradientCheck gradient_check",
+    "gradient_checks": "GradientCheck gradient_check",
     "lbfgs": "LBFGS",
+    "learning_rates": "LearningRates lr_find",
     "loading": "load",
     "loggers": "CSVLogger TensorBoard",
-    "lr_find": "LearningRates lr_find",
     "model": "MLP",
     "normalization": "BatchNorm",
     "onnx": "from_onnx",
@@ -150,15 +148,3 @@ if not TYPE_CHECKING:           # a type checker would take any name then
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__, *_MODULES})
-
-
-class _Package(ModuleType):
-    """A function whose module has its name stays what the name means, whoever imports the module."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _MODULE_OF.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

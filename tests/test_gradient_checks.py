@@ -2,17 +2,15 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
 
 import numpy as np
 import pytest
 
 import fastmlp
-from fastmlp import MLP, GradientCheck, LeakyReLU, activations, gradient_check, losses
+from fastmlp import MLP, GradientCheck, LeakyReLU, activations, gradient_check, gradient_checks, losses
 from fastmlp._core import state
 
-CHECK = importlib.import_module("fastmlp.gradient_check")       # whose function has the same name
 TARGETS = {
     "classes": lambda rng, n, m: rng.integers(0, m, n),
     "distributions": lambda rng, n, m: rng.dirichlet(np.ones(m), n),
@@ -247,7 +245,7 @@ def test_kink_nearby(distance, backend):
     result = gradient_check(model, X, y)
     assert result.passed, str(result)
     assert result.layers[0].kinks == 0
-    assert not gradient_check(model, X, y, step=CHECK.STEP).passed          # that step alone goes across
+    assert not gradient_check(model, X, y, step=gradient_checks.STEP).passed          # that step alone goes across
 
 
 def test_kink_exactly(backend, monkeypatch):
@@ -295,7 +293,7 @@ def test_step(backend, rng):
     assert sorted(errors[2:]) == errors[2:]
     assert min(errors[0], errors[4]) > 1e-5
     default = gradient_check(model, X, y)
-    assert default.step == CHECK.STEP == pytest.approx(6.06e-6, rel=1e-3)
+    assert default.step == gradient_checks.STEP == pytest.approx(6.06e-6, rel=1e-3)
     assert default.largest_error < 1e-6
     assert errors[0] / errors[1] == pytest.approx(100, rel=0.5)              # the square of the step
 
@@ -315,10 +313,10 @@ def test_limit(limit, checked, rng):
 def test_limit_takes_biases_and_weights():
     arrays = {"weights": np.zeros((30, 20)), "biases": np.zeros(20)}
     for limit, weights, biases in [(1, 1, 0), (2, 1, 1), (10, 5, 5), (39, 20, 19), (100, 80, 20)]:
-        chosen = CHECK._choose(arrays, limit, np.random.default_rng(0))
+        chosen = gradient_checks._choose(arrays, limit, np.random.default_rng(0))
         assert (len(chosen["weights"]), len(chosen["biases"])) == (weights, biases)
         assert len(set(chosen["weights"])) == weights
-    first, again, other = (CHECK._choose(arrays, 20, np.random.default_rng(s)) for s in (0, 0, 1))
+    first, again, other = (gradient_checks._choose(arrays, 20, np.random.default_rng(s)) for s in (0, 0, 1))
     assert first == again != other
 
 
@@ -347,8 +345,8 @@ def test_times_slower(backend, rng):
 
 
 def test_table():
-    layers = (CHECK.LayerCheck(0, (784, 256), 200960, 100, 0, 3.14e-9, "weights[0][3, 17]", 0.5, 0.5),
-              CHECK.LayerCheck(1, (256, 10), 2570, 100, 2, 0.02, "biases[1][3]", 0.5, 0.6))
+    layers = (gradient_checks.LayerCheck(0, (784, 256), 200960, 100, 0, 3.14e-9, "weights[0][3, 17]", 0.5, 0.5),
+              gradient_checks.LayerCheck(1, (256, 10), 2570, 100, 2, 0.02, "biases[1][3]", 0.5, 0.6))
     result = GradientCheck(layers, "float64", 1e-6, 6e-6, 0.002, 0.8)
     assert str(result) == """\
 gradient check, float64: FAILED, largest relative error 2.0e-02, tolerance 1e-06
