@@ -245,7 +245,7 @@ def test_kink_nearby(distance, backend):
     result = gradient_check(model, X, y)
     assert result.passed, str(result)
     assert result.layers[0].kinks == 0
-    assert not gradient_check(model, X, y, step=gradient_checks.STEP).passed          # that step alone goes across
+    assert not gradient_check(model, X, y, step=gradient_checks.STEP).passed     # that step alone goes across
 
 
 def test_kink_exactly(backend, monkeypatch):
@@ -345,8 +345,9 @@ def test_times_slower(backend, rng):
 
 
 def test_table():
-    layers = (gradient_checks.LayerCheck(0, (784, 256), 200960, 100, 0, 3.14e-9, "weights[0][3, 17]", 0.5, 0.5),
-              gradient_checks.LayerCheck(1, (256, 10), 2570, 100, 2, 0.02, "biases[1][3]", 0.5, 0.6))
+    check = gradient_checks.LayerCheck
+    layers = (check(0, (784, 256), 200960, 100, 0, 3.14e-9, "weights[0][3, 17]", 0.5, 0.5),
+              check(1, (256, 10), 2570, 100, 2, 0.02, "biases[1][3]", 0.5, 0.6))
     result = GradientCheck(layers, "float64", 1e-6, 6e-6, 0.002, 0.8)
     assert str(result) == """\
 gradient check, float64: FAILED, largest relative error 2.0e-02, tolerance 1e-06

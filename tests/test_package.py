@@ -72,7 +72,7 @@ def test_no_module_hides_a_name():
 
 
 def test_other_processes_get_it_by_name():
-    """Functions that use it are sent to the processes of joblib and dask with cloudpickle, which knows plain modules."""
+    """Functions that use it go to processes of joblib and dask by cloudpickle, which knows plain modules."""
     assert type(fastmlp) is ModuleType
 
 

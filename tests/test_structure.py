@@ -119,7 +119,7 @@ def test_no_module_touches_the_underscores_of_another():
 
 # Parts of _core that hold nothing of a model: fronts stand on public names, and on these.
 TOOLS = {"checks", "finite", "optional", "types", "whole_files"}
-FRONTS = ("sklearn", "compat", "torch", "onnx", "certify", "_exchange")
+FRONTS = ("sklearn", "compat", "torch", "onnx", "certificate", "_exchange")
 
 
 def test_fronts_stand_on_public_names():
