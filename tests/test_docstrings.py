@@ -12,8 +12,8 @@ import fastmlp
 
 MODULES = (
     "_core.fronts", "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks",
-    "certify", "compat.dlfs", "data", "diagnostics", "functional", "gradient_check", "inference",
-    "initializers", "kernels", "lbfgs", "loading", "loggers", "losses", "lr_find", "metrics", "model",
+    "certificate", "compat.dlfs", "data", "diagnostics", "functional", "gradient_checks", "inference",
+    "initializers", "kernels", "lbfgs", "learning_rates", "loading", "loggers", "losses", "metrics", "model",
     "normalization", "onnx", "optimizers", "plot", "restarts", "schedules", "summary", "torch",
     *(["sklearn"] if find_spec("sklearn") else []),         # a front, beside what it stands in for
 )
@@ -33,7 +33,7 @@ NOT_ASKED = {
 
 
 def find(name):
-    """The object of a full name; a module may have the name of a function, as `gradient_check` has."""
+    """The object of a full name."""
     parts = name.split(".")
     for depth in range(len(parts) - 1, 0, -1):
         try:
