@@ -738,7 +738,8 @@ def tampered(path, **changes):
     {"epoch": -1}, {"epoch": 1.5}, {"epoch": "1"}, {"epoch": 2**70}, {"epoch": 3}, {"step": 14}, {"step": -1},
     {"stopped": 1}, {"generator": {}}, {"generator": None}, {"history": {}}, {"history": {"loss": False}},
     {"history": {"loss": True, "other": True}}, {"origin": None}, {"origin": []}, {"optimizer": {"lr": []}},
-    {"optimizer": {"unknown": 1}}, {"optimizer": None}, {"epoch": None},
+    {"optimizer": {"unknown": 1}}, {"optimizer": {"beta1": 1e30}}, {"optimizer": {"weight_decay": "much"}},
+    {"optimizer": None}, {"epoch": None},
 ], ids=str)
 def test_a_run_that_cannot_be(changes, tmp_path):
     path = tmp_path / "run.safetensors"

@@ -16,6 +16,7 @@ The order of the samples is not in it: the generator draws it once more.
 """
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -265,13 +266,18 @@ def _is_plain(value: Any) -> bool:
 
 
 def _changed(optimizer: Optimizer, values: Any) -> dict[str, Any]:
-    """Those that differ from the optimizer's."""
+    """Those that differ from the optimizer's, which takes them."""
     if not isinstance(values, dict) or not all(map(_is_plain, values.values())):
         raise ValueError(f"the settings of the optimizer {short(values)}")
     now = _settings(optimizer)
     if not values.keys() <= now.keys():
         raise ValueError(f"the settings of the optimizer {short(list(values))}")
-    return {name: value for name, value in values.items() if value != now[name]}
+    changed = {name: value for name, value in values.items() if value != now[name]}
+    if changed:
+        attempt = copy.copy(optimizer)
+        for name, value in changed.items():
+            setattr(attempt, name, value)
+    return changed
 
 
 # History ---------------------------------------------------------------------------------------------------
