@@ -1,6 +1,7 @@
 """What all tests share: the backends and dtypes they run over, and arrays in every layout."""
 from __future__ import annotations
 
+import gc
 import importlib.util
 import threading
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fastmlp")
+
+
+def pytest_collection_finish():
+    """Tens of thousands of tests are objects that stay: no collection of garbage looks at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 class StandIn:
