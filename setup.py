@@ -22,10 +22,13 @@ processor with AVX512-BF16: FASTMLP_BF16=amx_emulated.
 import hashlib
 import importlib.util
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -117,6 +120,19 @@ def texts():
     return sorted(path for pattern in patterns for path in Path(KERNELS).glob(pattern))
 
 
+def for_one_processor():
+    """Has a Python of macOS that is compiled for both of its processors build for one of them: that of
+    ARCHFLAGS, or of this machine. A file compiled for both can have the instruction sets of neither."""
+    if not sysconfig.get_platform().endswith("universal2"):
+        return
+    machines = set(re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", ""))) or {platform.machine()}
+    if len(machines) > 1:
+        raise OptionError("ARCHFLAGS: expected one -arch; build a wheel for each processor")
+    (machine,) = machines
+    os.environ["ARCHFLAGS"] = f"-arch {machine}"
+    os.environ["_PYTHON_HOST_PLATFORM"] = f"macosx-11.0-{machine}"      # the first macOS on both
+
+
 def load(name):
     """A module of fastmlp/kernels, from its path: the package itself cannot be imported yet."""
     spec = importlib.util.spec_from_file_location(name, Path(KERNELS, f"{name}.py"))
@@ -147,6 +163,7 @@ class BuildKernels(build_ext):
         if unknown := set(wanted) - set(ISAS):
             raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
         self.choose_compiler()
+        self.check_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
         bf16 = [way for way in BF16 if self.can_build_bf16(way, names)]
         int8 = [way for way, (isa, instruction) in INT8.items() if isa in names and self.takes(
@@ -208,6 +225,14 @@ class BuildKernels(build_ext):
         else:
             linker = self.compiler.linker_so
             self.compiler.linker_so = [word for word in linker if not word.startswith("-Wl,-rpath")]
+
+    def check_compiler(self):
+        """An error at once where nothing can be compiled: each later one would look like something else."""
+        if self.compiler.compiler_type != "msvc" and not self.takes("#include <Python.h>\n", []):
+            raise CompileError(
+                f"no C compiler: {shlex.join(self.compiler.compiler_so)} cannot compile a file that includes "
+                "Python.h, for the reason above. Install GCC or Clang and the headers of this Python, or "
+                "name a compiler with CC")
 
     def spelled(self, flags):
         """Flags of GCC and Clang as this compiler takes them."""
@@ -364,6 +389,7 @@ def extension(name, text=None, isa=None, dtype=None, bf16=None):
     return ext
 
 
+for_one_processor()
 setuptools.setup(
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too

@@ -1,0 +1,57 @@
+"""What setup.py does where not everything is as on the machines that build wheels; nothing is compiled."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TREE = Path(__file__).parent.parent
+pytestmark = pytest.mark.skipif(not (TREE / "setup.py").exists(), reason="the tests run without the tree")
+
+
+def run(tmp_path, *command, **environment):
+    """Run Python in a copy of the tree without binaries."""
+    copy = tmp_path / "tree"
+    shutil.copytree(TREE / "fastmlp", copy / "fastmlp",
+                    ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy2(TREE / name, copy)
+    return subprocess.run([sys.executable, *command], cwd=copy, env={**os.environ, **environment},
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="CC is not looked at")
+def test_no_compiler_is_said_at_once(tmp_path):
+    """Not that the compiler does not know AVX-512, after which the texts would be translated for nothing."""
+    result = run(tmp_path, "setup.py", "build_ext", "--build-lib", "lib", "--build-temp", "temp",
+                 CC="/nonexistent/cc")
+    assert result.returncode != 0
+    assert result.stdout.splitlines()[-1].startswith("error: no C compiler: /nonexistent/cc ")
+    assert "NOTICE" not in result.stdout and "is translated" not in result.stdout
+
+
+UNIVERSAL = """
+import os, platform, sysconfig
+sysconfig.get_platform = lambda: os.environ.get("_PYTHON_HOST_PLATFORM", "macosx-10.13-universal2")
+platform.machine = lambda: "arm64"
+import setuptools
+from distutils.core import run_setup
+build = run_setup("setup.py", stop_after="init").get_command_obj("build_ext")
+build.ensure_finalized()
+print(os.environ["ARCHFLAGS"], build.plat_name)
+"""
+
+
+@pytest.mark.parametrize("asked, expected", [
+    (None, "-arch arm64 macosx-11.0-arm64"),
+    ("-arch x86_64", "-arch x86_64 macosx-11.0-x86_64"),
+    ("-arch arm64 -arch x86_64", "ARCHFLAGS: expected one -arch"),
+])
+def test_a_python_of_two_processors_builds_for_one(tmp_path, asked, expected):
+    """As python.org has it for macOS: a compilation for both at once can have neither's instructions."""
+    result = run(tmp_path, "-c", UNIVERSAL, ARCHFLAGS=asked or "")
+    assert expected in result.stdout.splitlines()[-1]
+    assert (result.returncode == 0) == (asked is None or asked.count("-arch") == 1)
