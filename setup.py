@@ -102,10 +102,15 @@ DIRECTIVES = {
     "initializedcheck": str(DEBUG),
     "freethreading_compatible": "True",
 }
-# -fno-fast-math: a CFLAGS of the caller must not change results, nor set flush-to-zero for the process.
+# -fno-...: a CFLAGS of the caller must not change results.
 # -fno-wrapv: Python's own -fwrapv costs a small network 4% of a step. No size overflows here: the tests pass
 # with -fsanitize=signed-integer-overflow, too.
-FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
+FLAGS = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-fno-finite-math-only",
+         "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
+# With these the linker would have every process that imports the binary flush subnormal numbers.
+FAST_MATH = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-mdaz-ftz")
+# Nor may CFLAGS make a binary of a wider instruction set than it says: -march=native.
+BASELINE = {"x86_64": ["-march=x86-64"], "amd64": ["-march=x86-64"]}
 FLAGS_MSVC = ["/O2"]
 FLAGS_GLUE = ["-O1", "-Wno-unused"]     # after these, of what Python calls
 FLAGS_OTHERS = ["-O2", "-g0"]   # of modules that compute nothing
@@ -170,16 +175,18 @@ class BuildKernels(build_ext):
             f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n', [])]
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
+        baseline = BASELINE.get(self.machine(), [])
+        baseline = baseline if self.takes("int i;\n", ["-Werror", *baseline]) else []
         collection = NO_COLLECTION if self.takes("int i;\n", ["-Werror", *NO_COLLECTION]) else []
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
                                      ("FASTMLP_BUILT_BF16", ",".join(bf16)),
                                      ("FASTMLP_BUILT_INT8", ",".join([*int8, "widened"]))]
-                ext.extra_compile_args = self.spelled(FLAGS_OTHERS)
+                ext.extra_compile_args = self.spelled(FLAGS_OTHERS + baseline)
             else:
                 ext.define_macros += [(f"FASTMLP_INT8_{way}", "1") for way in int8 if INT8[way][0] == ext.isa]
-                flags = FLAGS + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
+                flags = FLAGS + baseline + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
                 if ext.isa == "avx512":
                     known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
                     flags = flags + sum(known, [])
@@ -215,7 +222,8 @@ class BuildKernels(build_ext):
         self.extensions = kernels[:1] + others + kernels[1:]
 
     def choose_compiler(self):
-        """clang-cl on Windows; elsewhere no search path in a binary: none needs a library of this machine."""
+        """clang-cl on Windows; elsewhere no search path in a binary, which needs no library of this machine,
+        and no start of a process with fast mathematics."""
         self.clang_cl = None
         if self.compiler.compiler_type == "msvc":
             self.clang_cl = shutil.which("clang-cl")
@@ -224,7 +232,8 @@ class BuildKernels(build_ext):
                 self.compiler.cc = self.clang_cl
         else:
             linker = self.compiler.linker_so
-            self.compiler.linker_so = [word for word in linker if not word.startswith("-Wl,-rpath")]
+            self.compiler.linker_so = [
+                word for word in linker if not word.startswith("-Wl,-rpath") and word not in FAST_MATH]
 
     def check_compiler(self):
         """An error at once where nothing can be compiled: each later one would look like something else."""
@@ -240,10 +249,12 @@ class BuildKernels(build_ext):
             return [f"/clang:{flag}" for flag in flags]
         return FLAGS_MSVC if self.compiler.compiler_type == "msvc" else flags
 
+    def machine(self):
+        return self.plat_name.split("-")[-1].lower()    # of linux-x86_64, macosx-11.0-arm64, win-amd64
+
     def can_build(self, isa):
         """Whether this platform has the instruction set and the compiler takes its flags and vectors."""
-        machine = self.plat_name.split("-")[-1].lower()  # linux-x86_64, macosx-11.0-arm64, win-amd64
-        if isa not in ISAS_OF_MACHINE.get(machine, ()):
+        if isa not in ISAS_OF_MACHINE.get(self.machine(), ()):
             return False
         flags, probe = ISAS[isa]
         if self.takes(probe, FLAGS + flags):

@@ -33,6 +33,29 @@ def test_no_compiler_is_said_at_once(tmp_path):
     assert "NOTICE" not in result.stdout and "is translated" not in result.stdout
 
 
+LINKER = """
+import setuptools
+from distutils.ccompiler import new_compiler
+from distutils.core import run_setup
+from distutils.sysconfig import customize_compiler
+build = run_setup("setup.py", stop_after="init").get_command_obj("build_ext")
+build.compiler = new_compiler()
+customize_compiler(build.compiler)
+build.choose_compiler()
+print(*build.compiler.linker_so)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="CFLAGS are not looked at")
+def test_flags_of_the_caller_do_not_reach_every_process(tmp_path):
+    """GCC links what sets flush-to-zero, for the process that imports it, where a flag of these is."""
+    flags = ["-ffast-math", "-Ofast", "-funsafe-math-optimizations"]
+    result = run(tmp_path, "-c", LINKER, CFLAGS=" ".join([*flags, "-fno-plt"]), LDFLAGS="-ffast-math")
+    assert result.returncode == 0, result.stdout
+    words = result.stdout.split()
+    assert "-fno-plt" in words and not set(flags) & set(words)
+
+
 UNIVERSAL = """
 import os, platform, sysconfig
 sysconfig.get_platform = lambda: os.environ.get("_PYTHON_HOST_PLATFORM", "macosx-10.13-universal2")
