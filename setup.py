@@ -138,6 +138,15 @@ def for_one_processor():
     os.environ["_PYTHON_HOST_PLATFORM"] = f"macosx-11.0-{machine}"      # the first macOS on both
 
 
+def readme():
+    """README.md for a page on which there are no files beside it: links and pictures by their addresses."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    pictures = "https://raw.githubusercontent.com/fastmlp/fastmlp/main/"
+    pages = "https://github.com/fastmlp/fastmlp/blob/main/"
+    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\1{pictures}", text)
+    return re.sub(r"(\]\()(?!https?:|#)", rf"\1{pages}", text)
+
+
 def load(name):
     """A module of fastmlp/kernels, from its path: the package itself cannot be imported yet."""
     spec = importlib.util.spec_from_file_location(name, Path(KERNELS, f"{name}.py"))
@@ -402,6 +411,8 @@ def extension(name, text=None, isa=None, dtype=None, bf16=None):
 
 for_one_processor()
 setuptools.setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
     ext_modules=[extension(name) for name in (MEMORYVIEWS, "cython_api", "_team", "_detect")]

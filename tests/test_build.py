@@ -1,6 +1,7 @@
 """What setup.py does where not everything is as on the machines that build wheels; nothing is compiled."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,28 @@ def test_no_compiler_is_said_at_once(tmp_path):
     assert result.returncode != 0
     assert result.stdout.splitlines()[-1].startswith("error: no C compiler: /nonexistent/cc ")
     assert "NOTICE" not in result.stdout and "is translated" not in result.stdout
+
+
+README = """
+import setuptools
+from distutils.core import run_setup
+metadata = run_setup("setup.py", stop_after="init").metadata
+print(metadata.long_description_content_type, metadata.long_description, sep=chr(10))
+"""
+
+
+def test_links_of_the_readme_lead_somewhere_from_pypi(tmp_path):
+    """Every one, to a file that is there."""
+    result = run(tmp_path, "-c", README, PYTHONUTF8="1")
+    kind, _, text = result.stdout.partition("\n")
+    links = re.findall(r"\]\((.*?)\)", text)
+    own = re.findall(r"\]\(((?!https?:|#).*?)\)", (TREE / "README.md").read_text(encoding="utf-8"))
+    addresses = ("https://github.com/fastmlp/fastmlp/blob/main/",
+                 "https://raw.githubusercontent.com/fastmlp/fastmlp/main/")
+    paths = [link.removeprefix(start) for link in links for start in addresses if link.startswith(start)]
+    assert kind == "text/markdown" and len(own) > 20 and paths == own
+    assert all(link.startswith(("https://", "#")) for link in links)
+    assert [path for path in paths if not (TREE / path.partition("#")[0]).exists()] == []
 
 
 LINKER = """
