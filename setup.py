@@ -312,6 +312,16 @@ class BuildKernels(build_ext):
         self.remove_leftovers(Path(KERNELS))
         super().copy_extensions_to_source()
 
+    def copy_file(self, infile, outfile, **options):
+        """As a whole or not at all: a part of a binary may have the hash by which it is up to date."""
+        part = Path(outfile).with_name(f"part_{Path(outfile).name}")    # a leftover, for the next build
+        try:
+            shutil.copy2(infile, part)
+            part.replace(outfile)
+        finally:
+            part.unlink(missing_ok=True)
+        return outfile, True
+
     def stamp(self, ext):
         """What makes this binary: two hashes, of the texts and of everything else."""
         content = hashlib.sha256()
@@ -330,7 +340,7 @@ class BuildKernels(build_ext):
                 print(f"fastmlp: {ext.name} is up to date", flush=True)
                 if binary != target:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(binary, target)
+                    self.copy_file(binary, target)
                 return
         target.unlink(missing_ok=True)
         started = time.monotonic()

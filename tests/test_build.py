@@ -79,6 +79,33 @@ def test_flags_of_the_caller_do_not_reach_every_process(tmp_path):
     assert "-fno-plt" in words and not set(flags) & set(words)
 
 
+COPY = """
+import shutil
+import setuptools
+from distutils.core import run_setup
+from pathlib import Path
+build = run_setup("setup.py", stop_after="init").get_command_obj("build_ext")
+Path("from").write_bytes(b"new" * 1000)
+build.copy_file("from", "to")
+assert Path("to").read_bytes() == b"new" * 1000
+Path("from").write_bytes(b"newer" * 1000)
+def full(source, target):
+    Path(target).write_bytes(Path(source).read_bytes()[:-10])
+    raise OSError(28, "no space left on device")
+shutil.copy2 = full
+try:
+    build.copy_file("from", "to")
+except OSError:
+    print(Path("to").read_bytes() == b"new" * 1000, [path.name for path in Path().glob("*to")])
+"""
+
+
+def test_no_part_of_a_binary_is_left(tmp_path):
+    """Its hash is not at its end: on a full disk a part could be taken for one that is up to date."""
+    result = run(tmp_path, "-c", COPY)
+    assert result.stdout.splitlines()[-1] == "True ['to']"
+
+
 UNIVERSAL = """
 import os, platform, sysconfig
 sysconfig.get_platform = lambda: os.environ.get("_PYTHON_HOST_PLATFORM", "macosx-10.13-universal2")
