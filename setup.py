@@ -173,12 +173,15 @@ class BuildKernels(build_ext):
                 print(f"fastmlp: NOTICE: the binaries could not be copied to {KERNELS}: {error}", flush=True)
 
     def build_extensions(self):
-        wanted = BUILD_ISAS.split(",") if BUILD_ISAS else list(ISAS)
+        wanted = [isa.strip() for isa in BUILD_ISAS.split(",")] if BUILD_ISAS else list(ISAS)
         if unknown := set(wanted) - set(ISAS):
-            raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
+            raise OptionError(
+                f"FASTMLP_BUILD_ISAS: unknown {', '.join(map(repr, unknown))}; known: {', '.join(ISAS)}")
         self.choose_compiler()
         self.check_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
+        if not names:
+            raise OptionError(f"FASTMLP_BUILD_ISAS: cannot build {', '.join(wanted)} for {self.plat_name}")
         bf16 = [way for way in BF16 if self.can_build_bf16(way, names)]
         int8 = [way for way, (isa, instruction) in INT8.items() if isa in names and self.takes(
             f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n', [])]

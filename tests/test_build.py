@@ -1,6 +1,7 @@
 """What setup.py does where not everything is as on the machines that build wheels; nothing is compiled."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -32,6 +33,18 @@ def test_no_compiler_is_said_at_once(tmp_path):
     assert result.returncode != 0
     assert result.stdout.splitlines()[-1].startswith("error: no C compiler: /nonexistent/cc ")
     assert "NOTICE" not in result.stdout and "is translated" not in result.stdout
+
+
+@pytest.mark.parametrize("asked, message", [
+    ("avx3, portable", "FASTMLP_BUILD_ISAS: unknown 'avx3'"),
+    ("neon" if platform.machine() in ("x86_64", "AMD64") else "avx2", "FASTMLP_BUILD_ISAS: cannot build "),
+])
+def test_instruction_sets_that_cannot_be_built(tmp_path, asked, message):
+    """Not an installation without kernels."""
+    result = run(tmp_path, "setup.py", "build_ext", "--build-lib", "lib", "--build-temp", "temp",
+                 FASTMLP_BUILD_ISAS=asked)
+    assert result.returncode != 0
+    assert message in result.stdout.splitlines()[-1]
 
 
 README = """
