@@ -22,10 +22,13 @@ processor with AVX512-BF16: FASTMLP_BF16=amx_emulated.
 import hashlib
 import importlib.util
 import os
+import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -99,10 +102,15 @@ DIRECTIVES = {
     "initializedcheck": str(DEBUG),
     "freethreading_compatible": "True",
 }
-# -fno-fast-math: a CFLAGS of the caller must not change results, nor set flush-to-zero for the process.
+# -fno-...: a CFLAGS of the caller must not change results.
 # -fno-wrapv: Python's own -fwrapv costs a small network 4% of a step. No size overflows here: the tests pass
 # with -fsanitize=signed-integer-overflow, too.
-FLAGS = ["-O3", "-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
+FLAGS = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-fno-finite-math-only",
+         "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
+# With these the linker would have every process that imports the binary flush subnormal numbers.
+FAST_MATH = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-mdaz-ftz")
+# Nor may CFLAGS make a binary of a wider instruction set than it says: -march=native.
+BASELINE = {"x86_64": ["-march=x86-64"], "amd64": ["-march=x86-64"]}
 FLAGS_MSVC = ["/O2"]
 FLAGS_GLUE = ["-O1", "-Wno-unused"]     # after these, of what Python calls
 FLAGS_OTHERS = ["-O2", "-g0"]   # of modules that compute nothing
@@ -115,6 +123,28 @@ def texts():
     """Every file that the compiled parts are made from."""
     patterns = ("*.pyx", "*.pxi", "*.pxd", "*.h", "ops.py", "_generate.py")
     return sorted(path for pattern in patterns for path in Path(KERNELS).glob(pattern))
+
+
+def for_one_processor():
+    """Has a Python of macOS that is compiled for both of its processors build for one of them: that of
+    ARCHFLAGS, or of this machine. A file compiled for both can have the instruction sets of neither."""
+    if not sysconfig.get_platform().endswith("universal2"):
+        return
+    machines = set(re.findall(r"-arch\s+(\S+)", os.environ.get("ARCHFLAGS", ""))) or {platform.machine()}
+    if len(machines) > 1:
+        raise OptionError("ARCHFLAGS: expected one -arch; build a wheel for each processor")
+    (machine,) = machines
+    os.environ["ARCHFLAGS"] = f"-arch {machine}"
+    os.environ["_PYTHON_HOST_PLATFORM"] = f"macosx-11.0-{machine}"      # the first macOS on both
+
+
+def readme():
+    """README.md for a page on which there are no files beside it: links and pictures by their addresses."""
+    text = Path("README.md").read_text(encoding="utf-8")
+    pictures = "https://raw.githubusercontent.com/fastmlp/fastmlp/main/"
+    pages = "https://github.com/fastmlp/fastmlp/blob/main/"
+    text = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\1{pictures}", text)
+    return re.sub(r"(\]\()(?!https?:|#)", rf"\1{pages}", text)
 
 
 def load(name):
@@ -143,26 +173,32 @@ class BuildKernels(build_ext):
                 print(f"fastmlp: NOTICE: the binaries could not be copied to {KERNELS}: {error}", flush=True)
 
     def build_extensions(self):
-        wanted = BUILD_ISAS.split(",") if BUILD_ISAS else list(ISAS)
+        wanted = [isa.strip() for isa in BUILD_ISAS.split(",")] if BUILD_ISAS else list(ISAS)
         if unknown := set(wanted) - set(ISAS):
-            raise OptionError(f"FASTMLP_BUILD_ISAS: unknown {', '.join(unknown)}; known: {', '.join(ISAS)}")
+            raise OptionError(
+                f"FASTMLP_BUILD_ISAS: unknown {', '.join(map(repr, unknown))}; known: {', '.join(ISAS)}")
         self.choose_compiler()
+        self.check_compiler()
         names = [isa for isa in ISAS if isa in wanted and (isa == "portable" or self.can_build(isa))]
+        if not names:
+            raise OptionError(f"FASTMLP_BUILD_ISAS: cannot build {', '.join(wanted)} for {self.plat_name}")
         bf16 = [way for way in BF16 if self.can_build_bf16(way, names)]
         int8 = [way for way, (isa, instruction) in INT8.items() if isa in names and self.takes(
             f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n', [])]
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
+        baseline = BASELINE.get(self.machine(), [])
+        baseline = baseline if self.takes("int i;\n", ["-Werror", *baseline]) else []
         collection = NO_COLLECTION if self.takes("int i;\n", ["-Werror", *NO_COLLECTION]) else []
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
                                      ("FASTMLP_BUILT_BF16", ",".join(bf16)),
                                      ("FASTMLP_BUILT_INT8", ",".join([*int8, "widened"]))]
-                ext.extra_compile_args = self.spelled(FLAGS_OTHERS)
+                ext.extra_compile_args = self.spelled(FLAGS_OTHERS + baseline)
             else:
                 ext.define_macros += [(f"FASTMLP_INT8_{way}", "1") for way in int8 if INT8[way][0] == ext.isa]
-                flags = FLAGS + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
+                flags = FLAGS + baseline + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
                 if ext.isa == "avx512":
                     known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
                     flags = flags + sum(known, [])
@@ -198,7 +234,8 @@ class BuildKernels(build_ext):
         self.extensions = kernels[:1] + others + kernels[1:]
 
     def choose_compiler(self):
-        """clang-cl on Windows; elsewhere no search path in a binary: none needs a library of this machine."""
+        """clang-cl on Windows; elsewhere no search path in a binary, which needs no library of this machine,
+        and no start of a process with fast mathematics."""
         self.clang_cl = None
         if self.compiler.compiler_type == "msvc":
             self.clang_cl = shutil.which("clang-cl")
@@ -207,7 +244,16 @@ class BuildKernels(build_ext):
                 self.compiler.cc = self.clang_cl
         else:
             linker = self.compiler.linker_so
-            self.compiler.linker_so = [word for word in linker if not word.startswith("-Wl,-rpath")]
+            self.compiler.linker_so = [
+                word for word in linker if not word.startswith("-Wl,-rpath") and word not in FAST_MATH]
+
+    def check_compiler(self):
+        """An error at once where nothing can be compiled: each later one would look like something else."""
+        if self.compiler.compiler_type != "msvc" and not self.takes("#include <Python.h>\n", []):
+            raise CompileError(
+                f"no C compiler: {shlex.join(self.compiler.compiler_so)} cannot compile a file that includes "
+                "Python.h, for the reason above. Install GCC or Clang and the headers of this Python, or "
+                "name a compiler with CC")
 
     def spelled(self, flags):
         """Flags of GCC and Clang as this compiler takes them."""
@@ -215,10 +261,12 @@ class BuildKernels(build_ext):
             return [f"/clang:{flag}" for flag in flags]
         return FLAGS_MSVC if self.compiler.compiler_type == "msvc" else flags
 
+    def machine(self):
+        return self.plat_name.split("-")[-1].lower()    # of linux-x86_64, macosx-11.0-arm64, win-amd64
+
     def can_build(self, isa):
         """Whether this platform has the instruction set and the compiler takes its flags and vectors."""
-        machine = self.plat_name.split("-")[-1].lower()  # linux-x86_64, macosx-11.0-arm64, win-amd64
-        if isa not in ISAS_OF_MACHINE.get(machine, ()):
+        if isa not in ISAS_OF_MACHINE.get(self.machine(), ()):
             return False
         flags, probe = ISAS[isa]
         if self.takes(probe, FLAGS + flags):
@@ -267,6 +315,16 @@ class BuildKernels(build_ext):
         self.remove_leftovers(Path(KERNELS))
         super().copy_extensions_to_source()
 
+    def copy_file(self, infile, outfile, **options):
+        """As a whole or not at all: a part of a binary may have the hash by which it is up to date."""
+        part = Path(outfile).with_name(f"part_{Path(outfile).name}")    # a leftover, for the next build
+        try:
+            shutil.copy2(infile, part)
+            part.replace(outfile)
+        finally:
+            part.unlink(missing_ok=True)
+        return outfile, True
+
     def stamp(self, ext):
         """What makes this binary: two hashes, of the texts and of everything else."""
         content = hashlib.sha256()
@@ -285,7 +343,7 @@ class BuildKernels(build_ext):
                 print(f"fastmlp: {ext.name} is up to date", flush=True)
                 if binary != target:
                     target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(binary, target)
+                    self.copy_file(binary, target)
                 return
         target.unlink(missing_ok=True)
         started = time.monotonic()
@@ -364,7 +422,10 @@ def extension(name, text=None, isa=None, dtype=None, bf16=None):
     return ext
 
 
+for_one_processor()
 setuptools.setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     cmdclass={"build_ext": BuildKernels},
     options={"build_py": {"force": True}},  # a file put back with an older date is a change, too
     ext_modules=[extension(name) for name in (MEMORYVIEWS, "cython_api", "_team", "_detect")]

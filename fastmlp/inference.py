@@ -225,7 +225,7 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
     if batch_size is not None:
         batch_size = checks.integer("batch_size", batch_size, low=1)
     threads = checks.integer("threads", threads, low=1, high=256)
-    compute_dtype = checks.compute_dtype("compute_dtype", compute_dtype, model.dtype)
+    compute_dtype = checks.compute_dtype("compute_dtype", compute_dtype, model.dtype, model.compute_dtype)
     int8 = _is_int8(model, dtype, compute_dtype)
     samples = None if validation_data is None else _samples(validation_data)
     kind, is_vector, is_index = made_of_outputs(model.loss, output, model.layers[-1])

@@ -411,6 +411,11 @@ def test_a_handle_of_a_float32_model(rng):
         model.compile_predict(compute_dtype="int8")
     with pytest.raises(ValueError, match="goes with dtype float32"):
         MLP([2, 2], dtype="float64").compile_predict(compute_dtype="bfloat16")
+    with pytest.raises(ValueError, match="None computes in float32, the dtype of the model$"):
+        model.compile_predict(compute_dtype="float32")
+    with pytest.raises(ValueError, match="None computes in bfloat16, as the model does, and one made"):
+        twin.compile_predict(compute_dtype="float32")
+    assert twin.compile_predict(compute_dtype=None).compute_dtype == "bfloat16"
 
 
 def test_what_takes_no_such_model(tmp_path):

@@ -659,6 +659,23 @@ def test_a_save_that_fails_changes_nothing(path, monkeypatch, name):
         assert names_in(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize("call", ["save", "load"])
+def test_an_exception_at_the_opening_closes_once(path, monkeypatch, call):
+    """A second close would raise EBADF in place of the exception, or close another thread's new file."""
+    SMALL[0].save(path)
+    real, closed = whole_files.FileIO, []
+
+    def opened(*args, **kwargs):
+        real(*args, **kwargs).close()       # what becomes of it where a signal handler raises now
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(whole_files, "FileIO", opened)
+    monkeypatch.setattr(whole_files.os, "close", closed.append)
+    with pytest.raises(KeyboardInterrupt):
+        SMALL[1].save(path) if call == "save" else fastmlp.load(path)
+    assert closed == []
+
+
 def test_on_the_disk_before_it_has_the_name(path, monkeypatch):
     """The file, the rename, the folder."""
     calls, fsync, replace = [], os.fsync, os.replace

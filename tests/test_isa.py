@@ -69,6 +69,24 @@ def test_isa_that_cannot_be_had_raises_at_import(isa):
     assert last.endswith("available here: " + ", ".join(kernels.available_isas()))
 
 
+def test_kernels_that_do_not_run_here_say_so():
+    """Of an installation that was built for other instruction sets alone, on another machine."""
+    code = """
+import importlib.machinery, sys, types
+name = "fastmlp.kernels._detect"
+sys.modules[name] = detect = types.ModuleType(name)
+detect.__spec__ = importlib.machinery.ModuleSpec(name, None)
+detect.built = lambda: ["avx512", "avx2"]
+detect.supported = lambda: {"avx512": False, "avx2": False}
+import fastmlp.kernels
+"""
+    result = run_python(code, FASTMLP_ISA="")
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: the kernels of fastmlp in ") and "FASTMLP_BUILD_ISAS" in last
+    assert "avx512, avx2" in last
+
+
 def test_load_checks_its_arguments():
     with pytest.raises(ValueError, match="'avx3': no such instruction set; available here: .*portable"):
         kernels.load("avx3", "float32")

@@ -4,7 +4,9 @@ import ast
 import hashlib
 import importlib
 import inspect
+import os
 import pkgutil
+import platform
 import re
 import shutil
 import subprocess
@@ -142,6 +144,19 @@ def test_binary_is_built_from_these_texts(name):
     stamp = re.search(rb"fastmlp-texts:([0-9a-f]{64})", binary.read_bytes())
     assert stamp, f"{binary} was not built by setup.py"
     assert stamp[1].decode() == content.hexdigest(), f"{binary} is stale: run `pip install -e .`"
+
+
+@pytest.mark.skipif("FASTMLP_TEST_WHEEL" not in os.environ, reason="not a wheel for everybody")
+def test_wheel_has_all_kernels_of_its_platform():
+    """A compiler that cannot build some, as where clang-cl is not found, leaves them out with a notice."""
+    isas, bf16, int8 = {
+        "x86_64": (["avx512", "avx2", "portable"], ["amx", "avx512_bf16"], ["avx512_vnni", "avx_vnni"]),
+        "arm64": (["neon", "portable"], [], ["neon_dotprod"]),
+    }[{"amd64": "x86_64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine())]
+    assert kernels._detect.built() == isas
+    if sys.platform == "linux":
+        assert kernels._detect.built_bf16() == [*bf16, "fma"]
+        assert kernels._detect.built_int8() == [*int8, "widened"]
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("objdump"), reason="needs Linux and objdump")

@@ -512,14 +512,18 @@ def float_dtype(name: str, value: Any) -> np.dtype[Any]:
     return dtype
 
 
-def compute_dtype(name: str, value: Any, dtype: np.dtype[Any]) -> str | None:
-    """None or "bfloat16", in any spelling, which goes with float32."""
+def compute_dtype(name: str, value: Any, dtype: np.dtype[Any], models: str | None = None) -> str | None:
+    """None or "bfloat16", in any spelling, which goes with float32; `models` is that of a model that is
+    there, for which None stands."""
     if value is None:
         return None
     spelled = names.dtype_name(value)
     if spelled != "bfloat16":
         hint = ""
-        if spelled == dtype.name:
+        if spelled == dtype.name and models is not None:
+            hint = (f"; None computes in {models}, as the model does, and one made without compute_dtype, "
+                    f"with these weights and biases, computes in {spelled}")
+        elif spelled == dtype.name:
             hint = f"; None computes in {spelled}, the dtype of the model"
         elif spelled == "float16":
             hint = "; float16 would need losses to be scaled, and bfloat16 has the range of float32"

@@ -280,13 +280,11 @@ def _unchanged(file: FileIO, before: os.stat_result) -> bool:
 # Both ----------------------------------------------------------------------------------------------------
 
 def _open(path: str, flags: int, mode: int = 0o666) -> FileIO:
-    """An unbuffered file, also of what may turn out to be a folder."""
-    number = os.open(path, flags | _PLAIN, mode)
-    try:
-        return FileIO(number, "rb" if flags & 3 == os.O_RDONLY else "wb")
-    except BaseException:
-        os.close(number)
-        raise
+    """An unbuffered file, also of what may turn out to be a folder. The object has the descriptor from its
+    beginning: whoever closed it beside the object, after an exception of a signal handler, would close it
+    twice, and the second time perhaps a file that another thread had just opened."""
+    return FileIO(path, "rb" if flags & 3 == os.O_RDONLY else "wb",
+                  opener=lambda *_: os.open(path, flags | _PLAIN, mode))
 
 
 @contextmanager

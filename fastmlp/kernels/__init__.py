@@ -342,7 +342,12 @@ def module(dtype: str) -> KernelModule:
 
 def _choose() -> str:
     """FASTMLP_ISA, or the best available instruction set where it is unset or empty."""
-    return os.environ.get("FASTMLP_ISA") or available_isas()[0]
+    asked, available = os.environ.get("FASTMLP_ISA"), available_isas()
+    if not asked and not available:
+        raise ImportError(
+            f"the kernels of fastmlp in {os.path.dirname(__file__)} are built for "
+            f"{', '.join(_detect.built())} alone, which does not run here: build without FASTMLP_BUILD_ISAS")
+    return asked or available[0]
 
 
 _active = _choose()
