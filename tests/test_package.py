@@ -47,6 +47,38 @@ def test_what_type_checkers_see_is_what_there_is():
         fastmlp.nothing     # noqa: B018
 
 
+@pytest.mark.parametrize("name", sorted(
+    module.name for module in pkgutil.iter_modules(fastmlp.__path__) if not module.name.startswith("_")))
+def test_every_public_module_is_an_attribute(name):
+    """`import fastmlp` is enough for `fastmlp.plot`, `fastmlp.sklearn.patch()` and the like."""
+    code = f"""
+import fastmlp
+try:
+    assert fastmlp.{name}.__name__ == "fastmlp.{name}"
+except ImportError as error:                # an extra that is not installed
+    assert "pip install" in str(error), error
+"""
+    run_plain(code)
+    assert name in dir(fastmlp) or name == "sklearn"
+
+
+def test_members_can_be_listed_without_extras():
+    code = """
+import inspect, sys
+sys.modules["sklearn"] = None
+import fastmlp
+members = dict(inspect.getmembers(fastmlp))
+print("plot" in members, "sklearn" in members)
+try:
+    fastmlp.sklearn
+except ImportError as error:
+    print(error)
+"""
+    listed, _, error = run_plain(code).partition("\n")
+    assert listed == "True False"
+    assert error.startswith("fastmlp.sklearn: needs scikit-learn") and "fastmlp[sklearn]" in error
+
+
 def run_plain(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                           timeout=60).stdout
