@@ -18,6 +18,8 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import callbacks, data, functional, initializers, losses, metrics, schedules
+    from . import compat as compat
+    from . import plot as plot
     from ._core.advice import TrainingWarning
     from ._core.fronts import from_sklearn
     from ._tools.config import show_config
