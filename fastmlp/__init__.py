@@ -18,6 +18,8 @@ from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from . import callbacks, data, functional, initializers, losses, metrics, schedules
+    from . import compat as compat
+    from . import plot as plot
     from ._core.advice import TrainingWarning
     from ._core.fronts import from_sklearn
     from ._tools.config import show_config
@@ -128,10 +130,13 @@ _NAMES = {
 }
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
 _MODULES = frozenset({
-    "activations", "callbacks", "checkpoints", "data", "diagnostics", "functional", "inference",
-    "initializers", "lbfgs", "loading", "loggers", "losses", "metrics", "model", "normalization", "onnx",
-    "optimizers", "restarts", "saving", "schedules", "summary", "torch", "training",
+    "activations", "callbacks", "certificate", "checkpoints", "compat", "data", "diagnostics", "export_c",
+    "functional", "gradient_checks", "handle_report", "inference", "initializers", "lbfgs", "learning_rates",
+    "loading", "loggers", "losses", "metrics", "model", "normalization", "onnx", "optimizers", "plot",
+    "restarts", "saving", "schedules", "sklearn", "summary", "torch", "training",
 })
+# Without scikit-learn the import raises, which who lists a module's members (help, inspect) does not expect.
+_UNLISTED = frozenset({"sklearn"})
 
 if not TYPE_CHECKING:           # a type checker would take any name then
 
@@ -147,4 +152,4 @@ if not TYPE_CHECKING:           # a type checker would take any name then
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *__all__, *(_MODULES - _UNLISTED)})

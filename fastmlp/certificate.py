@@ -113,7 +113,9 @@ class Certificate:
 
     @property
     def largest_ulp(self) -> float:
-        """Largest difference in units in the last place, of all outputs that are floats."""
+        """Largest difference in ULPs, of all outputs that are floats; NaN where shapes differ."""
+        if math.isnan(self.largest_absolute):
+            return math.nan
         return max([output.ulp for output in self.outputs if not math.isnan(output.ulp)], default=0.0)
 
     def __str__(self) -> str:

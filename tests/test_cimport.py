@@ -372,4 +372,12 @@ def test_the_example_of_the_guide(downstream, rng):
         downstream.two_layers(y, hidden, X[:, :5].copy(), *(np.zeros((6, 20), "f4"), None) * 2)
     out = np.empty_like(y)
     downstream.ask(model.compile_predict(), out, X)
+    for real in ("f4", "f8"):
+        w, dw = rng.standard_normal((3, 4)).astype(real), rng.standard_normal((3, 4)).astype(real)
+        expected = w.copy()
+        F.sgd_update(expected, dw, 0.1)
+        downstream.descend(w.reshape(-1), dw.reshape(-1), 0.1)
+        assert_array_equal(w, expected)
+        with pytest.raises(ValueError, match="the arrays do not fit"):
+            downstream.descend(w.reshape(-1), dw[0], 0.1)
     assert_array_equal(out, y)

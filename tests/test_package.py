@@ -42,13 +42,48 @@ def test_what_type_checkers_see_is_what_there_is():
     tree = ast.parse(Path(fastmlp.__file__).read_text(encoding="utf-8"))
     imported = {alias.name: node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
                 and node.level for alias in node.names}
-    assert set(fastmlp.__all__) == set(imported) - {"__version__"}
+    assert set(fastmlp.__all__) == set(imported) - {"__version__", "compat", "plot"}
     for name, module in imported.items():
         home = importlib.import_module(f"fastmlp.{module}") if module else fastmlp
         assert getattr(fastmlp, name) is getattr(home, name), name
     assert set(fastmlp.__all__) <= set(dir(fastmlp))
     with pytest.raises(AttributeError, match="module 'fastmlp' has no attribute 'nothing'"):
         fastmlp.nothing     # noqa: B018
+
+
+PUBLIC = [module.name for module in pkgutil.iter_modules(fastmlp.__path__) if module.name[0] != "_"]
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, "compat.cs231n", "compat.dlfs", "compat.thinc"])
+def test_every_public_module_is_an_attribute(name):
+    """`import fastmlp` is enough for `fastmlp.plot`, `fastmlp.sklearn.patch()`, `fastmlp.compat.dlfs`."""
+    package, _, module = f"fastmlp.{name}".rpartition(".")
+    package = importlib.import_module(package)
+    if module in ("backends", "kernels", "version"):        # the package imports them itself
+        assert module in vars(package)
+    else:
+        try:
+            assert package.__getattr__(module) is importlib.import_module(f"fastmlp.{name}")
+        except ImportError as error:                        # an extra that is not installed
+            assert "pip install" in str(error), error
+    assert module in dir(package) or module in ("sklearn", "thinc")
+
+
+def test_members_can_be_listed_without_extras():
+    code = """
+import inspect, sys
+sys.modules["sklearn"] = None
+import fastmlp
+members = dict(inspect.getmembers(fastmlp))
+print("plot" in members, "sklearn" in members)
+try:
+    fastmlp.sklearn
+except ImportError as error:
+    print(error)
+"""
+    listed, _, error = run_plain(code).partition("\n")
+    assert listed == "True False"
+    assert error.startswith("fastmlp.sklearn: needs scikit-learn") and "fastmlp[sklearn]" in error
 
 
 def run_plain(code):

@@ -101,8 +101,9 @@ def _layers(package: Any, module: Any) -> Iterator[tuple[str, str, Any]]:
                              "would not be called")
         base = next((base for base in cls.__mro__ if base in known or base is nn.Sequential), None)
         if base is None:
-            raise TypeError(f"{label}: expected a Sequential, or one of {', '.join(known.values())}; another "
-                            "module may do as ONNX: torch.onnx.export, then fastmlp.from_onnx")
+            raise TypeError(f"{label}: expected a Sequential, or one of {', '.join(known.values())}, of "
+                            f"torch.nn, got one of {cls.__module__}; another module may do as ONNX: "
+                            "torch.onnx.export, then fastmlp.from_onnx")
         for called in CALLED:
             if getattr(cls, called, None) is not getattr(base, called, None) or called in vars(layer):
                 raise TypeError(f"{label}: expected the {called} of {base.__name__}, got one of its own")

@@ -96,8 +96,10 @@ def _check_arrays(label: str, arrays: Mapping[str, Array], units: int, dtype: np
     for name, array in arrays.items():
         if name == "num_batches_tracked":
             continue
-        if array.dtype.name not in ("float32", "float64") or array.dtype != dtype:
-            raise TypeError(f"{label}: expected a {name} of float32 or float64, like the first, got "
+        if array.dtype.name not in ("float32", "float64"):
+            raise TypeError(f"{label}: expected a {name} of float32 or float64, got {array.dtype}")
+        if array.dtype != dtype:
+            raise TypeError(f"{label}: expected a {name} of {dtype}, the dtype of the first weight, got "
                             f"{array.dtype}")
         if array.ndim != 2:
             checks.shape(f"{label}: {name}", array, (units,))

@@ -56,6 +56,7 @@ def test_dtype_and_shape_changes_are_told():
     assert "float32 (3,)" in str(report)
     report = certify(lambda x: x + 0, lambda x: x[:, None] + 0, X, seconds=0)
     assert not report.matches and math.isnan(report.largest_absolute)
+    assert math.isnan(report.largest_relative) and math.isnan(report.largest_ulp)
     assert of(report, "result").ours == "float64 (3, 1)"
 
 
@@ -65,6 +66,7 @@ def test_results_in_tuples_and_dicts():
     assert of(report, "result[1]['a']").absolute == 1
     report = certify(lambda x: (x + 0, 1), lambda x: (x + 0,), X, seconds=0)
     assert of(report, "result[1]").ours == "missing" and not report.matches
+    assert math.isnan(report.largest_ulp)
 
 
 def test_changes_in_place():
