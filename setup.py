@@ -15,8 +15,8 @@ taken as up to date if that hash is there, whatever the clocks and time stamps s
 
 FASTMLP_DEBUG=1 builds with bounds checks. FASTMLP_BUILD_ISAS=avx2,portable builds no other instruction sets.
 FASTMLP_SANITIZE=address,undefined or =thread builds with these sanitizers of GCC or Clang (.ci/sanitize).
-FASTMLP_EMULATE_AMX=1 builds one more module, for tests, in which what uses the tiles of AMX runs on any
-processor with AVX512-BF16: FASTMLP_BF16=amx_emulated.
+FASTMLP_EMULATE_AMX=1 builds, for tests, what uses the tiles of AMX so that it runs on any processor with
+AVX512-BF16: one more module, FASTMLP_BF16=amx_emulated, and FASTMLP_INT8=amx_emulated in the one of float32.
 """
 
 import hashlib
@@ -85,11 +85,15 @@ BF16 = {
 }
 # Lets GCC compile without looking for memory to use again, until it has half a gigabyte: that takes time.
 NO_COLLECTION = ["--param=ggc-min-heapsize=500000"]
-# What multiplies 8-bit integers four at a time: the instruction set beside which it is built, and how.
+# What multiplies 8-bit integers, best first: the instruction set beside which it is built, and how.
+# The emulation takes the place of tiles, for they are in one module.
 INT8 = {
+    **({} if EMULATE_AMX else {"amx": ("avx512", "tdpbusd %%tmm2, %%tmm1, %%tmm0")}),
     "avx512_vnni": ("avx512", "vpdpbusd %%zmm0, %%zmm1, %%zmm2"),
     "avx_vnni": ("avx2", "%{vex%} vpdpbusd %%ymm0, %%ymm1, %%ymm2"),
     "neon_dotprod": ("neon", ".arch armv8.2-a+dotprod\\n\\tsdot v0.4s, v1.16b, v2.16b"),
+    "widened": (None, ""),
+    **({"amx_emulated": ("avx512", "vpdpbusd %%zmm0, %%zmm1, %%zmm2")} if EMULATE_AMX else {}),
 }
 # Lets GCC, Clang unroll the loops over a tile of 12 rows: without it the sums are in memory, and slow.
 UNROLL_12_ROWS = (["--param=max-completely-peeled-insns=1000"], ["-mllvm", "-unroll-threshold=5000"])
@@ -183,8 +187,7 @@ class BuildKernels(build_ext):
         if not names:
             raise OptionError(f"FASTMLP_BUILD_ISAS: cannot build {', '.join(wanted)} for {self.plat_name}")
         bf16 = [way for way in BF16 if self.can_build_bf16(way, names)]
-        int8 = [way for way, (isa, instruction) in INT8.items() if isa in names and self.takes(
-            f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n', [])]
+        int8 = [way for way in INT8 if self.can_build_int8(way, names)]
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
         baseline = BASELINE.get(self.machine(), [])
@@ -194,10 +197,11 @@ class BuildKernels(build_ext):
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
                                      ("FASTMLP_BUILT_BF16", ",".join(bf16)),
-                                     ("FASTMLP_BUILT_INT8", ",".join([*int8, "widened"]))]
+                                     ("FASTMLP_BUILT_INT8", ",".join(int8))]
                 ext.extra_compile_args = self.spelled(FLAGS_OTHERS + baseline)
             else:
-                ext.define_macros += [(f"FASTMLP_INT8_{way}", "1") for way in int8 if INT8[way][0] == ext.isa]
+                ext.define_macros += [(f"FASTMLP_INT8_{way}", "1") for way in int8
+                                      if INT8[way][0] == ext.isa and ext.dtype == "f32"]
                 flags = FLAGS + baseline + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
                 if ext.isa == "avx512":
                     known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
@@ -280,6 +284,14 @@ class BuildKernels(build_ext):
         if not set(beside) & set(isas) or way == "amx" and not self.plat_name.startswith("linux"):
             return False    # other systems do not say how they give tiles
         return not flags or self.takes(PROBE_AMX if way == "amx" else "int i;\n", ["-Werror", *flags])
+
+    def can_build_int8(self, way, isas):
+        """The same of what multiplies 8-bit integers."""
+        isa, instruction = INT8[way]
+        if isa not in (None, *isas) or way == "amx" and not self.plat_name.startswith("linux"):
+            return False
+        text = f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n'
+        return isa is None or self.takes(text, [])
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""
@@ -418,7 +430,7 @@ def extension(name, text=None, isa=None, dtype=None, bf16=None):
         define_macros=macros,
         depends=[path.as_posix() for path in texts()],
     )
-    ext.text, ext.isa, ext.bf16 = text, isa, bf16
+    ext.text, ext.isa, ext.dtype, ext.bf16 = text, isa, dtype, bf16
     return ext
 
 

@@ -31,7 +31,8 @@ def contestants(layers: tuple[int, ...], rows: int) -> dict[str, Callable[[], An
         handles[f"bfloat16 by {way}"] = model_by(way, layers).compile_predict()
     found = []
     for way in kernels.available_int8():
-        engine.active_int8 = lambda way=way: way
+        kernels.load_int8(kernels.active_isa(), way)
+        engine.int8_by = lambda way=way: way
         handles[f"int8 by {way}"] = handle = model.compile_predict(dtype="int8")
         found.append(handle(X))
     for other in found[1:]:

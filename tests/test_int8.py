@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,11 +37,11 @@ ROWS = [1, 2, 3, 4, 5, 7, 12, 13, 31, 128, 129, 300]
 def use(monkeypatch):
     """A function that has handles multiply with the kernels of (isa, way)."""
     def choose(isa, way):
-        module = kernels.load(isa, "float32")
+        module = kernels.load_int8(isa, way)
         if isa != kernels.active_isa():         # which was told at import what it uses of Python
             module.introduce(np.ndarray, np.dtype("f4"), np.empty, activations.resolve, {}, None, None)
         monkeypatch.setitem(cython._kernels.KERNELS, "f", module)
-        monkeypatch.setattr(cython.engine, "active_int8", lambda: way)
+        monkeypatch.setattr(cython.engine, "int8_by", lambda: way)
     return choose
 
 
@@ -151,6 +154,17 @@ def test_to_the_bit(layers, isa, way, use, compiled, rng):
 
 
 @pytest.mark.parametrize(("isa", "way"), WAYS, ids=str)
+def test_every_size_to_the_bit(isa, way, use, compiled, rng):
+    """From 1 to 70 inputs, outputs and rows, each size of each in one of the products."""
+    use(isa, way)
+    for i in range(70):
+        inputs, outputs, rows = i + 1, 1 + i * 29 % 70, 1 + i * 37 % 70
+        model = randomised(MLP([inputs, outputs], seed=0), rng)
+        X = samples(rng, rows, inputs)
+        same_bits(model.compile_predict(dtype="int8")(X), specified(model, X))
+
+
+@pytest.mark.parametrize(("isa", "way"), WAYS, ids=str)
 def test_batch_normalisation_to_the_bit(isa, way, use, compiled, rng):
     use(isa, way)
     X = samples(rng, 40, 33)
@@ -234,6 +248,46 @@ def test_every_activation_beside_float32(name, backend, rng):
     assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
     assert (found != expected).any()
     assert np.abs(found - specified(model, X)).max() < 0.005 * np.abs(expected).max()
+
+
+# What lays down operands: also those of instructions that this processor may not have.
+ORDER = """
+#include <stdio.h>
+#include <stddef.h>
+typedef ptrdiff_t Py_ssize_t;
+#include "int8.h"
+
+int main(void) {
+    int count = way == DOT ? VECTORS_DOT : VECTORS_WIDENED, size = way == DOT ? 1 : 4 / WIDENED_TERMS;
+    ivec q[4];
+    unsigned char bytes[4 * 64] = {0};
+    for (int i = 0; i < count * VL; i++) ((ireal *)q)[i] = 2 * i;
+    if (way == DOT && DOT_SATURATES) ((ireal *)q)[1] = 256;
+    vstore_inputs(way, (char *)bytes, q);
+    for (int i = 0; i < count * VL; i++) {
+        int expected = i == 1 && way == DOT && DOT_SATURATES ? 255 : 2 * i;
+        for (int b = 0; b < size; b++)
+            if (bytes[i * size + b] != (b == 0 ? expected : 0)) return 1;
+    }
+    return bytes[count * VL * size] != 0;
+}
+"""
+FLAGS = {"avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+         "avx2": ["-mavx2", "-mfma"], "neon": [], "portable": []}
+
+
+@pytest.mark.parametrize("way", ["DOT", "WIDENED"])
+@pytest.mark.parametrize("isa", kernels.available_isas())
+def test_the_order_of_operands(isa, way, tmp_path):
+    compiler = shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or platform.system() == "Windows":
+        pytest.skip("needs a C compiler")
+    (tmp_path / "order.c").write_text(ORDER)
+    headers = Path(kernels.__file__).parent
+    macros = [f"-DFASTMLP_ISA_{isa}", "-DFASTMLP_REAL_f32", f"-Dway={way}"]
+    command = [compiler, "-O1", *FLAGS[isa], *macros, "-I", headers, "order.c", "-o", "order"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "order"], timeout=60).returncode == 0
 
 
 # Values that are not usual -------------------------------------------------------------------------------
@@ -564,7 +618,8 @@ def test_what_is_forced_is_what_runs(way):
     assert result.stdout.split()[-1] == found.tobytes().hex()
 
 
-@pytest.mark.parametrize("way", ["vnni", *({"avx512_vnni", "avx_vnni"} - set(kernels.available_int8()))])
+@pytest.mark.parametrize("way", ["vnni", *sorted({"amx", "amx_emulated", "avx512_vnni", "avx_vnni"}
+                                                 - set(kernels.available_int8()))])
 def test_what_cannot_be_had_raises_at_import(way):
     result = run_python("import fastmlp", FASTMLP_INT8=way)
     assert result.returncode != 0
@@ -577,7 +632,8 @@ def test_names_of_the_modules():
     """Every module has what it is said to have; there is always something."""
     for isa in kernels.available_isas():
         names = kernels.available_int8(isa)
-        assert names[-1] == "widened" and set(names) <= set(kernels.load(isa, "float32").MULTIPLIERS)
+        assert "widened" in names and set(names) <= set(kernels.load(isa, "float32").MULTIPLIERS)
+        assert "amx_emulated" not in names[:-1]     # the slowest
         assert not kernels.load(isa, "float64").MULTIPLIERS
     with pytest.raises(KeyError):
         kernels.module("float32").Predictor([], "values", np.dtype("f4"), False, 0, 1, "no such way")

@@ -108,9 +108,8 @@ def _bfloat16() -> str:
     True
     """
     kernels.bfloat16_module()       # after which it is known what can be used
-    names, active = kernels.available_bfloat16(), kernels.active_bfloat16()
-    text = ", ".join(f"{name} (active)" if name == active else name for name in names)
-    text += "".join(f"; not {name}: {why}" for name, why in kernels.unfit_bfloat16().items())
+    names = kernels.available_bfloat16()
+    text = _chosen(names, kernels.active_bfloat16(), kernels.unfit_bfloat16())
     return text if names[0] != "fma" else f"{text}: FMAs in float32, about as fast as float32"
 
 
@@ -120,8 +119,18 @@ def _int8() -> str:
     >>> "(active)" in _int8()
     True
     """
-    active = kernels.active_int8()
-    return ", ".join(f"{name} (active)" if name == active else name for name in kernels.available_int8())
+    active = kernels.int8_in_use()
+    return _chosen(kernels.available_int8(), active, kernels.unfit_int8())
+
+
+def _chosen(names: list[str], active: str, unfit: dict[str, str]) -> str:
+    """Names, with the active one marked, and what has failed.
+
+    >>> _chosen(["avx512_vnni", "widened"], "avx512_vnni", {"amx": "other bits"})
+    'avx512_vnni (active), widened; not amx: other bits'
+    """
+    text = ", ".join(f"{name} (active)" if name == active else name for name in names)
+    return text + "".join(f"; not {name}: {why}" for name, why in unfit.items())
 
 
 def _blas() -> str:

@@ -7,8 +7,8 @@ that cannot be had is an error, and so is a kernel module that was built but can
 Products of bfloat16 have modules of their own, of which one is imported when a model asks for it. What they
 are computed with is chosen at import, too: the fastest that this processor has, or FASTMLP_BF16. Before it is
 used for the first time, it has to give the bits of a known answer; if it does not, the next one takes its
-place, or, where FASTMLP_BF16 asks for it, the import fails. What multiplies 8-bit integers, in the modules of
-float32, is chosen at import as well: FASTMLP_INT8.
+place, or, where FASTMLP_BF16 asks for it, the import fails. The same goes for what multiplies 8-bit integers,
+in the modules of float32: FASTMLP_INT8.
 """
 
 from __future__ import annotations
@@ -25,18 +25,21 @@ if find_spec("fastmlp.kernels._detect") is None:
     )
 
 from . import _detect, _known_answer
+from ._choice import NO_TILES, OTHER_BITS, Choice
 
 if TYPE_CHECKING:
     from .kernels import KernelModule
 
 __all__ = ["active_bfloat16", "active_int8", "active_isa", "available_bfloat16", "available_int8",
-           "available_isas", "bfloat16_module", "load", "load_bfloat16", "module", "unfit_bfloat16"]
+           "available_isas", "bfloat16_module", "int8_in_use", "load", "load_bfloat16", "load_int8",
+           "module", "unfit_bfloat16", "unfit_int8"]
 
 _DTYPES = {"float32": "f32", "float64": "f64"}
 # The instruction sets of which these are extensions.
 _BESIDE = {"amx": "avx512", "avx512_bf16": "avx512", "amx_emulated": "avx512", "avx512_vnni": "avx512",
            "avx_vnni": "avx2", "neon_dotprod": "neon"}
-_unfit: dict[str, str] = {}         # what has failed for bfloat16, and why
+# What uses tiles, which the operating system may refuse, and the kernels have not met on any processor yet.
+_OF_TILES = ("amx", "amx_emulated")
 
 
 def available_isas() -> list[str]:
@@ -117,7 +120,7 @@ def available_bfloat16(isa: str | None = None) -> list[str]:
     """
     supported, isa = _detect.supported_bf16(), isa or _active
     names = [name for name in _detect.built_bf16()
-             if supported[name][0] and name not in _unfit and _BESIDE.get(name, isa) == isa]
+             if supported[name][0] and name not in _bfloat16.unfit and _BESIDE.get(name, isa) == isa]
     return sorted(names, key=lambda name: name != "fma" and not supported[name][1])
 
 
@@ -149,36 +152,29 @@ def load_bfloat16(isa: str, name: str) -> KernelModule:
     'fma'
     """
     load(isa, "float32")
-    _check_bfloat16(isa, name)
+    _bfloat16.check(isa, name)
     if name == "amx" and not _detect.gets_tiles():
-        raise ValueError(f"bfloat16 by 'amx': {_NO_TILES}")
+        raise _bfloat16.error(name, NO_TILES)
     module_name = name if name.startswith(isa) else f"{isa}_bf16_{name}"
     return cast("KernelModule", import_module(f"{__name__}.{module_name}"))
 
 
-def _check_bfloat16(isa: str, name: str) -> None:
-    names = available_bfloat16(isa)
-    if name not in names:
-        if name not in _detect.supported_bf16():
-            why = "no such instructions"
-        elif name not in _detect.built_bf16():
-            why = "not built into this installation"
-        else:
-            why = _unfit.get(name, f"not supported by this processor, or not beside {isa}")
-        raise ValueError(f"bfloat16 by {name!r}: {why}; available here: {', '.join(names)}")
-
-
-_NO_TILES = "the operating system does not give this process tiles"
-_OTHER_BITS = "other bits than the known ones"
-
-
-def _why_unfit(name: str) -> str | None:
-    """Why the active instruction set cannot compute products of bfloat16 by `name`; None where it can."""
+def _why_unfit_bfloat16(name: str, isa: str) -> str | None:
+    """Why an instruction set cannot compute products of bfloat16 by `name`; None where it can."""
     if name == "amx" and not _detect.gets_tiles():
-        return _NO_TILES
-    if name == "fma" or _known_answer.is_given_by(load_bfloat16(_active, name)):
+        return NO_TILES
+    if name == "fma" or _known_answer.is_given_by(load_bfloat16(isa, name)):
         return None
-    return _OTHER_BITS
+    return OTHER_BITS
+
+
+def _why_unfit_int8(name: str, isa: str) -> str | None:
+    """Why an instruction set cannot multiply 8-bit integers by `name`; None where it can."""
+    if name == "amx" and not _detect.gets_tiles():
+        return NO_TILES
+    if name not in _OF_TILES or _known_answer.is_given_in_int8_by(load_int8(isa, name), name):
+        return None
+    return OTHER_BITS
 
 
 def active_bfloat16() -> str:
@@ -195,7 +191,7 @@ def active_bfloat16() -> str:
     >>> active_bfloat16() in available_bfloat16()
     True
     """
-    return _bfloat16
+    return _bfloat16.active
 
 
 def bfloat16_module() -> KernelModule:
@@ -216,15 +212,7 @@ def bfloat16_module() -> KernelModule:
     >>> bfloat16_module().BF16 == active_bfloat16()
     True
     """
-    global _bfloat16, _is_fit
-    while not _is_fit:
-        why = _why_unfit(_bfloat16)
-        if why is not None:
-            _unfit[_bfloat16] = why
-            _bfloat16 = available_bfloat16()[0]
-        else:
-            _is_fit = True
-    return load_bfloat16(_active, _bfloat16)
+    return load_bfloat16(_active, _bfloat16.settle(_active))
 
 
 def unfit_bfloat16() -> dict[str, str]:
@@ -240,7 +228,7 @@ def unfit_bfloat16() -> dict[str, str]:
     >>> unfit_bfloat16()
     {}
     """
-    return dict(_unfit)
+    return dict(_bfloat16.unfit)
 
 
 def available_int8(isa: str | None = None) -> list[str]:
@@ -254,8 +242,9 @@ def available_int8(isa: str | None = None) -> list[str]:
     Returns
     -------
     list of str
-        Names, fastest first: "avx512_vnni" and "avx_vnni" are VPDPBUSD, beside AVX-512 and AVX2,
-        "neon_dotprod" is SDOT; "widened" multiplies in 16 or 32 bits, on any instruction set.
+        Names, fastest first: "amx" are the tiles of AMX, "avx512_vnni" and "avx_vnni" are VPDPBUSD, beside
+        AVX-512 and AVX2, "neon_dotprod" is SDOT; "widened" multiplies in 16 or 32 bits, on any instruction
+        set.
 
     Examples
     --------
@@ -263,7 +252,42 @@ def available_int8(isa: str | None = None) -> list[str]:
     True
     """
     supported, isa = _detect.supported_int8(), isa or _active
-    return [name for name in _detect.built_int8() if supported[name] and _BESIDE.get(name, isa) == isa]
+    return [name for name in _detect.built_int8()
+            if supported[name] and name not in _int8.unfit and _BESIDE.get(name, isa) == isa]
+
+
+def load_int8(isa: str, name: str) -> KernelModule:
+    """Return the kernel module of an instruction set, in which `name` may multiply 8-bit integers.
+
+    Parameters
+    ----------
+    isa : str
+        Name of the instruction set; one of `available_isas`.
+    name : str
+        What multiplies; one of `available_int8`.
+
+    Returns
+    -------
+    module
+        Compiled kernels of float32, with `name` among their MULTIPLIERS.
+
+    Raises
+    ------
+    ValueError
+        For a name that is unknown, not built, or not supported by this machine.
+    ImportError
+        Where a module that was built cannot be imported.
+
+    Examples
+    --------
+    >>> "widened" in load_int8("portable", "widened").MULTIPLIERS
+    True
+    """
+    kernels = load(isa, "float32")
+    _int8.check(isa, name)
+    if name == "amx" and not _detect.gets_tiles():
+        raise _int8.error(name, NO_TILES)
+    return kernels
 
 
 def active_int8() -> str:
@@ -272,26 +296,52 @@ def active_int8() -> str:
     Returns
     -------
     str
-        Name: FASTMLP_INT8, or the fastest of `available_int8`.
+        Name: FASTMLP_INT8, or the fastest of `available_int8`. After the first call of `int8_in_use` it may
+        be another one, see there.
 
     Examples
     --------
     >>> active_int8() in available_int8()
     True
     """
-    return _int8
+    return _int8.active
 
 
-def _check_int8(isa: str, name: str) -> None:
-    names = available_int8(isa)
-    if name not in names:
-        if name not in _detect.supported_int8():
-            why = "no such instructions"
-        elif name not in _detect.built_int8():
-            why = "not built into this installation"
-        else:
-            why = f"not supported by this processor, or not beside {isa}"
-        raise ValueError(f"int8 by {name!r}: {why}; available here: {', '.join(names)}")
+def int8_in_use() -> str:
+    """Return what multiplies 8-bit integers, once it can be relied on.
+
+    Returns
+    -------
+    str
+        `active_int8`.
+
+    Notes
+    -----
+    The first call has "amx" compute products whose bits are known. If it gives others, or is not given tiles
+    by the operating system, it goes to `unfit_int8`, and the next of `available_int8` becomes active.
+
+    Examples
+    --------
+    >>> int8_in_use() == active_int8()
+    True
+    """
+    return _int8.settle(_active)
+
+
+def unfit_int8() -> dict[str, str]:
+    """Return what this processor has for 8-bit integers, and is not used since it failed.
+
+    Returns
+    -------
+    dict {str: str}
+        Name and reason; empty before `int8_in_use` has been called.
+
+    Examples
+    --------
+    >>> unfit_int8()
+    {}
+    """
+    return dict(_int8.unfit)
 
 
 def active_isa() -> str:
@@ -356,19 +406,9 @@ try:
 except ValueError as error:
     raise ValueError(f"FASTMLP_ISA: {error}") from None
 
-_bfloat16 = os.environ.get("FASTMLP_BF16") or available_bfloat16()[0]
-_is_fit = False                     # as far as is known
-try:
-    _check_bfloat16(_active, _bfloat16)
-    if os.environ.get("FASTMLP_BF16"):
-        if why := _why_unfit(_bfloat16):
-            raise ValueError(f"bfloat16 by {_bfloat16!r}: {why}")
-        _is_fit = True
-except ValueError as error:
-    raise ValueError(f"FASTMLP_BF16: {error}") from None
-
-_int8 = os.environ.get("FASTMLP_INT8") or available_int8()[0]
-try:
-    _check_int8(_active, _int8)
-except ValueError as error:
-    raise ValueError(f"FASTMLP_INT8: {error}") from None
+_bfloat16 = Choice("bfloat16", "FASTMLP_BF16", available_bfloat16, lambda: _detect.supported_bf16(),
+                   lambda: _detect.built_bf16(), _why_unfit_bfloat16)
+_int8 = Choice("int8", "FASTMLP_INT8", available_int8, lambda: _detect.supported_int8(),
+               lambda: _detect.built_int8(), _why_unfit_int8)
+_bfloat16.choose(_active)
+_int8.choose(_active)

@@ -3,7 +3,8 @@
 cdef extern from "detect.h" nogil:
     const char* fastmlp_built()
     const char* fastmlp_built_bf16()
-    bint fastmlp_runs_amx()
+    bint fastmlp_runs_amx_bf16()
+    bint fastmlp_runs_amx_int8()
     bint fastmlp_gets_tiles()
     const char* fastmlp_built_int8()
     bint fastmlp_runs_avx512_bf16()
@@ -39,7 +40,7 @@ def built_bf16():
 def supported_bf16():
     """{name: (whether it runs here, whether it is faster than FMAs)} of everything known that computes them."""
     return {
-        "amx": (fastmlp_runs_amx(), True),
+        "amx": (fastmlp_runs_amx_bf16(), True),
         "avx512_bf16": (fastmlp_runs_avx512_bf16(), fastmlp_is_fast_avx512_bf16()),
         "fma": (True, False),
         "amx_emulated": (fastmlp_runs_avx512_bf16(), False),
@@ -59,8 +60,10 @@ def built_int8():
 def supported_int8():
     """{name: whether it runs here} of everything known that multiplies 8-bit integers."""
     return {
+        "amx": fastmlp_runs_amx_int8(),
         "avx512_vnni": fastmlp_runs_avx512_vnni(),
         "avx_vnni": fastmlp_runs_avx_vnni(),
         "neon_dotprod": fastmlp_runs_neon_dotprod(),
         "widened": True,
+        "amx_emulated": fastmlp_runs_avx512_vnni(),
     }

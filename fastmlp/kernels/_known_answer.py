@@ -1,6 +1,6 @@
 """Products whose bits are known: a processor that gives others is not to be trusted with a model.
 
-Instructions for bfloat16 differ in how they add up, and the kernels were tested on some processors only.
+Instructions for bfloat16 differ in how they add up; and the kernels were tested on some processors only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .kernels import KernelModule
 
 ROWS, INPUTS, OUTPUTS = 35, 70, 41      # whole tiles, panels and spans, and some more
-ANSWER = 3149868956                           # of the NumPy backend, whose products are the specification
+ANSWER = 3149868956                     # of the NumPy backend, whose products are the specification
+ANSWER_IN_INT8 = 2815644820             # the same
 
 
 def operands() -> tuple[Any, Any, Any]:
@@ -49,3 +50,27 @@ def is_given_by(module: KernelModule) -> bool:
     done = (module.dense_forward(y, x, w, None, identity, 0.0)
             and module.dense_backward(dx, dw, db, d, x, w, None, identity, 0.0, scratch))
     return bool(done) and checksum(y, dx, dw) == ANSWER
+
+
+def layer_in_int8() -> tuple[Any, Any, Any]:
+    """Weights (inputs, outputs) from -127 to 127, and scales and biases (outputs,)."""
+    import numpy as np
+
+    i, j = np.ogrid[:INPUTS, :OUTPUTS]
+    weights = ((i * 7919 + j * 10007) % 255 - 127).astype(np.int8)
+    scales = np.ldexp(np.ones(OUTPUTS, np.float32), np.arange(OUTPUTS) % 5 - 9)
+    return weights, scales, np.arange(OUTPUTS, dtype=np.float32) - 20
+
+
+def is_given_in_int8_by(module: KernelModule, name: str) -> bool:
+    """Whether a kernel module of float32 computes a layer of 8-bit integers to the bit, by `name`."""
+    import numpy as np
+
+    x, y = operands()[0], np.zeros((ROWS, OUTPUTS), np.float32)
+    identity = [activation.name for activation in ops.ACTIVATIONS].index("identity")
+    layers = [(*layer_in_int8(), identity, 0.0)]
+    predictor = module.Predictor(layers, "values", x.dtype, False, 0, 1, name)
+    if predictor.run(x, y) is None:     # at import: nobody has introduced arrays to the module yet
+        module.introduce(np.ndarray, x.dtype, np.empty, None, {}, None, None)
+        predictor.run(x, y)
+    return checksum(y) == ANSWER_IN_INT8

@@ -1,15 +1,16 @@
 # The tile of AMX, in the place of the register tile: 32 x NR elements of C = A B in four tiles of 16 x 16.
 #
-# A is in rows of RUN operands, span after span, so that 16 rows of a span are a tile; and so are 16 rows of half a panel
+# A is in rows of 16 operands, span after span, so that 16 rows of a span are a tile; and so are 16 rows of half a panel
 # of B. Rows of C that do not exist are computed from whatever comes after A, and not stored. The sums go through
-# a buffer in the first-level cache, from which they are finished like those of the register tile.
+# a buffer in the first-level cache, from which they are finished like those of the register tile. What is an operand, and
+# of what type the sums are, does not matter to multiply_tiles: int8.pxi has it multiply bytes.
 
 cdef extern from "amx.h" nogil:
     enum:
         TILE_ROWS
         TILE_COLUMNS
-    void enter_tiles()
-    void leave_tiles()
+    void enter_tiles(bint used)
+    void leave_tiles(bint used)
     void tile_zero(int tile)
     void tile_load(int tile, const real* p, Py_ssize_t row)
     void tile_store(int tile, real* p, Py_ssize_t row)
@@ -35,20 +36,20 @@ cdef inline void multiply_tiles(int mt, int nt, const Tile* t, const real* c, Py
         tile_zero(1)
         tile_zero(2)
         tile_zero(3)
-    for span in range(t.k // RUN):
-        tile_load(4, a, RUN)
+    for span in range(t.k // TILE_ROWS):
+        tile_load(4, a, TILE_COLUMNS)
         tile_load(6, b, NR)
         tile_multiply(0, 4, 6)
         if nt > 1:
             tile_load(7, b + TILE_COLUMNS, NR)
             tile_multiply(1, 4, 7)
         if mt > 1:
-            tile_load(5, a + TILE_ROWS * RUN, RUN)
+            tile_load(5, a + TILE_ROWS * TILE_COLUMNS, TILE_COLUMNS)
             tile_multiply(2, 5, 6)
         if mt > 1 and nt > 1:
             tile_multiply(3, 5, 7)
         a += t.a_panel
-        b += RUN * NR
+        b += TILE_ROWS * NR
     tile_store(0, sums, row)
     if nt > 1:
         tile_store(1, sums + TILE_COLUMNS, row)

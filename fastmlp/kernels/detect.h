@@ -85,13 +85,12 @@ static int fastmlp_has_tile_data(int question) {
     return syscall(SYS_arch_prctl, question, &features) == 0 && (features & 1ul << TILE_DATA) != 0;
 }
 
-/* AMX with bfloat16, tiles of the size that amx.h takes them to have, and a system that can give them; AVX512-BF16 packs
- * what they multiply. */
-static int fastmlp_runs_amx(void) {
+/* AMX with a type of operands, tiles of the size that amx.h takes them to have, and a system that can give them. */
+static int fastmlp_has_tiles(unsigned operands) {
     unsigned a, b, c, d;
-    const unsigned wanted = 1u << 22 | 1u << 24;                            /* bf16, tile */
+    const unsigned wanted = operands | 1u << 24;                            /* leaf 7, edx: tile */
     const unsigned xcr0_tiles = 3u << 17;                                   /* their configuration, their data */
-    if (!fastmlp_runs_avx512_bf16()) return 0;
+    if (!fastmlp_runs_avx512()) return 0;
     __cpuid_count(7, 0, a, b, c, d);
     if ((d & wanted) != wanted || (fastmlp_xcr0() & xcr0_tiles) != xcr0_tiles) return 0;
     if (__get_cpuid_max(0, 0) < 0x1d) return 0;
@@ -100,13 +99,18 @@ static int fastmlp_runs_amx(void) {
     return fastmlp_has_tile_data(ARCH_GET_XCOMP_SUPP);
 }
 
+/* AVX512-BF16 packs what they multiply; VPDPBUSD multiplies where there are few rows. */
+static int fastmlp_runs_amx_bf16(void) { return fastmlp_runs_avx512_bf16() && fastmlp_has_tiles(1u << 22); }
+static int fastmlp_runs_amx_int8(void) { return fastmlp_runs_avx512_vnni() && fastmlp_has_tiles(1u << 25); }
+
 /* Asks for tiles, for all threads of this process and for its children. */
 static int fastmlp_gets_tiles(void) {
     return fastmlp_has_tile_data(ARCH_GET_XCOMP_PERM)
         || (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 && fastmlp_has_tile_data(ARCH_GET_XCOMP_PERM));
 }
 #else
-static int fastmlp_runs_amx(void) { return 0; }
+static int fastmlp_runs_amx_bf16(void) { return 0; }
+static int fastmlp_runs_amx_int8(void) { return 0; }
 static int fastmlp_gets_tiles(void) { return 0; }
 #endif
 
@@ -123,7 +127,8 @@ static int fastmlp_runs_avx512_vnni(void) { return 0; }
 static int fastmlp_runs_avx_vnni(void) { return 0; }
 static int fastmlp_runs_avx512_bf16(void) { return 0; }
 static int fastmlp_is_fast_avx512_bf16(void) { return 0; }
-static int fastmlp_runs_amx(void) { return 0; }
+static int fastmlp_runs_amx_bf16(void) { return 0; }
+static int fastmlp_runs_amx_int8(void) { return 0; }
 static int fastmlp_gets_tiles(void) { return 0; }
 #endif
 

@@ -80,9 +80,9 @@ cdef int dense_layer(real* y, const real* x, const real* w, const real* b, Py_ss
     if b_size:
         p.b_block = p.edge + edge_size + a_size
     callers = enter_kernel_mode()
-    enter_tiles()
+    enter_tiles(WITH_TILES)
     gemm(&p)
-    leave_tiles()
+    leave_tiles(WITH_TILES)
     leave_kernel_mode(callers)
     free(scratch)
     return 1
@@ -160,7 +160,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
     if not (apart(dx, dx_size, dw, k * n) and apart(db, n, dx, dx_size) and apart(db, n, dw, k * n)):
         return False
     callers = enter_kernel_mode()
-    enter_tiles()
+    enter_tiles(WITH_TILES)
     p.c = dx
     g.g = dw
     backward_to_panels(z_p, row, dy, y, m, n, activation, alpha)
@@ -209,7 +209,7 @@ cdef bint dense_layer_backward(real* dx, real* dw, real* db, const real* dy, con
         g.g_padded = False
         gemm_gradient(&g, &store)
         bias_gradient(z_p, row, m, n, db, &store)
-    leave_tiles()
+    leave_tiles(WITH_TILES)
     leave_kernel_mode(callers)
     return True
 

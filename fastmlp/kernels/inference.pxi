@@ -16,7 +16,7 @@ cdef struct Inference:
     const Layer* layers
     int depth
     bint packed                 # w of the layers is in panels, and inv_std is that of inference
-    int int8                    # what multiplies where it is 8-bit integers, WIDENED or DOT; else 0
+    int int8                    # what multiplies where it is 8-bit integers, WIDENED, DOT or TILED; else 0
     Table x                     # where samples are sparse, their shape alone
     SparseTable sparse          # then these are the samples; else its indptr is NULL
     Output output
@@ -205,8 +205,10 @@ cdef void infer_rows(Inference* run, int thread, fp_mode callers) noexcept nogil
 
 cdef void infer(void* argument, int thread) noexcept nogil:
     """One thread of a forward pass, in the kernels' floating-point mode."""
+    cdef Inference* run = <Inference*>argument
+    cdef bint tiles = WITH_TILES or HAS_TILED and run.int8 == TILED and run.x.rows >= TILED_ROWS
     cdef fp_mode callers = enter_kernel_mode()
-    enter_tiles()
-    infer_rows(<Inference*>argument, thread, callers)
-    leave_tiles()
+    enter_tiles(tiles)
+    infer_rows(run, thread, callers)
+    leave_tiles(tiles)
     leave_kernel_mode(callers)

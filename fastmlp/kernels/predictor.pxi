@@ -34,7 +34,7 @@ cdef struct Plan:
     Py_ssize_t block                    # rows that go through the network together
     Py_ssize_t width                    # the widest layer, in whole panels
     double weights
-    int int8                            # what multiplies 8-bit integers, WIDENED or DOT; 0 where weights are reals
+    int int8                            # what multiplies 8-bit integers, WIDENED, DOT or TILED; 0 where weights are reals
     Py_ssize_t scratch_nbytes           # of a call
     Scratch scratch[CALLS]
     bint (*predict)(Plan* plan, Inference* run) noexcept nogil      # of the module that made the plan
@@ -153,6 +153,8 @@ OUTPUTS = {
 MULTIPLIERS = {"widened": WIDENED} if WITH_INT8 else {}
 if WITH_INT8 and INT8_NAME[0]:
     MULTIPLIERS[INT8_NAME.decode("ascii")] = DOT
+if HAS_TILED:
+    MULTIPLIERS[TILED_NAME.decode("ascii")] = TILED
 
 
 cdef enum:
@@ -169,7 +171,7 @@ cdef class Predictor:
     is_vector       whether results are (rows,), one number for each row, and not (rows, outputs)
     batch_size      rows of a call at most; 0 for any number
     threads         that share the work of a large call
-    int8            what multiplies 8-bit integers: "widened", or INT8 of this module
+    int8            what multiplies 8-bit integers: a name of MULTIPLIERS
     """
     cdef Plan plan
     cdef object dtype

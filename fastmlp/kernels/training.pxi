@@ -231,12 +231,12 @@ cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexce
 cdef bint call_without_tiles(Run* run, const Batch* batch) noexcept nogil:
     """call_function of the loss, or without a batch of `adjust`."""
     cdef bint done
-    leave_tiles()
+    leave_tiles(WITH_TILES)
     if batch != NULL:
         done = call_function(run, run.loss_function, batch)
     else:
         done = call_function(run, run.adjust, NULL)
-    enter_tiles()
+    enter_tiles(WITH_TILES)
     return done
 
 
@@ -758,7 +758,7 @@ cdef void train(void* argument, int thread) noexcept nogil:
     cdef fp_mode callers = enter_kernel_mode()
     if thread == 0:
         run.callers_mode = callers
-    enter_tiles()
+    enter_tiles(WITH_TILES)
     train_steps(run, thread)
-    leave_tiles()
+    leave_tiles(WITH_TILES)
     leave_kernel_mode(callers)

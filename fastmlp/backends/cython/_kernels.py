@@ -1,6 +1,7 @@
 """The kernel modules of the active instruction set, and which arguments they take as they are."""
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -14,8 +15,10 @@ from fastmlp.kernels import (
     available_bfloat16,
     available_isas,
     bfloat16_module,
+    int8_in_use,
     module,
     unfit_bfloat16,
+    unfit_int8,
 )
 from fastmlp.optimizers import adam_rates
 
@@ -61,7 +64,8 @@ def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
     if compute_dtype not in KERNELS:
         kernels = bfloat16_module()
         if unfit_bfloat16():
-            callers.warn(_unfit(unfit_bfloat16(), active_bfloat16()), RuntimeWarning)
+            message = _unfit("compute_dtype: bfloat16", unfit_bfloat16(), active_bfloat16())
+            callers.warn(message, RuntimeWarning)
         elif available_bfloat16()[0] == "fma":
             callers.warn(_slow(active_isa(), available_bfloat16(available_isas()[0])[0]), RuntimeWarning)
         _introduce(kernels, "float32", None)
@@ -69,14 +73,23 @@ def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
     return KERNELS[compute_dtype]
 
 
-def _unfit(failed: dict[str, str], active: str) -> str:
-    """What is said of what the processor has for bfloat16 and cannot be used.
+@functools.cache
+def int8_by() -> str:
+    """What multiplies 8-bit integers; the first call says what cannot be used."""
+    active = int8_in_use()
+    if unfit_int8():
+        callers.warn(_unfit("dtype: int8", unfit_int8(), active), RuntimeWarning)
+    return active
 
-    >>> _unfit({"amx": "no tiles"}, "fma")
-    "compute_dtype: bfloat16 by 'amx' failed (no tiles); 'fma' computes the same bits in its place"
+
+def _unfit(what: str, failed: dict[str, str], active: str) -> str:
+    """What is said of what the processor has for bfloat16 or int8, and cannot be used.
+
+    >>> _unfit("dtype: int8", {"amx": "no tiles"}, "avx512_vnni")
+    "dtype: int8 by 'amx' failed (no tiles); 'avx512_vnni' computes the same bits in its place"
     """
-    what = ", by ".join(f"{name!r} failed ({why})" for name, why in failed.items())
-    return f"compute_dtype: bfloat16 by {what}; {active!r} computes the same bits in its place"
+    names = ", by ".join(f"{name!r} failed ({why})" for name, why in failed.items())
+    return f"{what} by {names}; {active!r} computes the same bits in its place"
 
 
 def _slow(isa: str, fastest: str) -> str:

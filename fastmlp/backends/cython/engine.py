@@ -10,11 +10,10 @@ from fastmlp._core.int8 import int8_layers
 from fastmlp._core.layout import Parameters, Statistics
 from fastmlp._core.network import Layer
 from fastmlp.backends.interface import Adjust, Predictor, Source, Totals
-from fastmlp.kernels import active_int8
 from fastmlp.losses import CallableLoss, Loss
 from fastmlp.optimizers import Optimizer, Settings, State
 
-from ._kernels import KERNELS, kernels_of
+from ._kernels import KERNELS, int8_by, kernels_of
 
 if TYPE_CHECKING:
     from fastmlp._core.observer import Observer
@@ -75,7 +74,7 @@ class Engine:
                   for layer in int8_layers(self._parameters, self._statistics, self._layers)]
         kernels = KERNELS[self._parameters.dtype.char]
         result: Predictor = kernels.Predictor(
-            layers, output, dtype, is_vector, batch_size, threads, active_int8())
+            layers, output, dtype, is_vector, batch_size, threads, int8_by())
         return result
 
     def begin(self, samples: Source, optimizer: Optimizer, adjust: Adjust | None = None) -> Run:
