@@ -1,6 +1,7 @@
 """What all tests share: the backends and dtypes they run over, and arrays in every layout."""
 from __future__ import annotations
 
+import gc
 import importlib.util
 import threading
 from contextlib import contextmanager
@@ -18,6 +19,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fastmlp")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_new_objects():
+    """Tests and reports are millions of objects that stay: no collection of garbage looks again at those from
+    before a module."""
+    gc.collect()
+    gc.freeze()
 
 
 class StandIn:

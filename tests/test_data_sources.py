@@ -35,8 +35,9 @@ N, D, C = 1000, 6, 3
 @pytest.fixture(autouse=True)
 def no_thread_is_left():
     yield
-    gc.collect()
-    assert [thread.name for thread in threading.enumerate() if thread.name == "fastmlp reads"] == []
+    if reading():               # of a generator that is garbage: it ends with it
+        gc.collect()
+    assert not reading()
 
 
 def table(n=N, seed=0, dtype="float32"):
