@@ -31,8 +31,8 @@ def compiler(request):
 @pytest.fixture(params=ISAS)
 def isa(request, dtype, monkeypatch):
     """The kernels that models run on, and those whose bits a compiled file must have."""
-    module = kernels.load(request.param, dtype.name)
-    if request.param != kernels.active_isa():       # which was told at import what it uses of Python
+    active, module = cython._kernels.KERNELS[dtype.char], kernels.load(request.param, dtype.name)
+    if module is not active:            # which was told at import what it uses of Python
         module.introduce(np.ndarray, dtype, np.empty, activations.resolve, {}, None, None)
     monkeypatch.setitem(cython._kernels.KERNELS, dtype.char, module)
     with use_backend("cython"):
@@ -43,17 +43,24 @@ def flags(isa):
     return ["-mfma"] if X86 and isa != "portable" else []
 
 
+LIBRARIES = {}
+
+
 def compiled(folder, models, compiler, *options, **settings):
-    """A library of models, {name: model}, whose functions are net_NAME."""
+    """A library of models, {name: model}, whose functions are net_NAME. The same text, as it is for every
+    instruction set, is compiled once."""
     for name, model in models.items():
         model.export_c(folder / f"{name}.c", function=f"net_{name}", **settings)
-    library = folder / f"{'-'.join(models)[:30]}.so"
     sources = [f"{name}.c" for name in models]
-    command = [compiler, *STRICT, "-shared", "-fPIC", *options, *sources, "-o", str(library)]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert not result.stderr
-    return library
+    command = (compiler, *STRICT, "-shared", "-fPIC", *options, *sources)
+    key = command, *((folder / source).read_text() for source in sources)
+    if key not in LIBRARIES:
+        library = folder / f"{'-'.join(models)[:30]}.so"
+        result = subprocess.run([*command, "-o", str(library)], cwd=folder, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert not result.stderr
+        LIBRARIES[key] = library
+    return LIBRARIES[key]
 
 
 def answers(library, X, outputs, function):
