@@ -19,7 +19,7 @@ from fastmlp.backends import cython
 
 FMA_ISAS = [isa for isa in kernels.available_isas() if isa != "portable"]
 THREADS = [1, 2, 3, 4]
-STEPS = 200
+STEPS = 60
 
 # layers, batch, options of the model, options of the optimizer. The engine gives a thread a million
 # operations or none: 64-128-128-10 with 128 rows and 784-256-128-10 keep four threads busy, the small ones

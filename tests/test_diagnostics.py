@@ -260,6 +260,8 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bits_stay(backend, dtype, case, rng):
+    if case == "wide" and backend == "numpy":
+        pytest.skip("no size is special there")
     layers, batch = CASES[case].get("layers", [33, 70, 41, 5]), CASES[case].get("batch", 32)
     options = {name: value for name, value in CASES[case].items()
                if name not in ("layers", "batch", "optimizer")}

@@ -836,12 +836,14 @@ def test_the_mode_of_a_file_stays(path, mode):
 
 
 @POSIX
-@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077, 0])
-def test_a_new_file_respects_the_umask(path, mask):
-    code = ("import os, sys; from fastmlp import MLP; "
-            "os.umask(int(sys.argv[2])); MLP([4, 3]).save(sys.argv[1])")
-    subprocess.run([sys.executable, "-c", code, str(path), str(mask)], check=True)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+def test_a_new_file_respects_the_umask(tmp_path):
+    masks = [0o022, 0o027, 0o077, 0]
+    code = ("import os; from fastmlp import MLP\n"
+            f"for mask in {masks}: os.umask(mask); MLP([4, 3]).save(str(mask))")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path,
+                   env={**os.environ, "PYTHONPATH": str(Path(fastmlp.__file__).parents[1])})
+    for mask in masks:
+        assert stat.S_IMODE((tmp_path / str(mask)).stat().st_mode) == 0o666 & ~mask
 
 
 @POSIX

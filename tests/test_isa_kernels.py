@@ -93,7 +93,7 @@ def close(got, expected, module, scale, terms=1):
 
 @pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_dense_forward(module, code, name, rng):
-    for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
+    for m, k, n in SMALL + (LARGE if name == "relu" else LARGE[:3]):
         x, w, b = real(rng, module, m, k), real(rng, module, k, n), real(rng, module, n)
         w = w / np.asarray(max(k, 1) ** 0.5, module.DTYPE)
         out = Canaries(module.DTYPE)
@@ -112,7 +112,7 @@ def resolved(name):
 
 @pytest.mark.parametrize("code, name", ACTIVATIONS.items())
 def test_dense_backward(module, code, name, rng):
-    for m, k, n in SMALL + (LARGE if name in ("relu", "tanh") else LARGE[:3]):
+    for m, k, n in SMALL + (LARGE if name == "relu" else LARGE[:3]):
         dy, x, w = real(rng, module, m, n), real(rng, module, m, k), real(rng, module, k, n)
         y = np.tanh(real(rng, module, m, n))
         out = Canaries(module.DTYPE)

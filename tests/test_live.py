@@ -326,7 +326,7 @@ def test_weights_that_another_thread_changes(dtype, rng):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_rows_that_weigh_nothing_take_no_part(threads, padding, options, backend, dtype, rng, monkeypatch):
     monkeypatch.setattr(fastmlp._core.threads, "_num_threads", threads)
-    n = 1500
+    n = 1500 if backend == "cython" else 150        # enough work for two threads
     X, y, w = rng.standard_normal((n, 64)), rng.integers(0, 10, n), rng.uniform(0.5, 2, n)
     out = rng.random(n) < 0.3
     X[out], w[out] = padding, 0

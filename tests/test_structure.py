@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 import fastmlp
@@ -11,6 +12,7 @@ PACKAGE = Path(fastmlp.__file__).parent
 ALLOWED = {"sys._getframe", "pickle._Pickler"}
 
 
+@functools.cache
 def modules():
     """{name: (path, syntax tree)} of the package."""
     result = {}

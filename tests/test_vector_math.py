@@ -91,7 +91,7 @@ def errors(got, expected):
     return np.abs(places(got[numbers]) - places(expected[numbers])), numbers
 
 
-def check(got, expected, x, name):
+def check(got, expected, x, name, isa=""):
     error, numbers = errors(got, expected)
     bound = LARGEST_ERROR[name]
     if name == "gelu_tanh":             # the rounding of u, which exp makes relative
@@ -99,7 +99,7 @@ def check(got, expected, x, name):
     excess = error - bound
     if error.size and excess.max() > 0:
         i = int(excess.argmax())
-        pytest.fail(f"{name}({x[numbers][i]!r}) = {got[numbers][i]!r}, {error[i]} ULP from "
+        pytest.fail(f"{isa} {name}({x[numbers][i]!r}) = {got[numbers][i]!r}, {error[i]} ULP from "
                     f"{expected[numbers][i]!r}")
 
 
@@ -111,14 +111,15 @@ def patterns():
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("isa", ISAS)
-def test_float32_everywhere(isa, name):
-    module = kernels.load(isa, "float32")
+def test_float32_everywhere(name):
+    modules = [kernels.load(isa, "float32") for isa in ISAS]
     count = 0
     with np.errstate(all="ignore"):
         for x in patterns():
             count += x.size
-            check(evaluate(module, name, x), DOUBLE[name](x.astype(np.float64)).astype(np.float32), x, name)
+            expected = DOUBLE[name](x.astype(np.float64)).astype(np.float32)
+            for module in modules:
+                check(evaluate(module, name, x), expected, x, name, module.ISA)
     assert count == -(-2**32 // STRIDE)
 
 
