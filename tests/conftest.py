@@ -21,6 +21,16 @@ settings.register_profile(
 settings.load_profile("fastmlp")
 
 
+def pytest_configure(config):           # and not in pyproject.toml: some run the tests without the tree
+    config.addinivalue_line("markers", "any_isa: finds the same whatever FASTMLP_ISA says")
+
+
+def pytest_itemcollected(item):
+    """A test with a parameter `isa` says itself which instruction set runs."""
+    if "isa" in getattr(item, "fixturenames", ()):
+        item.add_marker("any_isa")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def only_new_objects():
     """Tests and reports are millions of objects that stay: no collection of garbage looks again at those from

@@ -216,6 +216,7 @@ def report_of(isa, threads):
     return hashes
 
 
+@pytest.mark.any_isa
 @pytest.mark.skipif(not FMA_ISAS, reason="needs an instruction set with FMA")
 def test_every_fma_isa():
     """One hash of everything, over instruction sets and, at once, over threads."""

@@ -15,6 +15,8 @@ from fastmlp import LBFGS, MLP, SGD, Adam, RMSprop, schedules
 from fastmlp._core import state
 from fastmlp.callbacks import EarlyStopping
 
+pytestmark = pytest.mark.any_isa
+
 
 @pytest.fixture(scope="module")
 def few_digits():

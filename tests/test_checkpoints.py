@@ -79,6 +79,7 @@ def test_the_runs_are_of_all_kinds():
 DRIVER = "import sys; sys.path.insert(0, sys.argv[1]); from checkpoint_runs import *; drive(*sys.argv[2:])"
 
 
+@pytest.mark.any_isa
 @POSIX
 @pytest.mark.parametrize("case", CASES)
 def test_killed_at_random_moments(case, tmp_path, capsys):
@@ -127,6 +128,7 @@ assert len(os.listdir("/proc/self/task")) == before + 1
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.any_isa
 @POSIX
 @pytest.mark.parametrize("call, count", [
     ("fsync", 2), ("replace", 2), ("replace", 5), ("write", 3), ("unlink", 1)])
@@ -742,6 +744,7 @@ def test_a_folder_that_becomes_read_only_costs_no_run(tmp_path, monkeypatch):
     assert place_in(path) == (4, 0)
 
 
+@pytest.mark.any_isa
 @POSIX
 def test_parts_that_a_killed_run_left_are_gone_after_the_next(tmp_path):
     code = ("import os, sys, numpy as np; from fastmlp import MLP; from fastmlp._core import whole_files\n"
@@ -928,6 +931,7 @@ def goes_on_to_the_same_bits(path):
     same(fit("adam", **stop, checkpoint=path, resume=True), fit("adam", **stop))
 
 
+@pytest.mark.any_isa
 @POSIX
 def test_sigterm(tmp_path):
     """Ends the process as SIGTERM does, after a last save."""
@@ -937,6 +941,7 @@ def test_sigterm(tmp_path):
     goes_on_to_the_same_bits(path)
 
 
+@pytest.mark.any_isa
 @POSIX
 def test_sigterm_with_a_handler_of_the_users(tmp_path):
     path = tmp_path / "run.safetensors"
@@ -947,6 +952,7 @@ def test_sigterm_with_a_handler_of_the_users(tmp_path):
     assert lines[0] == "heard" and status == 0, errors
 
 
+@pytest.mark.any_isa
 @POSIX
 def test_ctrl_c(tmp_path):
     """Keeps the history, saves, and raises KeyboardInterrupt; without a checkpoint, too."""
@@ -959,6 +965,7 @@ def test_ctrl_c(tmp_path):
     assert lines[0] == "KeyboardInterrupt" and int(lines[1].split()[0]) >= 3 and status == 0, errors
 
 
+@pytest.mark.any_isa
 @POSIX
 @pytest.mark.parametrize("number, expected", [(signal.SIGINT, (["KeyboardInterrupt", "4 True"], 0)),
                                               (signal.SIGTERM, ([], -signal.SIGTERM))])

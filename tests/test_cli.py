@@ -14,6 +14,8 @@ import fastmlp
 from fastmlp import kernels
 from fastmlp._tools import cli, config, demo, speed
 
+pytestmark = pytest.mark.any_isa
+
 README = Path(__file__).parent.parent / "README.md"
 PACKAGE = Path(fastmlp.__file__).parent.parent
 

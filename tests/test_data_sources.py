@@ -29,6 +29,8 @@ from fastmlp._core import progress
 from fastmlp.data import BlockError, Chunks, Files
 from fastmlp.losses import CrossEntropy
 
+pytestmark = pytest.mark.any_isa
+
 N, D, C = 1000, 6, 3
 
 

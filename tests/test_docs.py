@@ -19,7 +19,10 @@ BLOCK = re.compile(r"(?:^% requires: (?P<module>\w+)\n\n)?"
                    re.S | re.M)
 MODULES = ("activations", "callbacks", "data", "functional", "losses", "optimizers", "schedules")
 
-pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree")
+pytestmark = [
+    pytest.mark.any_isa,
+    pytest.mark.skipif(not DOCS.exists(), reason="the tests run without the source tree"),
+]
 
 
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")

@@ -10,6 +10,8 @@ import pytest
 
 import fastmlp
 
+pytestmark = pytest.mark.any_isa
+
 MODULES = (
     "_core.fronts", "_core.threads", "_tools.config", "_tools.speed", "activations", "backends", "callbacks",
     "certificate", "compat.dlfs", "data", "diagnostics", "functional", "gradient_checks", "inference",

@@ -13,7 +13,10 @@ import fastmlp
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PACKAGE = Path(fastmlp.__file__).parent.parent
 
-pytestmark = pytest.mark.skipif(not EXAMPLES.exists(), reason="the tests run without the source tree")
+pytestmark = [
+    pytest.mark.any_isa,
+    pytest.mark.skipif(not EXAMPLES.exists(), reason="the tests run without the source tree"),
+]
 
 # What each prints: a pattern, and whether the numbers in it are good enough.
 EXPECTED = {

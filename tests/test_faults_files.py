@@ -26,7 +26,7 @@ from faulty import IS_ROOT, LONG, NEEDS_FORK, NOBODY, become_nobody, bits, progr
 import fastmlp
 from fastmlp import MLP, SGD, Checkpoint, CSVLogger, data
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="of POSIX")
+pytestmark = [pytest.mark.any_isa, pytest.mark.skipif(os.name != "posix", reason="of POSIX")]
 
 X, y = np.eye(6, dtype=np.float32).repeat(4, axis=0), np.arange(24) % 3
 SMALL, LARGE = [6, 3], [6, 400, 3]

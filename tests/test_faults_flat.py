@@ -13,10 +13,13 @@ import tempfile
 import warnings
 
 import numpy as np
+import pytest
 from faulty import LONG, NEEDS_PROC, descriptors, program, resident, threads
 
 import fastmlp
 from fastmlp import MLP, SGD, Adam, Checkpoint, CSVLogger, Diagnostics, EarlyStopping, data
+
+pytestmark = pytest.mark.any_isa
 
 FIRST, LAST = (2000, 10000) if LONG else (100, 300)
 MOST_GROWTH = 1 << 20                   # bytes of all calls after the first

@@ -19,6 +19,8 @@ from faulty import LAYERS, LONG, NEEDS_FORK, bits, program, samples, trained
 import fastmlp
 from fastmlp import MLP, SGD, CSVLogger, data
 
+pytestmark = pytest.mark.any_isa
+
 SECONDS = 60                            # after which a child that hangs is killed
 
 

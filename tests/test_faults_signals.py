@@ -24,6 +24,8 @@ import fastmlp
 from fastmlp import MLP, SGD, Adam, Checkpoint, CSVLogger, EarlyStopping, data, schedules
 from fastmlp._core import state
 
+pytestmark = pytest.mark.any_isa
+
 PACKAGE = str(Path(fastmlp.__file__).parent) + os.sep
 CLEANING = ("_thread.limit = before", "override.set(before)")   # lines before which Python handles no signal
 OF_FIT = {"training.py", "_core/keeper.py", "_core/signals.py"}

@@ -28,6 +28,8 @@ from fastmlp._core import state, whole_files
 from fastmlp.normalization import BatchNorm
 from fastmlp.schedules import ReduceOnPlateau
 
+pytestmark = pytest.mark.any_isa
+
 POSIX = pytest.mark.skipif(os.name != "posix", reason="of POSIX")
 
 

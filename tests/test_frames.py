@@ -13,6 +13,8 @@ from fastmlp import MLP, metrics
 from fastmlp import functional as F
 from fastmlp._core import checks
 
+pytestmark = pytest.mark.any_isa
+
 ROWS = {"a": [True, False, True], "b": [1, 2, 3], "c": [0.5, -1.0, 2.0]}
 MIXED = np.array([[1, 1, 0.5], [0, 2, -1.0], [1, 3, 2.0]])
 

@@ -12,6 +12,8 @@ from fastmlp import MLP, backends, initializers
 from fastmlp.activations import BY_NAME
 from fastmlp.initializers import INITIALIZERS, Constant, initial_biases, initial_weights, orthogonal, zeros
 
+pytestmark = pytest.mark.any_isa
+
 VARIANCES = {
     "he": lambda i, o: 2 / i, "glorot": lambda i, o: 2 / (i + o), "lecun": lambda i, o: 1 / i,
 }

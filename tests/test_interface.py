@@ -13,6 +13,8 @@ from fastmlp._core.network import Samples
 from fastmlp._core.sources import SparseRows
 from fastmlp.backends import interface
 
+pytestmark = pytest.mark.any_isa
+
 NAMES = backends.NAMES
 METHODS = [name for name, value in vars(interface.Engine).items()
            if inspect.isfunction(value) and (name == "__init__" or not name.startswith("_"))]

@@ -13,6 +13,8 @@ import pytest
 
 from fastmlp import kernels
 
+pytestmark = pytest.mark.any_isa
+
 KNOWN = ["avx512", "avx2", "neon", "portable"]
 VECTOR_BYTES = {"avx512": {64}, "avx2": {32}, "neon": {16}, "portable": {4, 8, 16}}
 PACKAGE = Path(kernels.__file__).parent.parent

@@ -19,6 +19,8 @@ from fastmlp.backends.numpy.activations import activate, derivative
 from fastmlp.backends.numpy.updates import apply
 from fastmlp.kernels import ops
 
+pytestmark = pytest.mark.any_isa
+
 ISAS = kernels.available_isas()
 FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
 DTYPES = ["float32", "float64"]

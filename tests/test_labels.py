@@ -9,6 +9,8 @@ import pytest
 
 from fastmlp import MLP, SGD, losses, metrics
 
+pytestmark = pytest.mark.any_isa
+
 X = np.random.default_rng(0).standard_normal((40, 3))
 Y = (np.arange(40) * 7) % 3
 

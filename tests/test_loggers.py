@@ -19,6 +19,8 @@ import fastmlp
 from fastmlp import MLP, SGD, CSVLogger
 from fastmlp._core import whole_files
 
+pytestmark = pytest.mark.any_isa
+
 
 @pytest.fixture
 def path(tmp_path):

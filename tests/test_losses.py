@@ -180,6 +180,7 @@ def test_loss_by_hand(loss, weighted, backend, dtype, rng):
                             atol=(1e-8 + 20 * eps) * largest)
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
 @pytest.mark.parametrize("module", ISAS, ids=lambda m: f"{m.ISA}-{m.DTYPE}")
 def test_kernel_by_hand(module, loss, rng):
@@ -474,6 +475,7 @@ def test_label_smoothing_is_smoothed_rows(classes, backend, dtype, rng):
         assert_allclose(d, gradient, **tolerance(dtype))
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("module", ISAS, ids=lambda m: f"{m.ISA}-{m.DTYPE}")
 def test_a_lane_for_every_row_changes_no_bit(module, weighted, rng):

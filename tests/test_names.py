@@ -27,6 +27,8 @@ from fastmlp import (
 )
 from fastmlp._core import names
 
+pytestmark = pytest.mark.any_isa
+
 X, Y = np.eye(4), np.array([0, 1, 2, 0])
 
 

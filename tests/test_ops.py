@@ -11,6 +11,8 @@ from fastmlp.activations import Activation
 from fastmlp.kernels import _generate, ops
 from fastmlp.optimizers import Settings
 
+pytestmark = pytest.mark.any_isa
+
 TABLES = {"activation": ops.ACTIVATIONS, "loss": ops.LOSSES, "rule": ops.RULES}
 VARIANTS = list(itertools.product(kernels.available_isas(), ["float32", "float64"]))
 

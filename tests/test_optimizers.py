@@ -114,6 +114,7 @@ def tolerance(dtype):
 
 # The formulas ---------------------------------------------------------------------------------------------
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("is_bias", [False, True], ids=["weights", "biases"])
 @pytest.mark.parametrize("penalties", PENALTIES)
 @pytest.mark.parametrize("rule", RULES)
@@ -145,6 +146,7 @@ def decoupled(rule, **settings):
     return with_settings(rule, {"decoupled": True}, **settings)
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("is_bias", [False, True], ids=["weights", "biases"])
 @pytest.mark.parametrize("settings", [{}, {"clip_value": 0.5}, {"l1": 0.05},
                                       {"l1": 0.05, "clip_value": 0.5, "decay_biases": True}], ids=str)
@@ -183,6 +185,7 @@ def test_decoupled_decay_in_training(rule, clip_norm, backend, rng):
         assert_allclose(weights, hand.p, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("settings", [{}, {"weight_decay": 0.1}, {"clip_value": 0.5, "l1": 0.1}], ids=str)
 @pytest.mark.parametrize("make", [with_settings, decoupled])
 @pytest.mark.parametrize("rule", RULES)
@@ -222,6 +225,7 @@ def test_scale_of_the_gradient(rule, dtype, rng):
     assert_array_equal(one, two)
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("settings", [{}, {"l1": 0.01, "clip_value": 0.7, "weight_decay": 0.01}], ids=str)
 @pytest.mark.parametrize("rule", RULES)
 def test_same_bits_on_every_isa(rule, settings, dtype, rng):
@@ -257,6 +261,7 @@ def test_kernel_refuses(isa, dtype):
     assert_array_equal(buffer, before)
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("where", ["numpy", *ISAS])
 def test_zeros_stay_zero_and_nan_is_not_swallowed(where, rule, dtype):

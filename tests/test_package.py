@@ -20,6 +20,8 @@ import fastmlp
 from fastmlp import kernels
 from fastmlp.kernels import ops
 
+pytestmark = pytest.mark.any_isa
+
 TREE = Path(__file__).parent.parent
 
 

@@ -20,6 +20,8 @@ import pytest
 from fastmlp import MLP, EarlyStopping
 from fastmlp._core import progress
 
+pytestmark = pytest.mark.any_isa
+
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  epoch +(\d+)/(\d+)( \d+%)?  loss (\S+)((?:  \w+ \S+)*)"
                   r"  (\S+) samples/s  (\d+:\d\d:\d\d) left")
 

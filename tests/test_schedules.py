@@ -21,6 +21,8 @@ from fastmlp.schedules import (
     WarmUp,
 )
 
+pytestmark = pytest.mark.any_isa
+
 STEPS = 130
 
 

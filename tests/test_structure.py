@@ -5,7 +5,11 @@ import ast
 import functools
 from pathlib import Path
 
+import pytest
+
 import fastmlp
+
+pytestmark = pytest.mark.any_isa
 
 PACKAGE = Path(fastmlp.__file__).parent
 # Of Python itself: there is no public way to the caller's frame, nor to what a pickler is.

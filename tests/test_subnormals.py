@@ -47,6 +47,7 @@ def sure_of_itself(dtype, rng, optimizer, isa=None, monkeypatch=None):
     return model, z
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("make", [lambda: Adam(1e-3), lambda: RMSprop(1e-3), lambda: SGD(1e-3, 0.9)],
                          ids=["adam", "rmsprop", "momentum"])
 def test_the_same_bits_everywhere(make, dtype, monkeypatch):

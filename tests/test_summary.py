@@ -6,6 +6,8 @@ import pytest
 
 from fastmlp import LBFGS, MLP, SGD, Adam
 
+pytestmark = pytest.mark.any_isa
+
 
 def test_numbers(backend, dtype):
     model = MLP([784, 256, 128, 10], dtype=dtype, batch_norm=[True, False], dropout=[0, 0.5], seed=0)

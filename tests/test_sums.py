@@ -55,6 +55,7 @@ def test_dense_backward_over_very_many_rows(backend, rng):
     assert relative(db, LARGE) < 1e-4
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("rows", [4095, 4096, 4097, 8192, 13001])
 @pytest.mark.parametrize("options", [{}, {"batch_norm": True}], ids=str)
 def test_chunks_are_the_same_for_every_thread_and_isa(options, rows, dtype, rng, monkeypatch):

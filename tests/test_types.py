@@ -10,6 +10,8 @@ import pytest
 
 import fastmlp
 
+pytestmark = pytest.mark.any_isa
+
 PACKAGE = Path(fastmlp.__file__).parent
 # `import fastmlp` offers them.
 PUBLIC_IN_PRIVATE = ("_core.advice", "_core.fronts", "_core.threads", "_tools.config", "_tools.speed")

@@ -19,6 +19,8 @@ import fastmlp.functional as F
 from fastmlp import backends, kernels
 from fastmlp.kernels import ops
 
+pytestmark = pytest.mark.any_isa
+
 ISAS = kernels.available_isas()
 FMA_ISAS = [isa for isa in ISAS if isa != "portable"]
 CODES = [*ops.codes(ops.ACTIVATIONS), *ops.FUNCTIONS]
