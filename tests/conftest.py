@@ -3,8 +3,13 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import threading
 from contextlib import contextmanager
+
+# Before NumPy is imported, here and in programs: threads of OpenBLAS wait for each other in loops, and where
+# others need the processors its products take ten times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
