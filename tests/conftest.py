@@ -36,8 +36,10 @@ def pytest_itemcollected(item):
         item.add_marker("any_isa")
 
 
-def pytest_collection_finish():
-    """Tens of thousands of tests are objects that stay: no collection of garbage looks at them again."""
+@pytest.fixture(scope="module", autouse=True)
+def only_new_objects():
+    """Tests and reports are millions of objects that stay: no collection of garbage looks again at those from
+    before a module."""
     gc.collect()
     gc.freeze()
 

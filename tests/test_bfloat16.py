@@ -252,6 +252,7 @@ def hash_of(model, X):
     return digest.hexdigest()
 
 
+@pytest.mark.any_isa
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case[:3]))
 def test_one_hash_for_all(case, use):
     """Of the weights after training and of predictions, whatever computes them, on any number of threads."""

@@ -181,6 +181,8 @@ def abandoned(monkeypatch, runs):
 @pytest.mark.parametrize("case", CASES)
 def test_resumed_within_a_process(case, every, backend, tmp_path, monkeypatch):
     """On both backends: what was done since the last save is done once more."""
+    if backend == "numpy" and every not in (7, "1 epoch"):
+        pytest.skip("the moments of saves are those of the other backend")
     expected, path, resumed = fit(case), tmp_path / "run.safetensors", 0
     moments = random.Random(f"{case} {every}")
     monkeypatch.setattr(training, "SLOWEST", 1.0)           # an epoch of many runs

@@ -81,11 +81,11 @@ def public():
     names = {name: getattr(fastmlp, name) for name in fastmlp.__all__}
     result = {f"fastmlp.{name}": thing for name, thing in names.items() if not ismodule(thing)}
     for module in MODULES:
-        things = vars(import_module(f"fastmlp.{module}"))
-        for name in things["__all__"]:
+        holds = import_module(f"fastmlp.{module}")
+        for name in holds.__all__:
             is_public = isfunction if module == "functional" else isclass
-            if name not in names and is_public(things[name]):
-                result[f"fastmlp.{module}.{name}"] = things[name]
+            if name not in names and is_public(getattr(holds, name)):
+                result[f"fastmlp.{module}.{name}"] = getattr(holds, name)
     result |= {f"fastmlp.initializers.{name}": f for name, f in fastmlp.initializers.INITIALIZERS.items()}
     result |= {f"fastmlp.metrics.{name}": f for name, f in fastmlp.metrics.METRICS.items()}
     return result
