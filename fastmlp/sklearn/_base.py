@@ -359,9 +359,10 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
 
         loss_factor, gradient_factor = self._loss_factors()
         objective = _lbfgs.Objective(X, targets, weights, loss_factor, gradient_factor, self.alpha)
-        self.loss_, self.n_iter_ = _lbfgs.minimize(
+        loss, self.n_iter_ = _lbfgs.minimize(
             model, objective, max_iter=self.max_iter, max_fun=self.max_fun, tol=self.tol,
             verbose=self.verbose, callback=callback if self.callbacks else None)
+        self.loss_ = np.float64(loss)
         self._finish_callbacks(model)
 
     def _finish_callbacks(self, model: MLP) -> None:
@@ -379,9 +380,9 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
                             sample_weight=weights, callbacks=[*self.callbacks, self._between_epochs],
                             progress=self.progress)
         self.n_iter_ = len(history.loss)
-        self.loss_curve_ = list(history.loss)
+        self.loss_curve_ = [*map(np.float64, history.loss)]
         if history.loss:
-            self.loss_ = history.loss[-1]
+            self.loss_ = self.loss_curve_[-1]
 
     def _fit_stochastic(self, model: MLP, X: Any, targets: Any, weights: Any, incremental: bool) -> None:
         loss_factor, gradient_factor = self._loss_factors()
@@ -535,12 +536,13 @@ class _Epochs:
         estimator, solver = self.estimator, self.estimator._optimizer
         losses, penalties = float(logs["step_loss"] @ self.rows), float(logs["step_penalty"] @ self.rows)
         estimator.n_iter_ += 1
-        estimator.loss_ = (self.loss_factor * losses + solver.penalty(penalties)) / self.n
+        # Of NumPy's type, as scikit-learn's is: programs call loss_.round(3), loss_.item().
+        estimator.loss_ = np.float64((self.loss_factor * losses + solver.penalty(penalties)) / self.n)
         estimator.t_ += self.n
         estimator.loss_curve_.append(estimator.loss_)
         if estimator.verbose:
             print(f"Iteration {estimator.n_iter_}, loss = {estimator.loss_:.8f}")
-        self.logs = {"loss": estimator.loss_}
+        self.logs = {"loss": float(estimator.loss_)}
         improved = self._improved(model)
         estimator._no_improvement_count = 0 if improved else estimator._no_improvement_count + 1
         solver.epoch_ends(model, estimator.t_)

@@ -227,3 +227,17 @@ def test_the_numpy_backend_too():
         agree(*both("MLPClassifier", *digits(), max_iter=10))
         agree(*both("MLPRegressor", *counts(2), WEIGHTS, loss="poisson", max_iter=10, solver="sgd",
                     learning_rate="invscaling", learning_rate_init=0.01))
+
+
+@pytest.mark.parametrize("options", [{}, {"solver": "sgd"}, {"early_stopping": True}, {"solver": "lbfgs"}],
+                         ids=str)
+@pytest.mark.parametrize("task", ["multiclass", "values"])
+def test_numbers_have_numpys_type_where_theirs_have(task, options):
+    """Programs call what a float of NumPy has, loss_.round(3)."""
+    name, more, data = TASKS[task]
+    expected, got = both(name, *data(), max_iter=3, **more, **options)
+    for attribute in ("loss_", "best_loss_", "best_validation_score_", "loss_curve_", "validation_scores_"):
+        a, b = (getattr(model, attribute, None) for model in (expected, got))
+        for x, y in zip(a, b, strict=True) if isinstance(a, list) else [(a, b)]:
+            if isinstance(x, np.generic):
+                assert type(y) is type(x), attribute
