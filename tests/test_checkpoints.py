@@ -689,7 +689,7 @@ def test_a_rate_that_is_replaced_by_a_schedule_is_not_saved(tmp_path):
         if epoch == 1:
             optimizer.lr = schedules.Constant(0.1)
 
-    with pytest.warns(RuntimeWarning, match="checkpoint: epoch 3, step 0 could not be .*lr was replaced"):
+    with pytest.warns(RuntimeWarning, match="checkpoint: the end of epoch 2 could not be .*lr was replaced"):
         MLP([4, 3]).fit(np.eye(4), np.zeros(4, int), epochs=4, optimizer=optimizer, callbacks=[replace],
                         progress=False, checkpoint=tmp_path / "run", checkpoint_every="1 epoch")
     assert place_in(tmp_path / "run") == (1, 0)
@@ -739,7 +739,8 @@ def test_a_folder_that_becomes_read_only_costs_no_run(tmp_path, monkeypatch):
             without_parts(monkeypatch)
 
     _, X, y, _ = make("changed")
-    with pytest.warns(RuntimeWarning, match="could not be saved to run.safetensors, which is as it was: Per"):
+    with pytest.warns(RuntimeWarning, match="^checkpoint: the end of epoch 8 could not be saved to "
+                      "run.safetensors, which is as it was: PermissionError"):
         begun(path, X, y, epochs=8, checkpoint_every="1 epoch", callbacks=[lock])
     assert place_in(path) == (4, 0)
 

@@ -146,6 +146,7 @@ class Keeper:
         try:
             self._save(place)
         except (OSError, ValueError, MemoryError) as error:
-            callers.warn(f"checkpoint: epoch {place.epoch + 1}, step {place.step} could not be saved to "
-                         f"{os.path.basename(self.path)}, which is as it was: {type(error).__name__}: "
-                         f"{error}", RuntimeWarning)
+            where = (f"step {place.step} of epoch {place.epoch + 1}" if place.step
+                     else f"the end of epoch {place.epoch}")
+            callers.warn(f"checkpoint: {where} could not be saved to {os.path.basename(self.path)}, which is "
+                         f"as it was: {type(error).__name__}: {error}", RuntimeWarning)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 import fastmlp
 from fastmlp import MLP, SGD, use_backend
@@ -45,16 +44,13 @@ def run_demo(options: argparse.Namespace) -> int:
 
     accuracy, histories = [], []
     for name in ("cython", "numpy"):
+        if name == "numpy":
+            print("the same in NumPy", flush=True)
         with use_backend(name):
             model = MLP(layers, dtype=options.dtype, seed=0)
         optimizer = SGD(lr=0.05, momentum=0.9)
         started = time.perf_counter()
-        if name == "cython":
-            history = model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer)
-        else:                                   # one bar for all epochs
-            with tqdm(total=epochs, desc="the same in NumPy", unit=" epochs") as bar:
-                history = model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer,
-                                    progress=False, callbacks=[lambda *_: bar.update() and None])
+        history = model.fit(X, y, epochs=epochs, batch_size=batch_size, optimizer=optimizer)
         elapsed = time.perf_counter() - started
         histories.append(history)
         accuracy.append(float((model.predict(test_X) == test_y).mean()))
