@@ -185,7 +185,8 @@ def test_binary_is_built_from_these_texts(name):
 def test_wheel_has_all_kernels_of_its_platform():
     """A compiler that cannot build some, as where clang-cl is not found, leaves them out with a notice."""
     isas, bf16, int8 = {
-        "x86_64": (["avx512", "avx2", "portable"], ["amx", "avx512_bf16"], ["amx", "avx512_vnni", "avx_vnni"]),
+        "x86_64": (["avx512", "avx2", "portable"], ["amx", "avx512_bf16"],
+                   ["amx", "avx512_vnni", "avx_vnni"]),
         "arm64": (["neon", "portable"], [], ["neon_dotprod"]),
     }[{"amd64": "x86_64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine())]
     assert kernels._detect.built() == isas
