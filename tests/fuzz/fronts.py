@@ -191,9 +191,10 @@ def estimators(rng):
         "learning_rate_init": choice(rng, [0.001, 0.05]), "momentum": choice(rng, [0.9, 0.0]),
         "nesterovs_momentum": bool(rng.integers(2)), "shuffle": bool(rng.integers(2))}
     if rng.random() < 0.15:
-        odd = any_value(rng)
-        if odd is not object:       # a function may be a schedule
-            parameters[choice(rng, sorted(parameters.keys() - {"random_state"}))] = odd
+        odd, name = any_value(rng), choice(rng, sorted(parameters.keys() - {"random_state"}))
+        # Ours may be a function, as a schedule, and a list of activations, of no layers, too.
+        if odd is not object and not (name == "activation" and isinstance(odd, (list, tuple))):
+            parameters[name] = odd
     n, d = int(choice(rng, [3, 30, 61])), int(choice(rng, [1, 4, 9]))
     X = rng.standard_normal((n, d))
     y = rng.integers(0, int(choice(rng, [2, 3])), n) if classifier else rng.standard_normal(n)
