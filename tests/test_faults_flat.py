@@ -1,6 +1,6 @@
 """Nothing piles up: memory, descriptors and threads are after many calls what they were after few.
 
-FASTMLP_FAULTS=long compares ten thousand of each with two thousand, the usual run fewer.
+FASTMLP_FAULTS=long compares ten thousand of each with five thousand, the usual run fewer.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fastmlp import MLP, SGD, Adam, Checkpoint, CSVLogger, Diagnostics, EarlySto
 
 pytestmark = pytest.mark.any_isa
 
-FIRST, LAST = (2000, 10000) if LONG else (100, 300)
+FIRST, LAST = (5000, 10000) if LONG else (100, 300)
 MOST_GROWTH = 1 << 20                   # bytes of all calls after the first
 
 rng = np.random.default_rng(0)
