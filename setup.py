@@ -281,17 +281,21 @@ class BuildKernels(build_ext):
     def can_build_bf16(self, way, isas):
         """Whether it goes with one of these instruction sets, and with the compiler."""
         beside, flags = BF16[way]
-        if not set(beside) & set(isas) or way == "amx" and not self.plat_name.startswith("linux"):
-            return False    # other systems do not say how they give tiles
+        if not set(beside) & set(isas) or not self.gives_tiles(way):
+            return False
         return not flags or self.takes(PROBE_AMX if way == "amx" else "int i;\n", ["-Werror", *flags])
 
     def can_build_int8(self, way, isas):
         """The same of what multiplies 8-bit integers."""
         isa, instruction = INT8[way]
-        if isa not in (None, *isas) or way == "amx" and not self.plat_name.startswith("linux"):
+        if isa not in (None, *isas) or not self.gives_tiles(way):
             return False
         text = f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n'
         return isa is None or self.takes(text, [])
+
+    def gives_tiles(self, way):
+        """Whether the system gives what it takes of tiles: others than Linux do not say how they do."""
+        return way != "amx" or self.plat_name.startswith("linux")
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""

@@ -25,7 +25,7 @@ if find_spec("fastmlp.kernels._detect") is None:
     )
 
 from . import _detect, _known_answer
-from ._choice import NO_TILES, OTHER_BITS, Choice
+from ._choice import Choice
 
 if TYPE_CHECKING:
     from .kernels import KernelModule
@@ -152,29 +152,21 @@ def load_bfloat16(isa: str, name: str) -> KernelModule:
     'fma'
     """
     load(isa, "float32")
-    _bfloat16.check(isa, name)
-    if name == "amx" and not _detect.gets_tiles():
-        raise _bfloat16.error(name, NO_TILES)
+    _bfloat16.require(isa, name)
     module_name = name if name.startswith(isa) else f"{isa}_bf16_{name}"
     return cast("KernelModule", import_module(f"{__name__}.{module_name}"))
 
 
-def _why_unfit_bfloat16(name: str, isa: str) -> str | None:
-    """Why an instruction set cannot compute products of bfloat16 by `name`; None where it can."""
-    if name == "amx" and not _detect.gets_tiles():
-        return NO_TILES
-    if name == "fma" or _known_answer.is_given_by(load_bfloat16(isa, name)):
-        return None
-    return OTHER_BITS
+def _is_refused(name: str) -> bool:
+    return name == "amx" and not _detect.gets_tiles()
 
 
-def _why_unfit_int8(name: str, isa: str) -> str | None:
-    """Why an instruction set cannot multiply 8-bit integers by `name`; None where it can."""
-    if name == "amx" and not _detect.gets_tiles():
-        return NO_TILES
-    if name not in _OF_TILES or _known_answer.is_given_in_int8_by(load_int8(isa, name), name):
-        return None
-    return OTHER_BITS
+def _is_right_in_bfloat16(isa: str, name: str) -> bool:
+    return name == "fma" or _known_answer.is_given_by(load_bfloat16(isa, name))
+
+
+def _is_right_in_int8(isa: str, name: str) -> bool:
+    return name not in _OF_TILES or _known_answer.is_given_in_int8_by(load_int8(isa, name), name)
 
 
 def active_bfloat16() -> str:
@@ -284,9 +276,7 @@ def load_int8(isa: str, name: str) -> KernelModule:
     True
     """
     kernels = load(isa, "float32")
-    _int8.check(isa, name)
-    if name == "amx" and not _detect.gets_tiles():
-        raise _int8.error(name, NO_TILES)
+    _int8.require(isa, name)
     return kernels
 
 
@@ -407,8 +397,8 @@ except ValueError as error:
     raise ValueError(f"FASTMLP_ISA: {error}") from None
 
 _bfloat16 = Choice("bfloat16", "FASTMLP_BF16", available_bfloat16, lambda: _detect.supported_bf16(),
-                   lambda: _detect.built_bf16(), _why_unfit_bfloat16)
+                   lambda: _detect.built_bf16(), _is_refused, _is_right_in_bfloat16)
 _int8 = Choice("int8", "FASTMLP_INT8", available_int8, lambda: _detect.supported_int8(),
-               lambda: _detect.built_int8(), _why_unfit_int8)
+               lambda: _detect.built_int8(), _is_refused, _is_right_in_int8)
 _bfloat16.choose(_active)
 _int8.choose(_active)

@@ -16,18 +16,20 @@ class Choice:
     variable        of the environment
     available       names that can be had beside an instruction set, fastest first, without those of `unfit`
     known, built    names that there are at all, and in this installation
-    why_unfit       of a name and an instruction set: why it cannot be used after all, or None
+    is_refused      of a name: whether it takes tiles that the operating system does not give
+    is_right        of an instruction set and a name: whether it gives the known answer
     """
 
     def __init__(self, what: str, variable: str, available: Callable[[str], list[str]],
                  known: Callable[[], Container[str]], built: Callable[[], Container[str]],
-                 why_unfit: Callable[[str, str], str | None]) -> None:
+                 is_refused: Callable[[str], bool], is_right: Callable[[str, str], bool]) -> None:
         self.what = what
         self.variable = variable
         self.available = available
         self.known = known
         self.built = built
-        self.why_unfit = why_unfit
+        self.is_refused = is_refused
+        self.is_right = is_right
         self.active = ""
         self.is_fit = False                 # as far as is known
         self.unfit: dict[str, str] = {}     # what has failed, and why
@@ -44,8 +46,20 @@ class Choice:
                 why = self.unfit.get(name, f"not supported by this processor, or not beside {isa}")
             raise self.error(name, f"{why}; available here: {', '.join(names)}")
 
+    def require(self, isa: str, name: str) -> None:
+        """The same, and for tiles that the operating system refuses: before anything by this name may run."""
+        self.check(isa, name)
+        if self.is_refused(name):
+            raise self.error(name, NO_TILES)
+
     def error(self, name: str, why: str) -> ValueError:
         return ValueError(f"{self.what} by {name!r}: {why}")
+
+    def why_unfit(self, isa: str, name: str) -> str | None:
+        """Why what can be had cannot be used after all; None where it can."""
+        if self.is_refused(name):
+            return NO_TILES
+        return None if self.is_right(isa, name) else OTHER_BITS
 
     def choose(self, isa: str) -> None:
         """At import. What is asked for has to be fit at once, anything else when it is first used."""
@@ -54,7 +68,7 @@ class Choice:
         try:
             self.check(isa, self.active)
             if asked:
-                if why := self.why_unfit(asked, isa):
+                if why := self.why_unfit(isa, asked):
                     raise self.error(asked, why)
                 self.is_fit = True
         except ValueError as error:
@@ -64,7 +78,7 @@ class Choice:
         """The active name, once it is known to be fit: the next one takes the place of one that is not."""
         while not self.is_fit:
             name = self.active                      # which another thread may change meanwhile
-            why = self.why_unfit(name, isa)
+            why = self.why_unfit(isa, name)
             if why is None:
                 self.is_fit = True
             else:
