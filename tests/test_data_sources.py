@@ -1289,3 +1289,14 @@ def test_by_default_a_source_of_unknown_length_trains():
     blocks = ((X[i:i + 20], y[i:i + 20]) for i in range(0, 600, 20))
     history = model.fit(blocks, batch_size=20, progress=False)
     assert len(history.loss) == 1 and model.evaluate(X, y)["loss"] < before - 0.01
+
+
+@pytest.mark.filterwarnings("ignore:compute_dtype:RuntimeWarning")
+def test_sparse_blocks_train_in_bfloat16(rng):
+    sparse = pytest.importorskip("scipy.sparse")
+    X, y = sparse.random(200, 50, 0.1, "csr", random_state=0), rng.integers(0, 2, 200)
+    whole, streamed = (MLP([50, 8, 2], seed=0, compute_dtype="bfloat16") for _ in range(2))
+    options = {"epochs": 2, "batch_size": 16, "shuffle": False, "progress": False}
+    whole.fit(X, y, optimizer=SGD(0.1), **options)
+    streamed.fit(Chunks([(X[:120], y[:120]), (X[120:], y[120:])]), optimizer=SGD(0.1), **options)
+    assert Learned(whole) == Learned(streamed)

@@ -129,7 +129,7 @@ class Feed:
         if isinstance(X, FileRows) and self.source.on_error == "skip":
             X = X.array()                       # what is wrong with it shows now
         if not isinstance(X, FileRows):
-            X = sources.readable(X, model.dtype)
+            X = sources.readable(X, model.dtype, dense=model.compute_dtype is not None)
         like = self._like
         if like is not None and block.weight is not None and not np.any(block.weight):
             targets = like[1]                   # nothing counts, whatever it is
