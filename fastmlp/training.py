@@ -211,7 +211,7 @@ class Training:
 
     def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | Line | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""
-        if self.metrics is not None:
+        if self.metrics:
             samples = self.samples
             trained_on = ((samples.source, None, None) if isinstance(samples, Feed)
                           else (samples.x, self.y, samples.weights))

@@ -407,3 +407,12 @@ def test_r2_of_words():
 
 def test_names_are_exported():
     assert all(hasattr(metrics, name) for name in metrics.__all__)
+
+
+def test_no_metrics_take_no_pass_over_the_training_data(rng, monkeypatch):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    passes = []
+    monkeypatch.setattr(MLP, "_evaluate", lambda *args: passes.append(args))
+    for none in ([], (), {}):
+        MLP([3, 4, 2], seed=0).fit(X, y, epochs=2, metrics=none, progress=False)
+    assert not passes
