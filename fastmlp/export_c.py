@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import checks, state, whole_files
+from fastmlp._core import state, whole_files
 from fastmlp.inference import made_of_outputs
 from fastmlp.saving import file_name
 from fastmlp.version import __version__
@@ -114,10 +114,7 @@ def export_c(model: MLP, path: Path, output: str, function: str) -> None:
         As for `MLP.export_c`.
     """
     path = file_name(path)
-    if not isinstance(output, str):
-        raise TypeError(f"output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
-    checks.known_name("output", output, OUTPUTS)
-    kind = made_of_outputs(model.loss, output, model.layers[-1])[0]
+    kind = made_of_outputs(model.loss, output, model.layers[-1], OUTPUTS)[0]
     if model.compute_dtype is not None:
         raise ValueError(f"model: expected compute_dtype None, got {model.compute_dtype!r}; the C file would "
                          "have other bits")

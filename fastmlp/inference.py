@@ -267,7 +267,8 @@ def _samples(validation_data: object) -> tuple[Any, Any]:
     return validation_data
 
 
-def made_of_outputs(loss: Loss, output: str, outputs: int) -> tuple[str, bool, bool]:
+def made_of_outputs(loss: Loss, output: str, outputs: int, known: tuple[str, ...] = OUTPUTS
+                    ) -> tuple[str, bool, bool]:
     """What is made of the last layer's values, by the name that predictors have for it; whether that is one
     number for a row, and whether it is an integer.
 
@@ -279,15 +280,16 @@ def made_of_outputs(loss: Loss, output: str, outputs: int) -> tuple[str, bool, b
         For an unknown output, and for probabilities that the loss does not have.
     """
     if not isinstance(output, str):
-        raise TypeError(f"output: expected one of {', '.join(OUTPUTS)}, got {output!r}")
-    checks.known_name("output", output, OUTPUTS)
+        raise TypeError(f"output: expected one of {', '.join(known)}, got {output!r}")
+    checks.known_name("output", output, known)
     if output == "logits":
         return "values", False, False
     if output == "proba":
         if loss.output not in ("softmax", "sigmoid"):
             what = "values" if loss.targets in ("values", "counts") else "scores"
-            raise ValueError(f"output: expected logits or labels, got 'proba'; the outputs of {loss.name!r} "
-                             f"are {what}, not probabilities")
+            others = " or ".join(name for name in known if name != output)
+            raise ValueError(f"output: expected {others}, got 'proba'; the outputs of {loss.name!r} are "
+                             f"{what}, not probabilities")
         return loss.output, loss.output == "sigmoid" and outputs == 1, False
     if loss.classifies:
         return "largest", True, True

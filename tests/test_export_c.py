@@ -231,3 +231,8 @@ def test_large_layers_are_not_on_the_stack(most, static, tmp_path, compiler, rng
     assert ("static real h0[9]" in text) == ("static real h1[8]" in text) == static
     assert ("68 bytes of activations are too many" in text) == ("ONE THREAD AT A TIME" in text) == static
     assert ("Any number of threads" in text) != static
+
+
+def test_the_error_of_missing_probabilities_names_what_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"^output: expected logits, got 'proba'"):
+        MLP([2, 1], loss="mse").export_c(tmp_path / "net.c", output="proba")
