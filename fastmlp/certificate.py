@@ -359,6 +359,7 @@ def _difference(name: str, theirs: Array | None, ours: Array | None,
         if theirs.dtype.kind in "biu" and ours.dtype.kind in "biu":
             absolute, same = _distances(theirs, ours), theirs == ours
         relative = np.where(same, 0.0, absolute / np.maximum(np.abs(a), np.abs(b)))
+    relative[absolute == math.inf] = math.inf               # and not inf / inf
     one_is_nan = np.isnan(a) != np.isnan(b)
     absolute[one_is_nan] = relative[one_is_nan] = math.inf
     ulp = _ulps(theirs, ours)

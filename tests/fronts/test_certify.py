@@ -48,6 +48,7 @@ def test_nan_and_infinity():
     assert report.largest_absolute == report.largest_relative == report.largest_ulp == math.inf
     far = certify(lambda x: x * np.inf, lambda x: -x * np.inf, X, seconds=0)
     assert far.largest_absolute == math.inf and far.largest_ulp > 2**62
+    assert far.largest_relative == math.inf
 
 
 def test_dtype_and_shape_changes_are_told():
