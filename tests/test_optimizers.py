@@ -1017,3 +1017,14 @@ def test_a_subclass_may_have_attributes_of_its_own(rng):
     other = fastmlp.MLP([4, 3], seed=0), optimizer
     other[0].train_step(np.eye(4), [0, 1, 2, 0], optimizer)
     assert (optimizer.note, optimizer.more, optimizer.momentum) == ("a", 1, 0.5)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_penalty_that_overflows_makes_no_warning(backend, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    X[:, 0] = 0
+    model = MLP([3, 2], seed=0, dtype="float64")
+    model.weights[0][0] = 1e200
+    optimizer = SGD(1e-9, weight_decay=1e-3)
+    history = model.fit(X, y, epochs=1, optimizer=optimizer, log_steps=True, progress=False)
+    assert np.isinf(history.step_penalty[0]).all()

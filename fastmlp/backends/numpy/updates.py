@@ -66,6 +66,7 @@ def penalty_share(settings: Settings, batch_weight: float) -> float:
     return 1 / batch_weight if batch_weight > 0 else 0.0
 
 
+@quiet
 def penalty(settings: Settings, param: Array, is_bias: bool = False) -> float:
     """weight_decay/2 |p|^2 + l1 |p|, whose gradient `_step` adds to that of the loss."""
     if is_bias and not settings.decay_biases:
