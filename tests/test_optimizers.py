@@ -1028,3 +1028,14 @@ def test_a_penalty_that_overflows_makes_no_warning(backend, rng):
     optimizer = SGD(1e-9, weight_decay=1e-3)
     history = model.fit(X, y, epochs=1, optimizer=optimizer, log_steps=True, progress=False)
     assert np.isinf(history.step_penalty[0]).all()
+
+
+def test_nan_and_infinity_in_one_gradient_are_not_clipped(backend):
+    model = MLP([2, 2, 2], seed=0, loss=lambda z, t: (1.0, np.full_like(z, np.inf)))
+    model.weights[0][...] = [[1, -1], [1, -1]]
+    model.weights[1][...] = 1
+    with pytest.warns(RuntimeWarning, match="weights are not finite"):
+        model.fit(np.ones((4, 2)), np.zeros((4, 2)), epochs=1, optimizer=SGD(0.5, clip_norm=1.0),
+                  progress=False)
+    assert_array_equal(model.weights[0], [[-np.inf, -1], [-np.inf, -1]])
+    assert_array_equal(model.weights[1], [[-np.inf, -np.inf], [np.nan, np.nan]])

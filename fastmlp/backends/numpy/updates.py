@@ -82,7 +82,7 @@ def norm_scale(limit: float | None, gradients: Sequence[Array]) -> tuple[float, 
     limit is None. Times the power, no gradient has a square that overflows, nor do all of them vanish."""
     if limit is None:
         return 1.0, 1.0
-    largest = max(float(np.abs(g).max(initial=0)) for g in gradients)
+    largest = float(np.max([np.abs(g).max(initial=0) for g in gradients]))      # NaN, wherever it is
     if not 0 < largest < math.inf:
         return 1.0, 0.0 if largest == math.inf else 1.0
     exponent = max(-1022, min(1022, math.frexp(largest)[1]))
