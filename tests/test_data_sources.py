@@ -1300,3 +1300,8 @@ def test_sparse_blocks_train_in_bfloat16(rng):
     whole.fit(X, y, optimizer=SGD(0.1), **options)
     streamed.fit(Chunks([(X[:120], y[:120]), (X[120:], y[120:])]), optimizer=SGD(0.1), **options)
     assert Learned(whole) == Learned(streamed)
+
+
+def test_rows_of_chunks_may_be_an_integer_of_numpy(rng):
+    blocks = [(rng.standard_normal((10, 3)), np.zeros(10, int))] * 2
+    assert Chunks(blocks, rows=np.int64(10)).rows == 20

@@ -134,8 +134,8 @@ class Chunks(Source):
             return [None] * (self.n if self.n is not None and self._in_any_order else 1)
         if self.n is None:
             raise ValueError("rows: expected None where the number of blocks is not known")
-        numbers = [rows] * self.n if isinstance(rows, int) else list(rows)
-        numbers = [checks.integer("rows", number, low=0) for number in numbers]
+        each = [rows] * self.n if isinstance(rows, (int, np.integer)) else list(rows)
+        numbers = [checks.integer("rows", number, low=0) for number in each]
         if len(numbers) != self.n:
             raise ValueError(f"rows: expected one number for each of {self.n} blocks, got {len(numbers)}")
         self._said = numbers
