@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastmlp.functional as F
-from fastmlp import activations
+from fastmlp import SGD, activations
 
 GATED = ["gelu", "gelu_tanh", "silu"]
 UNARY = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", *GATED, "softmax",
@@ -512,3 +512,11 @@ def test_a_velocity_that_is_not_used(backend, dtype):
 
 def test_momentum_needs_a_velocity(backend, dtype):
     check("sgd_update", {**good("sgd_update", dtype), "velocity": None}, ValueError, "velocity", "momentum")
+
+
+@pytest.mark.parametrize("call", [
+    SGD, lambda huge: F.leaky_relu(np.ones(3), huge), lambda huge: F.leaky_relu(np.ones(3), -huge),
+    lambda huge: F.huber(np.ones(3), np.ones(3), delta=huge)])
+def test_integers_beyond_all_floats(call, backend):
+    with pytest.raises(ValueError, match=r"^(lr|alpha|delta): expected a finite number .*, got -?inf$"):
+        call(10**400)

@@ -382,7 +382,10 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         value = value[()]
     if not isinstance(value, (float, int, numbers.Real)) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    result = float(value)
+    try:
+        result = float(value)
+    except OverflowError:           # of an integer
+        result = -math.inf if value < 0 else math.inf
     if not (low <= result <= high and math.isfinite(result)):
         wanted = "a finite number"
         if low > -math.inf:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import functools
-import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ _introduce(SHORT, "float32", _Float64())
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))
 _LABELS = np.dtype(np.intp)
 _WEIGHTS = np.dtype(np.float64)
+LARGEST = sys.float_info.max        # integers have no end
 
 
 def kernels_of(dtype: np.dtype[Any], compute_dtype: str | None) -> Any:
@@ -143,4 +144,4 @@ def numbers(*values: Any) -> bool:
 
 
 def slope(alpha: Any) -> bool:
-    return numbers(alpha) and 0 <= alpha < math.inf
+    return numbers(alpha) and 0 <= alpha <= LARGEST

@@ -11,7 +11,7 @@ import numpy as np
 from fastmlp.kernels import ops
 from fastmlp.losses import BY_NAME, BinaryCrossEntropy, CallableLoss, CrossEntropy, Huber, Poisson
 
-from ._kernels import KERNELS, labels, numbers, plain, ready, weights_of_rows
+from ._kernels import KERNELS, LARGEST, labels, numbers, plain, ready, weights_of_rows
 
 
 def loss_and_gradient(loss: Any, outputs: Any, targets: Any, weights: Any = None, *, out: Any = None) -> Any:
@@ -36,7 +36,7 @@ def softmax_cross_entropy(logits: Any, targets: Any, *, label_smoothing: Any = 0
 
 
 def huber(predictions: Any, targets: Any, *, delta: Any = 1.0, weights: Any = None, out: Any = None) -> Any:
-    if not (numbers(delta) and 0 < delta < math.inf):
+    if not (numbers(delta) and 0 < delta <= LARGEST):
         return NotImplemented
     return _of_elements(Huber.code, delta, None, predictions, targets, weights, out)
 
