@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastmlp.functional as F
-from fastmlp import SGD, activations
+from fastmlp import MLP, SGD, activations
 
 GATED = ["gelu", "gelu_tanh", "silu"]
 UNARY = ["exp", "log", "relu", "leaky_relu", "sigmoid", "tanh", "elu", "selu", "softplus", *GATED, "softmax",
@@ -520,3 +520,9 @@ def test_momentum_needs_a_velocity(backend, dtype):
 def test_integers_beyond_all_floats(call, backend):
     with pytest.raises(ValueError, match=r"^(lr|alpha|delta): expected a finite number .*, got -?inf$"):
         call(10**400)
+
+
+def test_none_is_no_dtype():
+    """NumPy takes it for float64."""
+    with pytest.raises(TypeError, match=r"^dtype: expected float32 or float64, got None$"):
+        MLP([2, 1], dtype=None)

@@ -507,7 +507,7 @@ def float_dtype(name: str, value: Any) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(spelled if spelled in ("float32", "float64") else value)
     except TypeError:
         dtype = np.dtype(np.void)
-    if dtype.char not in "fd" or not dtype.isnative:
+    if value is None or dtype.char not in "fd" or not dtype.isnative:
         hint = ""
         if spelled in ("bfloat16", "float16"):
             hint = "; products of 16 bits, beside weights in float32, are MLP(..., compute_dtype='bfloat16')"
