@@ -311,3 +311,10 @@ def test_progress_says_which(rng, capsys):
     MLP([4, 3], seed=0).fit(*data(rng), **{**OPTIONS, "progress": "log"}, restarts=2)
     lines = capsys.readouterr().err.splitlines()
     assert "restart 1/2, epoch 1/4" in lines[0] and "restart 2/2, epoch 4/4" in lines[-1]
+
+
+def test_one_restart_of_numpy_is_one_training(tmp_path, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    MLP([3, 2], seed=0).save(tmp_path / "model.safetensors")
+    model = fastmlp.load(tmp_path / "model.safetensors")        # which cannot begin anew
+    assert not hasattr(model.fit(X, y, epochs=1, restarts=np.int64(1), progress=False), "restarts")
