@@ -275,9 +275,8 @@ class Optimizer(Guarded):
         state = self._states.get(parameters.identity)
         if state is None:
             state = self._states[parameters.identity] = State(0, {})
-        for name in self.slots:
-            if name not in state.slots:
-                state.slots[name] = parameters.like()
+        if tuple(state.slots) != self.slots:            # those of a momentum that is 0 by now go
+            state.slots = {name: state.slots.get(name) or parameters.like() for name in self.slots}
         return state
 
     def learning_rates(self, first: int, count: int) -> Array:

@@ -1039,3 +1039,13 @@ def test_nan_and_infinity_in_one_gradient_are_not_clipped(backend):
                   progress=False)
     assert_array_equal(model.weights[0], [[-np.inf, -1], [-np.inf, -1]])
     assert_array_equal(model.weights[1], [[-np.inf, -np.inf], [np.nan, np.nan]])
+
+
+def test_a_velocity_ends_with_the_momentum(backend, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    model, optimizer = MLP([3, 2], seed=0), SGD(0.1, momentum=0.9)
+    model.fit(X, y, epochs=1, optimizer=optimizer, progress=False)
+    optimizer.momentum = 0.0
+    assert list(optimizer.get_state(model)) == ["step"]
+    SGD(0.1).set_state(model, optimizer.get_state(model))
+    assert optimizer.velocity(model.core.parameters) is None
