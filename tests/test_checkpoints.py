@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from checkpoint_runs import CASES, STEPS, fit, make, order_of, place_in, result_of, run_in
-from conftest import assert_same, lay_out
+from conftest import Learned, assert_same, lay_out
 
 import fastmlp
 from fastmlp import (
@@ -1186,3 +1186,61 @@ def test_bad_states_of_a_checkpoint(values, error):
     with pytest.raises(error):
         saves.set_state(values)
     assert saves.best is None
+
+
+@pytest.mark.parametrize(("begun_with", "assigned"), [
+    ({"momentum": 0.9}, {"momentum": 0.0}),
+    ({}, {"momentum": 0.9}),
+    ({"momentum": 0.9, "nesterov": True}, {"nesterov": False, "momentum": 0.0}),
+    ({}, {"momentum": 0.9, "nesterov": True}),
+    ({"lr": schedules.ReduceOnPlateau(0.1)}, {"lr": 0.05}),
+])
+def test_settings_that_callbacks_assign_are_of_the_run(begun_with, assigned, tmp_path, rng):
+    X, y = rng.standard_normal((64, 5)), rng.integers(0, 2, 64)
+
+    def run(path, killed=None):
+        model, optimizer = MLP([5, 4, 2], seed=0), SGD(**{"lr": 0.1, **copy.deepcopy(begun_with)})
+
+        def assign(model, epoch, logs):
+            if epoch == 1:
+                for name, value in assigned.items():
+                    setattr(optimizer, name, value)
+            if epoch == killed:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt):
+            model.fit(X, y, epochs=6, batch_size=16, optimizer=optimizer, callbacks=[assign], progress=False,
+                      checkpoint=path, checkpoint_every=1, resume=True)
+        return model
+
+    whole = run(tmp_path / "whole.safetensors")
+    run(tmp_path / "run.safetensors", killed=3)
+    assert Learned(run(tmp_path / "run.safetensors")) == Learned(whole)
+
+
+def test_a_state_that_a_callback_refuses_leaves_all_as_it_was(tmp_path, rng):
+    class Stateful:
+        def __init__(self, refuses):
+            self.refuses = refuses
+
+        def __call__(self, model, epoch, logs):
+            if epoch == 1:
+                model.dropout, self.optimizer.momentum = 0.3, 0.9
+
+        def get_state(self):
+            return {"number": np.array(1.0)}
+
+        def set_state(self, state):
+            if self.refuses:
+                raise ValueError("no")
+
+    X, y = rng.standard_normal((64, 5)), rng.integers(0, 2, 64)
+    for callback in (Stateful(False), Stateful(True)):
+        model, callback.optimizer = MLP([5, 4, 2], seed=0), SGD(0.1)
+        before = Learned(model)
+        refuses = pytest.raises(ValueError, match="no") if callback.refuses else contextlib.nullcontext()
+        with refuses:
+            model.fit(X, y, epochs=4, optimizer=callback.optimizer, callbacks=[callback], progress=False,
+                      checkpoint=tmp_path / "run.safetensors", resume=True)
+    assert model.dropout == (0.0,) and callback.optimizer.momentum == 0 and Learned(model) == before
+    assert list(callback.optimizer.get_state(model)) == ["step"]

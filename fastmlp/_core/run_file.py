@@ -142,17 +142,24 @@ class Run:
             raise ValueError(f"epochs: expected at least {place.epoch}, which the run in {path} has made, "
                              f"got {epochs}")
         saved.check_callbacks(path, self._callbacks, found)
-        dropout = tuple(found.settings["dropout"])
-        if dropout != model.dropout:
-            with saved.model_of(path):
-                model.dropout = dropout         # raises before it changes anything
-        saved.set_states(model, optimizer, found.optimizer, self._callbacks,
-                         [values for _, values in found.callbacks])
+        dropout, settings_now = model.dropout, {name: getattr(optimizer, name) for name in changed}
+        of_optimizer = optimizer.get_state(model) if changed else None
+        try:
+            if tuple(found.settings["dropout"]) != dropout:
+                with saved.model_of(path):
+                    model.dropout = tuple(found.settings["dropout"])
+            _assign(optimizer, changed)         # which the names of its state follow
+            saved.set_states(model, optimizer, found.optimizer, self._callbacks,
+                             [values for _, values in found.callbacks])
+        except BaseException:
+            model.dropout = dropout
+            _assign(optimizer, settings_now)
+            if of_optimizer is not None:
+                optimizer.set_state(model, of_optimizer)
+            raise
         state.restore(model, found.arrays)
         state.set_counters(model, found.settings["counters"])
         model.core.rng.bit_generator.state = generator.state
-        for name, value in changed.items():
-            setattr(optimizer, name, value)
         training.history.clear()
         training.history.update(history)
         return place
@@ -274,10 +281,23 @@ def _changed(optimizer: Optimizer, values: Any) -> dict[str, Any]:
         raise ValueError(f"the settings of the optimizer {short(list(values))}")
     changed = {name: value for name, value in values.items() if value != now[name]}
     if changed:
-        attempt = copy.copy(optimizer)
-        for name, value in changed.items():
-            setattr(attempt, name, value)
+        _assign(copy.copy(optimizer), changed)
     return changed
+
+
+def _assign(optimizer: Optimizer, values: Mapping[str, Any]) -> None:
+    """Settings of which one may need that another is there, in an order that the optimizer takes."""
+    left = dict(values)
+    while left:
+        refused = {}
+        for name, value in left.items():
+            try:
+                setattr(optimizer, name, value)
+            except ValueError as error:
+                refused[name] = error
+        if len(refused) == len(left):
+            raise next(iter(refused.values()))
+        left = {name: left[name] for name in refused}
 
 
 # History ---------------------------------------------------------------------------------------------------
