@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -163,12 +162,12 @@ def lr_find(
     batch_size = checks.integer("batch_size", batch_size, low=1)
     stop_factor = checks.number("stop_factor", stop_factor, low=1.0)
     X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
-    batch_size = min(batch_size, len(X))
+    order = np.arange(len(X)) if weights is None else np.flatnonzero(weights)      # others take no part
+    batch_size = min(batch_size, len(order))
     if batch_size == 1 and any(model.batch_norm):
         raise ValueError("batch_size: expected at least 2 with batch normalisation, got 1")
     ours, theirs = copy.deepcopy((model, optimizer))
-    order = np.arange(len(X))
-    batches = len(X) // batch_size          # of an epoch, all full
+    batches = len(order) // batch_size          # of an epoch, all full
     rates = np.geomspace(low, high, steps)
     losses: list[float] = []
     smoothed: list[float] = []
@@ -182,7 +181,7 @@ def lr_find(
             x = sources.readable(X[rows], ours.dtype, dense=ours.compute_dtype is not None)
             samples = Samples(x, targets[rows], None if weights is None else weights[rows], None, batch_size)
             total, weight = train(ours, samples, 0, 1, theirs)
-            losses.append(total / weight if weight else math.nan)
+            losses.append(total / weight)
             smoothed.append(_mean(losses))
             if not smoothed[-1] <= stop_factor * min(smoothed):
                 break
@@ -210,7 +209,8 @@ def _smooth(losses: Array) -> Array:
 def _suggestion(rates: Array, curve: Array) -> float | None:
     """Halfway, by the logarithm, from the rate at which the curve falls fastest to that of its lowest point;
     None where it does not fall."""
-    curve = curve[np.isfinite(curve)]
+    finite = np.isfinite(curve)
+    rates, curve = rates[finite], curve[finite]
     lowest = int(curve.argmin()) if len(curve) else 0
     start = float(np.median(curve[:max(1, len(rates) // 10)])) if len(curve) else 0.0
     if lowest < 2 or start - curve[lowest] <= NOISE * abs(start):

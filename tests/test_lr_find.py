@@ -181,3 +181,11 @@ def test_batches_of_one_row_with_batch_normalisation(rng):
     X, y = problem(rng)
     with pytest.raises(ValueError, match="batch_size: expected at least 2 with batch normalisation"):
         lr_find(MLP([6, 4, 2], batch_norm=True, seed=0), X, y, SGD(), batch_size=1)
+
+
+def test_samples_of_weight_0_make_no_batch(rng):
+    X, y, weights = rng.standard_normal((1000, 5)), rng.integers(0, 2, 1000), np.zeros(1000)
+    weights[::60] = 1
+    found = lr_find(MLP([5, 16, 2], seed=0), X, y, batch_size=32, sample_weight=weights)
+    counted = lr_find(MLP([5, 16, 2], seed=0), X[::60], y[::60], batch_size=32)
+    assert_array_equal(found.losses, counted.losses)
