@@ -1305,3 +1305,14 @@ def test_sparse_blocks_train_in_bfloat16(rng):
 def test_rows_of_chunks_may_be_an_integer_of_numpy(rng):
     blocks = [(rng.standard_normal((10, 3)), np.zeros(10, int))] * 2
     assert Chunks(blocks, rows=np.int64(10)).rows == 20
+
+
+@pytest.mark.parametrize("missing", ["paths", "target", "weight"])
+def test_a_file_that_is_not_there_is_missed_at_once(missing, tmp_path):
+    names = {name: str(tmp_path / f"{name}.npy") for name in ("paths", "target", "weight")}
+    for name, path in names.items():
+        if name != missing:
+            np.save(path, np.zeros(10))
+    with pytest.raises(FileNotFoundError, match=f"{missing}.npy"):
+        Files(**names)
+    Files(**names, on_error="skip")

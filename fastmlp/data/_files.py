@@ -136,9 +136,6 @@ class Files(Source):
             raise ValueError(f"delimiter: expected one character, got {delimiter!r}")
         self.delimiter = delimiter
         self.header = header if header is None else bool(header)
-        if on_error == "raise":
-            for path in self.paths:
-                os.stat(path)
         self._columns: Columns | None = None
         self._names: tuple[str, str, str | None] = ("X", "y", None)         # of arrays in .npz
         self._others: tuple[list[str], list[str] | None] = ([], None)       # files of targets and weights
@@ -151,6 +148,10 @@ class Files(Source):
                            None if weight is None else _name("weight", weight, ""))
         else:
             self._others = self._beside(target, inputs, weight)
+        if on_error == "raise":
+            targets, weights = self._others
+            for path in (*self.paths, *targets, *(weights or ())):
+                os.stat(path)
 
     def _beside(self, target: Any, inputs: Any, weight: Any) -> tuple[list[str], list[str] | None]:
         """The .npy files of targets and of weights."""
