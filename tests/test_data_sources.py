@@ -1316,3 +1316,8 @@ def test_a_file_that_is_not_there_is_missed_at_once(missing, tmp_path):
     with pytest.raises(FileNotFoundError, match=f"{missing}.npy"):
         Files(**names)
     Files(**names, on_error="skip")
+
+
+def test_statistics_can_be_compared_and_kept_in_sets(rng):
+    one, two = (Chunks([(rng.standard_normal((10, 3)), np.zeros(10))]).statistics() for _ in range(2))
+    assert one == one and one != two and len({one, two}) == 2

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Scaling", "Statistics", "statistics_of"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Statistics:
     """What `Source.statistics` has found.
 
