@@ -12,6 +12,7 @@ import numpy as np
 from fastmlp._core import checks, divergence, state, step_hooks
 from fastmlp._core.core import samples_of
 from fastmlp._core.progress import Progress, kind_of
+from fastmlp.data._chunks import as_source
 from fastmlp.optimizers import Optimizer
 from fastmlp.training import History
 
@@ -114,8 +115,8 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
     TypeError
         For a number that is no integer, before anything changes.
     ValueError
-        For a number below 1, and for a model whose initial values cannot be drawn again; before anything
-        changes.
+        For a number below 1, for a model whose initial values cannot be drawn again, and for samples that can
+        be read once; before anything changes.
     """
     restarts = checks.integer("restarts", restarts, low=1)
     start = model.core.start
@@ -124,6 +125,12 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
                          "file, from a pickle without its initialiser, or with init='zeros'")
     if arguments.get("checkpoint") is not None:
         raise ValueError("checkpoint: expected None with restarts, each of which is a training of its own")
+    for name in ("X", "validation_data"):
+        source = as_source(arguments[name])
+        if source is not None and source.passes is not None:
+            raise ValueError(f"{name}: expected what every restart can read, got an iterator, which gives "
+                             "its blocks once; fastmlp.data.Chunks(function) calls the function for a new "
+                             "one")
     arguments = {**arguments, "callbacks": step_hooks.check("callbacks", arguments["callbacks"])}
     optimizer = arguments["optimizer"] if isinstance(arguments["optimizer"], Optimizer) else None
     kind = kind_of("progress", arguments["progress"])

@@ -318,3 +318,15 @@ def test_one_restart_of_numpy_is_one_training(tmp_path, rng):
     MLP([3, 2], seed=0).save(tmp_path / "model.safetensors")
     model = fastmlp.load(tmp_path / "model.safetensors")        # which cannot begin anew
     assert not hasattr(model.fit(X, y, epochs=1, restarts=np.int64(1), progress=False), "restarts")
+
+
+@pytest.mark.parametrize("name", ["X", "validation_data"])
+def test_an_iterator_is_refused_before_anything_changes(name, rng):
+    X, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    model = MLP([3, 2], seed=0)
+    before, arguments = Learned(model), {"X": X, "y": y, name: iter([(X, y)])}
+    if name == "X":
+        del arguments["y"]
+    with pytest.raises(ValueError, match=f"^{name}: expected what every restart can read, got an iterator"):
+        model.fit(**arguments, epochs=1, restarts=2, progress=False)
+    assert Learned(model) == before
