@@ -156,7 +156,7 @@ cdef inline void quantise_row(int way, char* q, Py_ssize_t q_panel, real* scale,
             quantise_terms(way, q, x, x_panel, k - i, False, inverses, shift)
         x += vectors // NV * x_panel
         q += nbytes
-        if nbytes == PANEL8 or (i + terms) // terms * nbytes % PANEL8 == 0:     # the next panel
+        if (i + terms) // terms * nbytes % PANEL8 == 0:     # the next panel
             q += q_panel - PANEL8
     zero[0] -= DOT_OFFSET if way == DOT else 0
 
