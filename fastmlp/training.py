@@ -105,7 +105,7 @@ class Training:
         self.optimizer = optimizer
         self.validation_data = validation_data
         self.callbacks = callbacks
-        self.step_hooks = StepHooks(callbacks) if callbacks else None
+        self.step_hooks = StepHooks(callbacks)
         self.diagnostics = _diagnostics(callbacks, optimizer, samples) if callbacks else None
         self.metrics = metrics
         self.evaluate = evaluate        # the model's, for samples that have been validated

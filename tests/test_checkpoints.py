@@ -1244,3 +1244,31 @@ def test_a_state_that_a_callback_refuses_leaves_all_as_it_was(tmp_path, rng):
                       checkpoint=tmp_path / "run.safetensors", resume=True)
     assert model.dropout == (0.0,) and callback.optimizer.momentum == 0 and Learned(model) == before
     assert list(callback.optimizer.get_state(model)) == ["step"]
+
+
+def test_losses_of_step_callbacks_are_those_of_the_run(tmp_path, rng):
+    X, y = rng.standard_normal((203, 5)), rng.integers(0, 2, 203)
+
+    def run(path, killed=None, checkpoint_every=5):
+        heard = {}
+
+        class Listens:
+            def __init__(self, every):
+                self.every = every
+
+            def on_step_end(self, model, step, logs):
+                heard[self.every, step] = logs["loss"]
+                if step == killed:
+                    raise KeyboardInterrupt
+
+        callbacks = [Listens(10), Listens(3), Listens(1), Listens(10)]
+        with contextlib.suppress(KeyboardInterrupt):
+            MLP([5, 4, 2], seed=0).fit(X, y, epochs=6, batch_size=16, optimizer=SGD(0.1), callbacks=callbacks,
+                                       progress=False, checkpoint=path, checkpoint_every=checkpoint_every,
+                                       resume=True)
+        return heard
+
+    whole = run(tmp_path / "whole.safetensors", checkpoint_every=1000)
+    path = tmp_path / "run.safetensors"
+    heard = run(path, killed=29)                # after the save at 25, in the third epoch
+    assert run(path) | heard == whole and len(whole) == 7 + 26 + 78

@@ -4,6 +4,8 @@ The file is that of `fastmlp.saving`, and `fastmlp.load` reads the model in it. 
 
     run.totals              losses and weights of the epoch so far, and the seconds that it took: (3,)
     run.record              with log_steps, numbers of each of its steps so far: (steps, 3)
+    run.step_callbacks      losses and weights of the steps since callbacks within an epoch were called:
+                            rows of `StepHooks.get_state`
     run.history.NAME        numbers of the epochs that are over, one for each; where they are arrays of
                             several shapes, run.history.NAME[I] of each epoch
     settings, under "run"   origin: what the run began with, by which it is known again
@@ -109,6 +111,8 @@ class Run:
         numbers["totals"] = np.array([*place.totals, place.seconds])
         if place.record is not None:
             numbers["record"] = place.record
+        if training.step_hooks:
+            numbers["step_callbacks"] = training.step_hooks.get_state()
         arrays |= saving.copies("history", RUN, numbers)
         saving.write(path, settings, arrays, in_place)
 
@@ -160,6 +164,8 @@ class Run:
         state.restore(model, found.arrays)
         state.set_counters(model, found.settings["counters"])
         model.core.rng.bit_generator.state = generator.state
+        if "step_callbacks" in arrays:
+            training.step_hooks.set_state(arrays["step_callbacks"])
         training.history.clear()
         training.history.update(history)
         return place
@@ -185,9 +191,11 @@ class Run:
         if type(settings["stopped"]) is not bool:
             raise ValueError(f"stopped: {short(settings['stopped'])}")
         totals, record = arrays["totals"], arrays.get("record")
+        hooks = arrays.get("step_callbacks")
         made = steps if steps or record is None else len(record)       # of a source that knows no number
         wanted: list[tuple[str, Array | None, tuple[int, ...]]] = [
-            ("totals", totals, (3,)), ("record", record, (made, 3))]
+            ("totals", totals, (3,)), ("record", record, (made, 3)),
+            ("step_callbacks", hooks, (0 if hooks is None else hooks.size // 3, 3))]
         for name, array, shape in wanted:
             if array is not None and (array.shape != shape or array.dtype != np.float64):
                 raise ValueError(f"{name} of shape {array.shape} in {array.dtype.name}")

@@ -2,7 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from fastmlp._core import checks
 from fastmlp.callbacks import asks_to_stop
@@ -12,6 +16,8 @@ if TYPE_CHECKING:
     from fastmlp.model import MLP
 
 __all__ = ["StepHooks", "check", "names_of"]
+
+WHENEVER = 0            # training pauses: the period of a callback whose `every` is None
 
 
 def check(name: str, callbacks: Any) -> tuple[Callback, ...]:
@@ -46,9 +52,11 @@ class StepHooks:
     """The callbacks of a training that have on_step_end; false if there are none."""
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
-        self._hooks = [_StepHook(callback) for callback in callbacks
+        self._hooks = [(_every("every", callback) or WHENEVER, _hook(callback)) for callback in callbacks
                        if _hook(callback) is not None and _every("every", callback) != 0]
-        self._periods = {hook.every for hook in self._hooks if hook.every is not None}
+        # Losses and weights of the steps since those that are called every so many steps were.
+        self._sums = {every: (0.0, 0.0) for every, _ in self._hooks}
+        self._periods = self._sums.keys() - {WHENEVER}
 
     def __bool__(self) -> bool:
         return bool(self._hooks)
@@ -62,29 +70,30 @@ class StepHooks:
         return any(global_step % every == 0 for every in self._periods)
 
     def call(self, model: MLP, epoch: int, global_step: int, record: Array) -> bool:
-        """Call whom it concerns, after steps that left these rows of the record; whether training ends."""
-        loss, weight = float(record[:, 0] @ record[:, 1]), float(record[:, 1].sum())
-        answers = [hook.call(model, epoch, global_step, loss, weight) for hook in self._hooks]
+        """Call whom it concerns, after steps that left these rows of the record; whether training ends.
+
+        Losses are added one by one: how the epoch is cut into runs leaves no trace in the last bit."""
+        of_steps = (record[:, 0] * record[:, 1]).tolist(), record[:, 1].tolist()
+        means = {}
+        for every, sums in self._sums.items():
+            losses, weights = (reduce(add, values, start) for start, values in zip(sums, of_steps))
+            if every == WHENEVER or global_step % every == 0:
+                means[every] = losses / weights if weights else 0.0
+                losses = weights = 0.0
+            self._sums[every] = losses, weights
+        answers = [function(model, global_step, {"epoch": epoch, "loss": means[every]})
+                   for every, function in self._hooks if every in means]
         return any(map(asks_to_stop, answers))
 
+    def get_state(self) -> Array:
+        """Of every period a row (every, losses, weights): (periods, 3)."""
+        return np.array([(every, *sums) for every, sums in self._sums.items()])
 
-class _StepHook:
-    """One callback, and the losses of the steps since its last call."""
-
-    def __init__(self, callback: Any) -> None:
-        self.every = _every("every", callback)
-        self._function = callback.on_step_end
-        self._loss = self._weight = 0.0
-
-    def call(self, model: MLP, epoch: int, global_step: int, loss: float, weight: float) -> object:
-        self._loss += loss
-        self._weight += weight
-        if self.every is not None and global_step % self.every:
-            return None
-        mean = self._loss / self._weight if self._weight else 0.0
-        self._loss = self._weight = 0.0
-        answer: object = self._function(model, global_step, {"epoch": epoch, "loss": mean})
-        return answer
+    def set_state(self, state: Array) -> None:
+        """Of other periods than now the callbacks are no longer there."""
+        for every, losses, weights in state.tolist():
+            if every in self._sums:
+                self._sums[every] = losses, weights
 
 
 def _hook(callback: Any) -> Any:
