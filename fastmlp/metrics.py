@@ -41,7 +41,7 @@ __all__ = ["METRICS", "Metric", "accuracy", "compute", "f1", "mae", "mse", "need
 
 Metric = Callable[["NDArray[Any]", "NDArray[Any]"], SupportsFloat]  # (y_true, y_pred) -> number
 
-TAKEN = ("loss", "samples_per_second")          # names that a history has already
+TAKEN = ("loss", "samples_per_second", "epoch", "step", "time")     # by histories and logs
 NEEDS = ("predictions", "probabilities", "scores", "outputs")
 OF_SKLEARN = {                                  # what they take beside y_true, where it is not predictions
     **dict.fromkeys(("brier_score_loss", "d2_brier_score", "d2_log_loss_score", "log_loss"), "probabilities"),
@@ -676,8 +676,8 @@ def resolve(metrics: Metrics | None) -> dict[str, Metric]:
         if name in found:
             raise ValueError(f"metrics: expected every name once, got {name!r} twice; a dict can rename one")
         if name in TAKEN or name.startswith("val_"):
-            raise ValueError(f"metrics: expected a name that is free, got {name!r}; a history has names of "
-                             f"its own: {', '.join(TAKEN)}, val_*")
+            raise ValueError(f"metrics: expected a name that is free, got {name!r}; histories and logs have "
+                             f"names of their own: {', '.join(TAKEN)}, val_*")
         found[name] = metric
     return found
 

@@ -32,7 +32,7 @@ from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow, importable
 from fastmlp._core.layout import Parameters, named_arrays
 from fastmlp.kernels import ops
-from fastmlp.schedules import Schedule, power, powers
+from fastmlp.schedules import Schedule, power, powers, rate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -200,10 +200,7 @@ class Optimizer(Guarded):
         self.__dict__["version"] = self.__dict__.get("version", 0) + 1
 
     def _new_rate(self, lr: Rate) -> Rate:
-        if isinstance(lr, (str, type)):
-            raise TypeError(f"lr: expected a number, a schedule or a function of the step, got {lr!r}; a "
-                            "schedule is an object, such as schedules.Cosine(0.1, steps=1000)")
-        lr = lr if callable(lr) else checks.number("lr", lr, low=0.0)
+        lr = rate("lr", lr)
         if lr is not getattr(self, "lr", None):
             for state in list(self._states.values()):       # of another schedule
                 state.schedule = None

@@ -667,8 +667,7 @@ class WarmUp(Schedule):
 
     def __post_init__(self) -> None:
         _integer(self, "steps", low=0)
-        if not callable(self.then):
-            _number(self, "then")
+        object.__setattr__(self, "then", rate("then", self.then))
 
     def at(self, steps: Array) -> Array:
         after = np.maximum(steps - self.steps, 0)
@@ -822,11 +821,13 @@ class ReduceOnPlateau(Schedule):
         ValueError
             For names and values that `get_state` cannot have returned; nothing is changed.
         """
-        if not isinstance(state, Mapping) or set(state) != set(self.get_state()):
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
+        if set(state) != set(self.get_state()):
             raise ValueError(f"state: expected {', '.join(self.get_state())}, got {state!r}")
-        now, best = checks.number("lr", state["lr"], low=0.0), float(state["best"])
-        if math.isnan(best):
-            raise ValueError("best: expected a number, got nan")
+        now, value = checks.number("lr", state["lr"], low=0.0), np.asarray(state["best"])
+        is_usual = value.shape == () and value.dtype.kind == "f" and not np.isnan(value)    # or infinite
+        best = float(value if is_usual else checks.number("best", state["best"]))
         counts = []
         for name in ("waited", "cooling"):
             count = checks.number(name, state[name], low=0.0)
@@ -900,6 +901,17 @@ def _sin(x: Array) -> Array:
 
 
 # Settings ----------------------------------------------------------------------------------------------
+
+def rate(name: str, value: Any) -> Any:
+    """A learning rate: a number >= 0 as a float, a schedule or function as it is.
+
+    Raises TypeError and ValueError.
+    """
+    if isinstance(value, (str, type)):
+        raise TypeError(f"{name}: expected a number, a schedule or a function of the step, got {value!r}; a "
+                        "schedule is an object, such as schedules.Cosine(0.1, steps=1000)")
+    return value if callable(value) else checks.number(name, value, low=0.0)
+
 
 def _number(schedule: Schedule, name: str, low: float = 0.0, high: float = math.inf) -> None:
     object.__setattr__(schedule, name, checks.number(name, getattr(schedule, name), low=low, high=high))

@@ -720,7 +720,7 @@ def test_a_broken_file_is_named(kind, damage, text, tmp_path):
 
 
 def test_nothing_that_can_be_used():
-    with pytest.raises(ValueError, match="expected at least one row, got Chunks without any"):
+    with pytest.raises(ValueError, match="^Chunks: expected at least one row, got a source without any"):
         fitted(Chunks([]))
     with pytest.raises(ValueError, match="without any"), pytest.warns(RuntimeWarning):
         fitted(Chunks([None, None], on_error="skip"))
@@ -1321,3 +1321,10 @@ def test_a_file_that_is_not_there_is_missed_at_once(missing, tmp_path):
 def test_statistics_can_be_compared_and_kept_in_sets(rng):
     one, two = (Chunks([(rng.standard_normal((10, 3)), np.zeros(10))]).statistics() for _ in range(2))
     assert one == one and one != two and len({one, two}) == 2
+
+
+def test_weights_of_a_source_that_no_float_adds(rng):
+    X, y, weights = rng.standard_normal((20, 3)), np.zeros(20, int), np.full(20, 1e300)
+    model = MLP([3, 2], seed=0)
+    with pytest.raises(ValueError, match=r"sum below 2\^900, in a block.*, got weights from 1e\+300"):
+        model.fit(Chunks([(X, y, weights)]), epochs=1, progress=False)

@@ -334,6 +334,7 @@ def test_compute(rng):
     (["r2", r2], ValueError, "^metrics.*'r2' twice"),
     ({"loss": r2}, ValueError, "^metrics.*free.*'loss'"),
     ({"samples_per_second": r2}, ValueError, "^metrics.*free"),
+    ({"step": r2}, ValueError, "^metrics.*free"),
     ({"val_r2": r2}, ValueError, "^metrics.*free.*'val_r2'"),
     ({"r2": "r2"}, TypeError, "^metrics.*function.*'r2'"),
     ({1: r2}, TypeError, "^metrics.*key 1"),

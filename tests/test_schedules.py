@@ -184,7 +184,7 @@ def test_out_of_range(make, name):
 @pytest.mark.parametrize("make, name", [
     (lambda: Constant("0.1"), "lr"), (lambda: Constant(None), "lr"), (lambda: Step(1, 2.5), "every"),
     (lambda: Step(1, [1, 2.5]), r"every\[1\]"), (lambda: Cosine(1, 2.5), "steps"),
-    (lambda: WarmUp(2.5, 1), "steps"),
+    (lambda: WarmUp(2.5, 1), "steps"), (lambda: WarmUp(2, Cosine), "then"),
     (lambda: WarmUp(2, "1"), "then"), (lambda: WarmUp(2, lambda step: None)(0), r"then\(0\)"),
     (lambda: ReduceOnPlateau(1, patience=1.5), "patience"), (lambda: Constant(0.1)(1.5), "step"),
 ])
@@ -302,14 +302,20 @@ def test_state_of_a_plateau():
     good = two.get_state()
     assert good == one.get_state()
     for name, wrong, error in [("lr", -1.0, ValueError), ("lr", math.inf, ValueError), ("lr", "1", TypeError),
-                               ("best", math.nan, ValueError), ("waited", 1.5, ValueError),
+                               ("best", math.nan, ValueError), ("best", None, TypeError),
+                               ("best", "1", TypeError), ("waited", 1.5, ValueError),
                                ("waited", -1, ValueError), ("cooling", "2", TypeError)]:
         with pytest.raises(error, match=f"^{name}: "):
             two.set_state({**good, name: wrong})
         assert two.get_state() == good
-    for wrong in ({}, {**good, "more": 1.0}, [1, 2]):
+    for wrong in ({}, {**good, "more": 1.0}):
         with pytest.raises(ValueError, match="^state: expected lr, best, waited, cooling"):
             two.set_state(wrong)
+    with pytest.raises(TypeError, match="^state: expected a dict, got list"):
+        two.set_state([1, 2])
+    two.set_state(plateau(cooldown=2).get_state())              # of before the first loss
+    assert two.get_state()["best"] == math.inf
+    two.set_state({name: np.array(value) for name, value in good.items()})
     optimizer, model = SGD(two), MLP([4, 3], seed=0)
     with pytest.raises(TypeError, match=r"^state\['schedule.best'\]: expected a number"):
         optimizer.set_state(model, {**optimizer.get_state(model), "schedule.best": np.array("x")})

@@ -369,8 +369,11 @@ def sample_weights(name: str, value: Any, rows: int, part: bool = False) -> Arra
     sum_exponent = math.frexp(largest)[1] + rows.bit_length()       # the sum is below 2^this
     exponent = math.frexp(smallest)[1] - 1
     shift = min(0, MOST_WEIGHT_EXPONENT - sum_exponent) or max(0, LEAST_WEIGHT_EXPONENT - exponent)
-    if (exponent + shift < LEAST_WEIGHT_EXPONENT or sum_exponent + shift > MOST_WEIGHT_EXPONENT
-            or part and shift):
+    if part and shift:
+        raise ValueError(f"{name}: expected weights from 2^{LEAST_WEIGHT_EXPONENT} up, and a sum below "
+                         f"2^{MOST_WEIGHT_EXPONENT}, in a block of a source, got weights from "
+                         f"{smallest:g} to {largest:g}")
+    if exponent + shift < LEAST_WEIGHT_EXPONENT or sum_exponent + shift > MOST_WEIGHT_EXPONENT:
         raise ValueError(f"{name}: expected weights nearer to each other, got weights from {smallest:g} to "
                          f"{largest:g}")
     return np.ldexp(weights, shift) if shift else weights

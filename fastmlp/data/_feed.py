@@ -118,7 +118,8 @@ class Feed:
         while problems:
             warn(problems.popleft())
         if piece is None and not step:
-            raise ValueError("expected at least one row, got a pass over the source without any")
+            raise ValueError(f"{type(self.source).__name__}: expected at least one row, got a pass over the "
+                             "source without any")
 
     # In the thread that reads ---------------------------------------------------------------------------
 

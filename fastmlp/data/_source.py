@@ -260,7 +260,7 @@ class Source:
         with closing(self.read(self.parts(), lambda place, block: (place, block), warn)) as blocks:
             for found in blocks:
                 return found
-        raise ValueError(f"expected at least one row, got {type(self).__name__} without any")
+        raise ValueError(f"{type(self).__name__}: expected at least one row, got a source without any")
 
     def read(self, parts: Iterable[Part], use: Callable[[str, Block], Result], lost: Callable[[str], object]
              ) -> Generator[Result, None, None]:
