@@ -279,6 +279,21 @@ def test_more_epochs(tmp_path):
     same(found, fit("momentum"))
 
 
+def test_no_fewer_epochs_than_were_begun(tmp_path, monkeypatch):
+    """In the middle of the second one it is no run of one epoch any more."""
+    path = tmp_path / "run.safetensors"
+    monkeypatch.setattr(training, "SLOWEST", 1.0)
+    with monkeypatch.context() as patch:
+        abandoned(patch, 20)
+        with pytest.raises(Interrupted):
+            fit("momentum", checkpoint=path, checkpoint_every=1)
+    epoch, step = place_in(path)
+    assert epoch == 1 and step > 0
+    with pytest.raises(ValueError, match="^epochs: expected at least 2, .* has begun, got 1"):
+        fit("momentum", checkpoint=path, resume=True, epochs=1)
+    same(fit("momentum", checkpoint=path, resume=True, epochs=2), fit("momentum", epochs=2))
+
+
 @pytest.mark.parametrize("last", [0, 1, 4])
 def test_lines_of_a_logger_come_once(last, tmp_path):
     """Also where the run was killed before it was saved for the first time after its beginning."""

@@ -142,9 +142,10 @@ class Run:
             changed = _changed(optimizer, settings["optimizer"])
             state.check(model, found.arrays)
             state.check_counters(found.settings["counters"])
-        if place.epoch > epochs:
-            raise ValueError(f"epochs: expected at least {place.epoch}, which the run in {path} has made, "
-                             f"got {epochs}")
+        begun = place.epoch + (place.step > 0)
+        if begun > epochs:
+            raise ValueError(f"epochs: expected at least {begun}, which the run in {path} has "
+                             f"{'begun' if place.step else 'made'}, got {epochs}")
         saved.check_callbacks(path, self._callbacks, found)
         dropout, settings_now = model.dropout, {name: getattr(optimizer, name) for name in changed}
         of_optimizer = optimizer.get_state(model) if changed else None
