@@ -172,6 +172,30 @@ def test_a_block_is_a_batch():
     assert_allclose(history.step_loss[0], losses)
 
 
+@pytest.mark.parametrize("kind", ["dense", "sparse", "weighted"])
+def test_blocks_in_the_same_arrays(kind):
+    """The next block is made in the thread that reads, while this one is trained on."""
+    X, y, w = table(1600)
+
+    def blocks(fresh):
+        x, t, v = np.empty((50, D), X.dtype), np.empty(50, y.dtype), np.empty(50)
+        for start in range(0, len(X), 50):
+            rows = slice(start, start + 50)
+            x[...], t[...], v[...] = X[rows], y[rows], w[rows]
+            time.sleep(1e-4)
+            block = (x, t) if kind != "weighted" else (x, t, v)
+            if kind == "sparse":
+                sparse = pytest.importorskip("scipy.sparse")
+                block = sparse.csr_matrix((x.reshape(-1), indices, indptr), x.shape), t
+            yield tuple(array.copy() for array in block) if fresh else block
+
+    indices, indptr = np.tile(np.arange(D), 50), np.arange(0, 50 * D + 1, D)
+    expected = fitted(Chunks(lambda: blocks(True)), epochs=2, batch_size=None, shuffle=False)[0]
+    for _ in range(5):
+        model = fitted(Chunks(lambda: blocks(False)), epochs=2, batch_size=None, shuffle=False)[0]
+        assert Learned(model) == Learned(expected)
+
+
 def test_evaluation_is_that_of_the_array():
     X, y, w = table(10000)
     model = fitted(X, y, epochs=1)[0]

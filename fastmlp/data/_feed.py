@@ -156,7 +156,9 @@ class Feed:
                 if stop.asked:
                     return
                 if number >= step:
-                    samples = Samples(_in_memory(X), targets, weights, None, len(X))
+                    # Copies: the next block is made while this one is trained on, perhaps in the same arrays.
+                    samples = Samples(_copied(X), targets.copy(), None if weights is None else weights.copy(),
+                                      None, len(X))
                     yield Piece(samples, number, number + 1)
                 number += 1
 
@@ -245,3 +247,10 @@ def feed_of(model: MLP, source: Source, y: object, epochs: object, batch_size: o
 
 def _in_memory(X: Any) -> Any:
     return X.array() if isinstance(X, FileRows) else X
+
+
+def _copied(X: Any) -> Any:
+    if isinstance(X, sources.SparseRows):
+        own = slice(int(X.indptr[0]), int(X.indptr[-1]))
+        return sources.SparseRows(X.data[own].copy(), X.indices[own].copy(), X.indptr - own.start, X.shape[1])
+    return X.array() if isinstance(X, FileRows) else X.copy()
