@@ -405,6 +405,27 @@ def test_history_of_all_kinds(tmp_path):
     assert second.loss == first.loss and type(second.loss[0]) is float
 
 
+def test_history_of_steps_by_a_callback(tmp_path):
+    """What a callback adds within epochs is more than there are epochs."""
+    path = tmp_path / "run.safetensors"
+
+    class Steps:
+        def on_step_end(self, model, step, logs):
+            if step == self.last:
+                raise Interrupted
+            model.history.setdefault("steps", []).append(float(step))
+
+    def run(last=None, **more):
+        model, steps = MLP([4, 3], seed=0), Steps()
+        steps.last = last
+        return model.fit(np.eye(4), [0, 1, 2, 0], epochs=3, batch_size=1, callbacks=[steps], progress=False,
+                         checkpoint=path, checkpoint_every=1, **more)
+
+    with pytest.raises(Interrupted):
+        run(10)
+    assert run(resume=True).steps == [float(step) for step in range(1, 13)]
+
+
 def test_the_file_has_no_place_for_the_order(tmp_path):
     """Nor for anything of the size of the data."""
     model, path = MLP([4, 3], seed=0), tmp_path / "run.safetensors"

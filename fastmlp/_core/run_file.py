@@ -6,8 +6,8 @@ The file is that of `fastmlp.saving`, and `fastmlp.load` reads the model in it. 
     run.record              with log_steps, numbers of each of its steps so far: (steps, 3)
     run.step_callbacks      losses and weights of the steps since callbacks within an epoch were called:
                             rows of `StepHooks.get_state`
-    run.history.NAME        numbers of the epochs that are over, one for each; where they are arrays of
-                            several shapes, run.history.NAME[I] of each epoch
+    run.history.NAME        numbers of the epochs that are over, one for each, and what callbacks add; where
+                            they are arrays of several shapes, run.history.NAME[I] of each
     settings, under "run"   origin: what the run began with, by which it is known again
                             epoch, step, stopped: the place where it stands (`fastmlp._core.place`)
                             generator: of the model's seed, before the order of this epoch was drawn
@@ -337,7 +337,7 @@ def _unpacked(names: Any, arrays: Mapping[str, Array], epochs: int) -> dict[str,
             values = list(arrays[f"{HISTORY}{name}"])
         while f"{HISTORY}{name}[{len(values)}]" in arrays and not together:
             values.append(arrays[f"{HISTORY}{name}[{len(values)}]"])
-        if len(values) > epochs or name == "loss" and len(values) != epochs:
+        if name == "loss" and len(values) != epochs:        # others may be of callbacks, within epochs too
             raise ValueError(f"a history of {len(values)} times {short(name)} in {epochs} epochs")
         history[name] = [value.item() if value.ndim == 0 else value.copy() for value in values]
     return history
