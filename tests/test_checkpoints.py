@@ -1015,6 +1015,33 @@ def test_a_second_signal_does_not_wait(number, expected, tmp_path):
 
 
 @POSIX
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_child_that_is_forked_in_a_callback_does_not_hold_signals(number, tmp_path):
+    """Or a pool that is closed there waits for ever: it ends its workers with SIGTERM."""
+    ended = []
+
+    def forks(model, epoch, logs):
+        child = os.fork()
+        if not child:
+            try:
+                for _ in range(100):
+                    time.sleep(0.1)
+            finally:
+                os._exit(3)
+        time.sleep(0.1)
+        os.kill(child, number)
+        status = os.waitpid(child, 0)[1]
+        ended.append(os.WTERMSIG(status) or os.WEXITSTATUS(status))
+
+    started = time.monotonic()
+    MLP([4, 3]).fit(np.eye(4), np.zeros(4, int), epochs=1, progress=False, callbacks=[forks],
+                    checkpoint=tmp_path / "run")
+    assert time.monotonic() - started < 5
+    assert ended == [signal.SIGTERM if number == signal.SIGTERM else 3]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@POSIX
 def test_held_signals():
     seen = []
 

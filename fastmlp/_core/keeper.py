@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from fastmlp._core import callers
+from fastmlp._core import callers, locking
 from fastmlp._core.intervals import interval
 from fastmlp._core.place import Place
 from fastmlp._core.signals import HeldSignals
@@ -101,7 +101,8 @@ class Keeper:
         self._signals.__exit__(kind, error, traceback)
 
     def _is_over(self) -> bool:
-        return not self._call.is_here()
+        # In a forked child, too: what has to end with it (a worker of a pool) must not wait for a save.
+        return self._call.forks != locking.forks or not self._call.is_here()
 
     def last_step(self, step: int, last: int) -> int:
         """Where the engine is to stop that would make these steps: not beyond the next one that is saved."""
