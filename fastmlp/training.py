@@ -197,7 +197,8 @@ class Training:
             if self.diagnostics is not None:
                 self.diagnostics.begin_epoch(self.model, -(-len(samples) // samples.batch_size),
                                              len(samples), samples.batch_size)
-            with bars.bar(len(samples), epoch, epochs) as bar, samples.pieces(place.step) as pieces:
+            with bars.bar(len(samples), epoch, epochs) as bar, \
+                    samples.pieces(place.step, self._idle(place)) as pieces:
                 call.enter_engine()
                 try:
                     logs, ended = self._epoch(place, bar, pieces, call)
@@ -208,6 +209,11 @@ class Training:
             if self.keeper is not None and self.keeper.wants(place.epoch):
                 self.keeper.save(place)
         return place
+
+    def _idle(self, place: Place) -> Callable[[], None] | None:
+        """What to do while a source is waited for: to save the run, if a signal is about to end it."""
+        keeper = self.keeper
+        return None if keeper is None else lambda: keeper.save(place) if keeper.interrupted else None
 
     def _after_epoch(self, epoch: int, logs: dict[str, Any], bar: Bar | Line | None = None) -> bool:
         """Measures, shows and records; whether the training is to end."""

@@ -14,6 +14,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -1012,6 +1013,48 @@ def test_a_second_signal_does_not_wait(number, expected, tmp_path):
     lines, status, errors = signalled("hanging", path, number, number)
     assert (lines, status) == expected, errors
     assert place_in(path) == (0, 0)
+
+
+@POSIX
+def test_a_signal_while_a_source_is_waited_for(tmp_path, rng):
+    """However long the next block takes, the run is saved and the handler called."""
+    X, y = rng.standard_normal((40, 4)), rng.integers(0, 3, 40)
+    path, waits, come = tmp_path / "run.safetensors", threading.Event(), threading.Event()
+
+    def blocks(patient=True):
+        yield X, y
+        if not patient:
+            time.sleep(0.3)                 # until it is waited for
+            os.kill(os.getpid(), signal.SIGTERM)
+            waits.wait(20)
+        yield X[:20], y[:20]
+
+    def handler(number, frame):
+        come.set()
+        waits.set()
+
+    def run(patient, **more):
+        source = data.Chunks(lambda: blocks(patient), buffer_rows=20)
+        return MLP([4, 3], seed=0), source, {"epochs": 2, "batch_size": 10, "optimizer": SGD(0.1),
+                                             "progress": False, **more}
+
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        model, source, options = run(False, epochs=1, checkpoint=path, checkpoint_every="1 h",
+                                     callbacks=[lambda *args: 1 / 0])
+        started = time.monotonic()
+        with pytest.raises(ZeroDivisionError):
+            model.fit(source, **options)
+        assert come.is_set() and time.monotonic() - started < 10
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    epoch, step = place_in(path)
+    assert epoch == 0 and 2 <= step <= 4
+    resumed, source, options = run(True, checkpoint=path, resume=True)
+    resumed.fit(source, **options)
+    whole, source, options = run(True)
+    whole.fit(source, **options)
+    same(result_of_untrained(resumed, SGD()), result_of_untrained(whole, SGD()))
 
 
 @POSIX

@@ -110,6 +110,11 @@ class Keeper:
             return last
         return min(last, step + max(1, int(self._next - self._run.global_step)))
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal waits."""
+        return self._signals.waiting
+
     def wants(self, epoch: int) -> bool:
         """Whether it is time to save, after so many epochs, or a signal waits."""
         return self._position(epoch) >= self._next or self._signals.waiting

@@ -1,7 +1,7 @@
 """What the backends' engines are given: the layers of a network, and the samples of a run."""
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -74,9 +74,10 @@ class Samples:
         rows = slice(step * self.batch_size, min((step + 1) * self.batch_size, len(self)))
         return rows if self.order is None else self.order[rows]
 
-    def pieces(self, step: int = 0) -> AbstractContextManager[Iterator[Piece]]:
+    def pieces(self, step: int = 0, idle: Callable[[], None] | None = None
+               ) -> AbstractContextManager[Iterator[Piece]]:
         """Of the epoch, from the one on that has this step: arrays are one piece, and `fastmlp.data.Feed` has
-        more."""
+        more, for which it may have to wait."""
         return nullcontext(iter((Piece(self, 0, -(-len(self) // self.batch_size)),)))
 
 

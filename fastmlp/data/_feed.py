@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -102,10 +102,11 @@ class Feed:
             self._order = Order(int(rng.integers(2**63)))
 
     @contextmanager
-    def pieces(self, step: int = 0) -> Iterator[Iterator[Piece]]:
-        """The pieces of the epoch that was drawn, from the one on that has this step."""
+    def pieces(self, step: int = 0, idle: Callable[[], None] | None = None) -> Iterator[Iterator[Piece]]:
+        """The pieces of the epoch that was drawn, from the one on that has this step; `idle` is called while
+        one is waited for."""
         problems: deque[str] = deque()
-        with ReadAhead(lambda stop: self._read(step, stop, problems)) as ahead:
+        with ReadAhead(lambda stop: self._read(step, stop, problems), idle) as ahead:
             yield self._warned(iter(ahead), problems, step)
 
     def _warned(self, pieces: Iterator[Piece], problems: deque[str], step: int) -> Iterator[Piece]:

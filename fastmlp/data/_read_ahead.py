@@ -14,6 +14,8 @@ __all__ = ["ReadAhead", "Stop"]
 
 Item = TypeVar("Item")
 
+IDLE_SECONDS = 0.05
+
 
 class Stop:
     """What the reading thread looks at between two blocks."""
@@ -30,10 +32,13 @@ class ReadAhead(Generic[Item]):
     has no thread to give, the caller's own reads.
 
     make        called in the thread for the iterator, which looks at `Stop` from time to time
+    idle        called from time to time while the caller waits for an item
     """
 
-    def __init__(self, make: Callable[[Stop], Iterator[Item]]) -> None:
+    def __init__(self, make: Callable[[Stop], Iterator[Item]], idle: Callable[[], None] | None = None
+                 ) -> None:
         self._make = make
+        self._idle = idle
         self._forks = locking.forks
         self._free: queue.SimpleQueue[None] = queue.SimpleQueue()       # turns for the thread
         self._full: queue.SimpleQueue[Any] = queue.SimpleQueue()        # what it has read
@@ -61,7 +66,7 @@ class ReadAhead(Generic[Item]):
                 raise RuntimeError("the thread that reads the source is in the process that this one was "
                                    "forked from; begin another pass over it here")
             self._free.put(None)            # the item before the last one is no longer in use
-            kind, item = self._full.get()
+            kind, item = self._next()
             if kind == "error":
                 try:
                     raise item
@@ -70,6 +75,14 @@ class ReadAhead(Generic[Item]):
             if kind == "end":
                 return
             yield item
+
+    def _next(self) -> Any:
+        while self._idle is not None:
+            try:
+                return self._full.get(timeout=IDLE_SECONDS)
+            except queue.Empty:
+                self._idle()
+        return self._full.get()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
