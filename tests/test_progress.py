@@ -417,3 +417,39 @@ def test_bad_progress(value, error, message, rng):
     with pytest.raises(error, match=message):
         fit(rng, model, progress=value, callbacks=[EarlyStopping()])
     np.testing.assert_array_equal(model.weights[0], before)
+
+
+@pytest.mark.parametrize("number", [1, 5, 9])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_exception_while_a_bar_is_drawn_keeps_no_lock(error, number, monkeypatch):
+    """Of tqdm's, which is that of all bars: another thread that shows one would wait for ever."""
+    class Raises(io.StringIO):
+        writes = 0
+
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            self.writes += 1
+            if self.writes == number:
+                raise error
+            return super().write(text)
+
+    def fit():
+        MLP([4, 3], seed=0).fit(np.eye(4), [0, 1, 2, 0], epochs=3, batch_size=1, progress="bar")
+
+    monkeypatch.setattr(sys, "stderr", Raises())
+    with pytest.raises(KeyboardInterrupt) if error is KeyboardInterrupt else contextlib.nullcontext():
+        fit()
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    other = threading.Thread(target=fit, daemon=True)
+    other.start()
+    other.join(10)
+    try:
+        assert not other.is_alive()
+    finally:
+        if other.is_alive():            # or all tests after this one wait, too
+            from tqdm.auto import tqdm
+
+            tqdm.get_lock().release()
+            other.join()

@@ -13,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cache
 from types import TracebackType
 from typing import Any
 
@@ -246,6 +247,19 @@ def _with_prefix(number: float) -> str:
     return f"{number:.3g}"
 
 
+@cache
+def _bar_class(base: Any) -> Any:
+    class Bar(base):  # type: ignore[misc]
+        def refresh(self, nolock: bool = False, lock_args: Any = None) -> Any:
+            """tqdm's own keeps the lock of all bars when an exception comes while it draws."""
+            if nolock or lock_args or self.disable:
+                return super().refresh(nolock, lock_args)
+            with self.get_lock():
+                return super().refresh(nolock=True)
+
+    return Bar
+
+
 def _tqdm(total: int, description: str) -> Any:
     if sys.stderr is None or getattr(sys.stderr, "closed", False):
         raise ValueError("stderr is closed")
@@ -254,7 +268,8 @@ def _tqdm(total: int, description: str) -> Any:
         from tqdm.auto import tqdm  # here, since it takes several megabytes
 
     # With a delay it is drawn by the first update, and not before there is an object to disable.
-    return tqdm(total=total or None, desc=description, unit=" samples", unit_scale=True, delay=1e-9)
+    return _bar_class(tqdm)(total=total or None, desc=description, unit=" samples", unit_scale=True,
+                            delay=1e-9)
 
 
 def _with_texts(bar: Any, texts: list[str]) -> Any:
