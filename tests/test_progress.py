@@ -453,3 +453,38 @@ def test_an_exception_while_a_bar_is_drawn_keeps_no_lock(error, number, monkeypa
 
             tqdm.get_lock().release()
             other.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("before", [False, True])
+def test_a_bar_in_a_child_of_a_fork(before, monkeypatch):
+    """Whatever thread of the parent was drawing one."""
+    from tqdm.auto import tqdm
+
+    def fit():
+        MLP([4, 3], seed=0).fit(np.eye(4), [0, 1, 2, 0], epochs=2, batch_size=1, progress="bar")
+
+    def draw():
+        with tqdm.get_lock():
+            held.set()
+            ended.wait(30)
+
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    if before:
+        fit()
+    held, ended = threading.Event(), threading.Event()
+    thread = threading.Thread(target=draw)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(10)
+        try:
+            fit()
+        finally:
+            os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    ended.set()
+    thread.join()
+    assert status == 0

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from fastmlp._core import checks
+from fastmlp._core import checks, locking
 
 __all__ = ["Bar", "Line", "Progress", "kind_of", "progress_of"]
 
@@ -257,6 +258,14 @@ def _bar_class(base: Any) -> Any:
             with self.get_lock():
                 return super().refresh(nolock=True)
 
+    def own_lock() -> None:
+        # tqdm's may be held by a thread that this process does not have, and is one with the parent's.
+        Bar._lock = threading.RLock()
+
+    if locking.forks:
+        own_lock()
+    if hasattr(os, "register_at_fork"):         # not on Windows
+        os.register_at_fork(after_in_child=own_lock)
     return Bar
 
 
