@@ -1015,6 +1015,24 @@ def test_a_second_signal_does_not_wait(number, expected, tmp_path):
     assert place_in(path) == (0, 0)
 
 
+def test_sigterm_ends_the_first_process_of_a_container(tmp_path, monkeypatch):
+    """For which the system's default is to do nothing."""
+    raised = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def ended(model, epoch, logs):
+        if epoch == 2:
+            signal.getsignal(signal.SIGTERM)(signal.SIGTERM, None)
+
+    with pytest.raises(SystemExit) as error:
+        MLP([4, 3]).fit(np.eye(4), np.zeros(4, int), epochs=9, progress=False, callbacks=[ended],
+                        checkpoint=tmp_path / "run", checkpoint_every="1 h")
+    assert error.value.code == 143 and raised == [signal.SIGTERM]
+    assert place_in(tmp_path / "run") == (3, 0)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
 @POSIX
 def test_a_signal_while_a_source_is_waited_for(tmp_path, rng):
     """However long the next block takes, the run is saved and the handler called."""

@@ -76,3 +76,5 @@ class HeldSignals:
         else:                               # SIG_DFL: the parent sees that the signal has ended the process
             signal.signal(number, handler)
             signal.raise_signal(number)
+            # Still here: the first process of a container, which the system does not end by default.
+            raise SystemExit(128 + number)
