@@ -185,7 +185,7 @@ class Training:
         while place.epoch < epochs and not place.stopped:
             epoch = place.epoch
             if self.keeper is not None:
-                place.generator = rng.bit_generator.state
+                place.generator, place.positions = rng.bit_generator.state, self.saved_run.positions()
             if isinstance(samples, Feed):
                 samples.draw(rng)
             elif self.shuffle is not None:

@@ -667,7 +667,7 @@ def test_files_without_a_run(tmp_path):
     ({"checkpoint": "run.pt"}, ValueError, "^checkpoint: .*suffix .pt"),
     ({"checkpoint": "a\0b"}, ValueError, "^checkpoint: .*null"),
     ({"checkpoint": "no/such/folder/run.safetensors"}, FileNotFoundError, "no/such/folder"),
-    ({"checkpoint": "."}, IsADirectoryError, r"'\.'"),
+    ({"checkpoint": "."}, IsADirectoryError, r"directory: '/.*'"),
     ({"resume": True}, ValueError, "^resume: needs a file"),
     ({"resume": "r"}, ValueError, "^resume: expected True or False, got 'r'; .* checkpoint='r', resume=True"),
     ({"checkpoint_every": 10}, ValueError, "^checkpoint_every: needs a file"),
@@ -1100,6 +1100,44 @@ def test_a_child_that_is_forked_in_a_callback_does_not_hold_signals(number, tmp_
     assert time.monotonic() - started < 5
     assert ended == [signal.SIGTERM if number == signal.SIGTERM else 3]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the struct is another one")
+def test_handlers_and_flags_of_c_code_stay():
+    """Python tells of neither."""
+    code = ("import faulthandler, os, signal\n"
+            "from fastmlp._core.actions import action_of\n"
+            "from fastmlp._core.signals import HeldSignals\n"
+            "def actions():\n"
+            "    structs = [action_of(number) for number in (signal.SIGINT, signal.SIGTERM)]\n"
+            "    return [(struct[:8], struct[136:140]) for struct in structs]   # handler and flags\n"
+            "faulthandler.register(signal.SIGTERM, chain=False)\n"
+            "signal.siginterrupt(signal.SIGINT, False)\n"
+            "before = actions()\n"
+            "with HeldSignals() as held:\n"
+            "    os.kill(os.getpid(), signal.SIGTERM)\n"
+            "    assert not held.waiting\n"
+            "    assert actions()[0] != before[0]\n"
+            "assert actions() == before\n")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "most recent call first" in done.stderr, done.stderr
+
+
+def test_another_release_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "run.safetensors"
+    fit("momentum", checkpoint=path, epochs=2)
+    monkeypatch.setattr("fastmlp._core.run_file.__version__", "9.9")
+    with pytest.warns(RuntimeWarning, match=r"saved by fastmlp '0.*', and goes on with 9.9: each has bits"):
+        fit("momentum", checkpoint=path, epochs=3, resume=True)
+
+
+def test_the_file_stays_where_it_was_when_the_program_goes_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("other")
+    goes = [lambda model, epoch, logs: os.chdir(tmp_path / "other")]
+    MLP([4, 3]).fit(np.eye(4), np.zeros(4, int), epochs=2, progress=False, callbacks=goes, checkpoint="run",
+                    checkpoint_every="1 epoch")
+    assert place_in(tmp_path / "run") == (2, 0) and not os.listdir(tmp_path / "other")
 
 
 @POSIX

@@ -607,6 +607,47 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(known, log_steps, tmp_pat
         assert run(resume=True, **options) == expected
 
 
+@pytest.mark.parametrize("at", [3, 10, 11, 14, 25])
+def test_an_iterator_is_read_up_to_where_a_run_goes_on(at, tmp_path):
+    """By its program, started again, that makes it anew: also for metrics and validation."""
+    X, y, _ = table(4000)
+
+    class Kill:
+        def on_step_end(self, model, step, logs):
+            if step >= at:
+                raise Killed
+
+    def source(n):
+        return Chunks(iter(cut((X, y), (50,) * 80)), n)
+
+    def run(callbacks=(), **options):
+        model, history = fitted(source(10), epochs=3, batch_size=50, validation_data=source(3),
+                                metrics=["accuracy"], optimizer=Adam(0.01), callbacks=callbacks, **options)
+        return Learned(model), history.loss, history.accuracy, history.val_loss
+
+    options = dict(checkpoint=tmp_path / "run.safetensors", checkpoint_every=1)
+    with pytest.raises(Killed):
+        run([Kill()], **options)
+    assert run(resume=True, **options) == run()
+    assert run(resume=True, **options) == run()             # which is over, and reads nothing
+
+
+def test_an_iterator_that_cannot_be_moved_to_a_run(tmp_path):
+    X, y, _ = table(1000)
+    options = dict(batch_size=50, optimizer=Adam(0.01), checkpoint=tmp_path / "run.safetensors")
+    blocks = cut((X, y), (50,) * 20)
+    used = Chunks(iter(blocks), 5)
+    before = fitted(used, epochs=2, **options)[0]
+    assert used.position == 10 and Chunks(blocks).position is None
+    fitted(Chunks(iter(blocks), 5), epochs=3, resume=True, **options)
+    used.move_to(17)
+    for source, text in ((used, "at most 15 blocks, .* got one that has given 17; make it anew"),
+                         (Chunks(iter(blocks[:12]), 5), "more than 15 blocks, .*, got 12")):
+        with pytest.raises(ValueError, match=f"^X: expected an iterator .*{text}"):
+            fitted(source, epochs=4, resume=True, **options)
+    assert Learned(fastmlp.load(options["checkpoint"])) != Learned(before)
+
+
 def test_shuffled_training_learns_as_well():
     X, y, _ = table(5000)
     y = (X[:, 0] > 0).astype(int) + (X[:, 1] > 0)

@@ -57,7 +57,7 @@ class Keeper:
 
     def __init__(self, path: Path, every: object, resume: bool) -> None:
         try:
-            self.path = file_name(path)
+            self.path = os.path.abspath(file_name(path))        # wherever the program goes meanwhile
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("path", "checkpoint", 1)) from None
         check_suffix("checkpoint", self.path)

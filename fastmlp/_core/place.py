@@ -20,6 +20,7 @@ class Place:
     seconds     that these steps took
     record      (steps of an epoch, 3): numbers of each of these steps, with log_steps
     generator   state of the model's random generator before the order of this epoch was drawn; None: as it is
+    positions   {argument: number} of the blocks that iterators had given before this epoch; None: as they are
     stopped     whether a callback has ended the training
     """
 
@@ -29,4 +30,5 @@ class Place:
     seconds: float = 0.0
     record: NDArray[Any] | None = None
     generator: Mapping[str, Any] | None = None
+    positions: Mapping[str, int] | None = None
     stopped: bool = False

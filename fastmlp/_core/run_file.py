@@ -9,8 +9,10 @@ The file is that of `fastmlp.saving`, and `fastmlp.load` reads the model in it. 
     run.history.NAME        numbers of the epochs that are over, one for each, and what callbacks add; where
                             they are arrays of several shapes, run.history.NAME[I] of each
     settings, under "run"   origin: what the run began with, by which it is known again
+                            release: the version of fastmlp that saved it
                             epoch, step, stopped: the place where it stands (`fastmlp._core.place`)
                             generator: of the model's seed, before the order of this epoch was drawn
+                            positions: of iterators, before this epoch
                             history: for every name, whether its numbers are in one array
                             optimizer: settings that are numbers, which callbacks may have changed
 
@@ -30,13 +32,15 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastmlp import saving
-from fastmlp._core import checks, checksums, saved, state
+from fastmlp._core import callers, checks, checksums, saved, state
 from fastmlp._core.core import samples_of
 from fastmlp._core.network import Samples
 from fastmlp._core.place import Place
 from fastmlp._core.strict_json import short
+from fastmlp.data._chunks import Chunks
 from fastmlp.data._source import Source
 from fastmlp.saving import RUN
+from fastmlp.version import __version__
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array, RowsLike
@@ -86,6 +90,18 @@ class Run:
         """Steps that the model has taken."""
         return self._training.model.core.engine.global_step
 
+    def positions(self) -> dict[str, int]:
+        """How many blocks the iterators among the data have given."""
+        return {name: position for name, source in self._chunks().items()
+                if (position := source.position) is not None}
+
+    def _chunks(self) -> dict[str, Chunks]:
+        """By the name of the argument."""
+        training = self._training
+        given = {"X": getattr(training.samples, "source", None),
+                 "validation_data": training.validation_data and training.validation_data[0]}
+        return {name: source for name, source in given.items() if isinstance(source, Chunks)}
+
     # Writing -----------------------------------------------------------------------------------------------
 
     def save(self, path: str, place: Place, in_place: bool = True) -> None:
@@ -103,9 +119,11 @@ class Run:
         settings, arrays = saving.contents(training.model, training.optimizer, self._callbacks)
         history, numbers = _packed(training.history)
         generator = place.generator or settings["generator"]
+        positions = self.positions() if place.positions is None else dict(place.positions)
         settings["run"] = {
-            "origin": self.origin, "epoch": place.epoch, "step": place.step, "stopped": place.stopped,
-            "generator": generator, "history": history,
+            "origin": self.origin, "release": __version__,
+            "epoch": place.epoch, "step": place.step, "stopped": place.stopped,
+            "generator": generator, "positions": positions, "history": history,
             "optimizer": {name: value for name, value in now.items() if _is_plain(value)},
         }
         numbers["totals"] = np.array([*place.totals, place.seconds])
@@ -147,6 +165,11 @@ class Run:
             raise ValueError(f"epochs: expected at least {begun}, which the run in {path} has "
                              f"{'begun' if place.step else 'made'}, got {epochs}")
         saved.check_callbacks(path, self._callbacks, found)
+        if place.epoch < epochs and not place.stopped:
+            self._move_to(place.positions or {})
+            if settings.get("release", __version__) != __version__:
+                callers.warn(f"resume: the run in {path} was saved by fastmlp {short(settings['release'])}, "
+                             f"and goes on with {__version__}: each has bits of its own", RuntimeWarning)
         dropout, settings_now = model.dropout, {name: getattr(optimizer, name) for name in changed}
         of_optimizer = optimizer.get_state(model) if changed else None
         try:
@@ -171,6 +194,15 @@ class Run:
         training.history.update(history)
         return place
 
+    def _move_to(self, positions: Mapping[str, int]) -> None:
+        """Read what the run has done with, of iterators. Raises ValueError where that cannot be."""
+        for name, source in self._chunks().items():
+            if name in positions:
+                try:
+                    source.move_to(positions[name])
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+
     def _check_origin(self, path: str, origin: Mapping[str, Any]) -> None:
         """Raises ValueError that names all that differs. A seed that was not given may be any."""
         differ = [f"{name}: expected {_shown(origin.get(name))}, got {_shown(ours)}"
@@ -191,6 +223,8 @@ class Run:
         step = checks.integer("step", settings["step"], low=0, high=steps if steps else math.inf)
         if type(settings["stopped"]) is not bool:
             raise ValueError(f"stopped: {short(settings['stopped'])}")
+        positions = {name: checks.integer(name, position, low=0)
+                     for name, position in settings.get("positions", {}).items()}
         totals, record = arrays["totals"], arrays.get("record")
         hooks = arrays.get("step_callbacks")
         made = steps if steps or record is None else len(record)       # of a source that knows no number
@@ -201,7 +235,7 @@ class Run:
             if array is not None and (array.shape != shape or array.dtype != np.float64):
                 raise ValueError(f"{name} of shape {array.shape} in {array.dtype.name}")
         return Place(epoch, step, (float(totals[0]), float(totals[1])), float(totals[2]),
-                     None if record is None else record.copy(), None, settings["stopped"])
+                     None if record is None else record.copy(), None, positions, settings["stopped"])
 
 
 def _shown(value: Any) -> str:

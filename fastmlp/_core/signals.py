@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from fastmlp._core.actions import action_of, is_default, set_action
+
 __all__ = ["HeldSignals"]
 
 HELD = (signal.SIGINT, signal.SIGTERM)
@@ -27,7 +29,8 @@ class HeldSignals:
     def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
         self._is_over = is_over
         self._noted: int | None = None
-        self._before: dict[int, Any] = {}
+        self._before: dict[int, Any] = {}               # what Python does, and what the system does
+        self._actions: dict[int, bytes | None] = {}
 
     @property
     def waiting(self) -> bool:
@@ -37,9 +40,11 @@ class HeldSignals:
     def __enter__(self) -> HeldSignals:
         if threading.current_thread() is threading.main_thread():
             for number in HELD:
-                handler = signal.getsignal(number)
+                handler, action = signal.getsignal(number), action_of(number)
+                if handler == signal.SIG_DFL and not is_default(action):
+                    continue
                 if handler not in (signal.SIG_IGN, None):
-                    self._before[number] = handler
+                    self._before[number], self._actions[number] = handler, action
                     signal.signal(number, self._note)
         return self
 
@@ -51,6 +56,7 @@ class HeldSignals:
         for number, handler in self._before.items():
             if signal.getsignal(number) == self._note:      # nobody has set another one
                 signal.signal(number, handler)
+                set_action(number, self._actions[number])
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._is_over():

@@ -79,8 +79,8 @@ class Chunks(Source):
     ``batch_size=None`` each block is a batch.
 
     The function, or the iterator, runs in the thread that reads; a training that is interrupted ends when
-    the block that it is about to give has come. A training that is resumed asks an
-    iterator for the blocks of the epoch again, and goes on where it was within the epoch.
+    the block that it is about to give has come. A training that is resumed reads a new iterator up to the
+    place where it goes on.
 
     Examples
     --------
@@ -153,6 +153,43 @@ class Chunks(Source):
         with self._iterator.kept():             # what is looked at still comes
             return super().first_block()
 
+    @property
+    def position(self) -> int | None:
+        """Number of blocks that an iterator has given; None where every pass begins with the first one."""
+        return None if self._iterator is None else self._iterator.given
+
+    def move_to(self, position: int) -> None:
+        """Read what comes before a block of an iterator, for a training that goes on there.
+
+        Parameters
+        ----------
+        position : int
+            Number of the block, from 0 on. Where every pass begins with the first block, nothing happens.
+
+        Raises
+        ------
+        ValueError
+            For a block that the iterator has given already, or does not have.
+
+        Examples
+        --------
+        >>> source = Chunks(iter([([[0.0]], [0]), ([[1.0]], [1])]), 1)
+        >>> source.move_to(1)
+        >>> [X for X, y in source]
+        [array([[1.]])]
+        """
+        iterator = self._iterator
+        if iterator is None:
+            return
+        if iterator.given > position:
+            raise ValueError(f"expected an iterator that has given at most {position} blocks, where the "
+                             f"training goes on, got one that has given {iterator.given}; make it anew")
+        for _ in islice(iterator, position - iterator.given):
+            pass
+        if iterator.given < position:
+            raise ValueError(f"expected an iterator of more than {position} blocks, where the training goes "
+                             f"on, got {iterator.given}")
+
     def _in_a_row(self) -> Iterator[Callable[[], tuple[Any, ...]]]:
         """All of an epoch, one after another."""
         blocks = self._iterator or iter(self._blocks() if callable(self._blocks) else self._blocks)
@@ -189,6 +226,7 @@ class _Iterator:
     """An iterator that can be looked at: what was taken meanwhile comes again."""
 
     def __init__(self, blocks: Iterator[Any]) -> None:
+        self.given = 0
         self._rest = blocks
         self._taken: list[Any] | None = None
 
@@ -197,6 +235,7 @@ class _Iterator:
 
     def __next__(self) -> Any:
         block = next(self._rest)
+        self.given += 1
         if self._taken is not None:
             self._taken.append(block)
         return block
@@ -210,6 +249,7 @@ class _Iterator:
     def __exit__(self, *error: object) -> None:
         taken, self._taken = self._taken or [], None
         self._rest = chain(taken, self._rest)
+        self.given -= len(taken)
 
 
 def _one(blocks: Callable[[int], Any], i: int, rows: int | None) -> Iterator[Callable[[], Any]]:
