@@ -146,7 +146,7 @@ cdef void convert_row(real* y, Py_ssize_t width, Py_ssize_t panel, const Table* 
 
 
 cdef void to_panels(real* y, Py_ssize_t panel, const real* x, Py_ssize_t n) noexcept nogil:
-    """One row, from plain to panels; whole panels are read and written."""
+    """One row, from unpacked to packed; whole panels are read and written."""
     cdef Py_ssize_t j
     cdef int v
     for j from 0 <= j < n by NR:

@@ -105,7 +105,7 @@ cdef double nonzeros_of_a_row(const SparseTable* x) noexcept nogil:
     return <double>max(<Py_ssize_t>0, n) / max(<Py_ssize_t>1, x.rows)
 
 
-cdef inline real* take(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
+cdef inline real* bump(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
     """Bump allocation: the next n reals after `base`, in whole cache lines."""
     cdef real* start = base + end[0]
     end[0] += (n + LINE - 1) // LINE * LINE
@@ -117,8 +117,8 @@ cdef inline long this_process() noexcept nogil:
     return _team.forks() + 1
 
 
-cdef inline Py_ssize_t* take_indices(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
-    return <Py_ssize_t*>take(base, end, n * <Py_ssize_t>sizeof(Py_ssize_t) // <Py_ssize_t>sizeof(real))
+cdef inline Py_ssize_t* bump_indices(real* base, Py_ssize_t* end, Py_ssize_t n) noexcept nogil:
+    return <Py_ssize_t*>bump(base, end, n * <Py_ssize_t>sizeof(Py_ssize_t) // <Py_ssize_t>sizeof(real))
 
 
 cdef bint same_objects(tuple a, tuple b):
@@ -301,65 +301,65 @@ cdef class Engine:
         cdef Py_ssize_t end = 0, inputs = 0, groups = 0, parameters
         cdef int l
         run.panel = rows * NR
-        run.x = take(base, &end, rows * panels(self.layers[0].n_in)) if nonzeros < 0 else NULL
+        run.x = bump(base, &end, rows * panels(self.layers[0].n_in)) if nonzeros < 0 else NULL
         for l in range(self.depth):
             unused = self.layers[l]
             layer = self.layers + l if place else &unused
             inputs += layer.n_in
             groups += groups_of(layer)
-            layer.d = take(base, &end, rows * panels(layer.n_out))
+            layer.d = bump(base, &end, rows * panels(layer.n_out))
             layer.y = layer.w_t = layer.w_o = NULL
             if l < self.depth - 1:
-                layer.y = take(base, &end, rows * panels(layer.n_out))
+                layer.y = bump(base, &end, rows * panels(layer.n_out))
             if ONCE:
-                layer.w_o = take(base, &end, panels(layer.n_out) // NR * operands_panel(layer.n_in))
+                layer.w_o = bump(base, &end, panels(layer.n_out) // NR * operands_panel(layer.n_in))
             if l > 0:
-                layer.w_t = take(base, &end, panels(layer.n_in) // NR * operands_panel(layer.n_out) if ONCE else
+                layer.w_t = bump(base, &end, panels(layer.n_in) // NR * operands_panel(layer.n_out) if ONCE else
                                  layer.n_out * panels(layer.n_in))
             if layer.s != NULL:
-                layer.s = take(base, &end, rows * panels(layer.n_out))
+                layer.s = bump(base, &end, rows * panels(layer.n_out))
             if layer.scale != NULL:
-                layer.x_hat = take(base, &end, rows * panels(layer.n_out))
-                layer.mean = take(base, &end, panels(layer.n_out))
-                layer.inv_std = take(base, &end, panels(layer.n_out))
-                layer.d_scale = take(base, &end, panels(layer.n_out))
-                layer.d_shift = take(base, &end, panels(layer.n_out))
+                layer.x_hat = bump(base, &end, rows * panels(layer.n_out))
+                layer.mean = bump(base, &end, panels(layer.n_out))
+                layer.inv_std = bump(base, &end, panels(layer.n_out))
+                layer.d_scale = bump(base, &end, panels(layer.n_out))
+                layer.d_shift = bump(base, &end, panels(layer.n_out))
         parameters = end
         for l in range(self.depth):
             unused = self.layers[l]
             layer = self.layers + l if place else &unused
             layer.unpacked = l == 0 and nonzeros >= 0
-            layer.w_p = take(base, &end, layer.n_in * (layer.row_out if layer.unpacked else panels(layer.n_out)))
-            layer.b_p = take(base, &end, panels(layer.n_out))
-            layer.scale_p = take(base, &end, panels(layer.n_out)) if layer.scale != NULL else NULL
+            layer.w_p = bump(base, &end, layer.n_in * (layer.row_out if layer.unpacked else panels(layer.n_out)))
+            layer.b_p = bump(base, &end, panels(layer.n_out))
+            layer.scale_p = bump(base, &end, panels(layer.n_out)) if layer.scale != NULL else NULL
         parameters = end - parameters
         for l in range(slots):                      # laid out like the parameters
             run.weight_rule.slot[l] = run.bias_rule.slot[l] = parameters * (l + 1)
-            take(base, &end, parameters)
+            bump(base, &end, parameters)
         run.z = top.d
         run.z_row = NR
         run.t_row = top.row_out
         if top.n_out == 1 and (self.depth > 1 or nonzeros < 0) and not WITH_BF16:   # of dense rows: see one_column
-            run.z = take(base, &end, rows)
+            run.z = bump(base, &end, rows)
             run.z_row = run.t_row = 1
         elif top.n_out > NR:
-            run.z = take(base, &end, rows * top.row_out + NR)
+            run.z = bump(base, &end, rows * top.row_out + NR)
             run.z_row = top.row_out
-        run.t = take(base, &end, rows * run.t_row)
-        run.w = <double*>take(base, &end, rows * sizeof(double) // sizeof(real))
-        run.losses = take(base, &end, rows)
-        run.squares = <double*>take(base, &end, inputs * sizeof(double) // sizeof(real))
-        run.penalties = <double*>take(base, &end, groups * sizeof(double) // sizeof(real))
-        run.labels = take_indices(base, &end, rows)
+        run.t = bump(base, &end, rows * run.t_row)
+        run.w = <double*>bump(base, &end, rows * sizeof(double) // sizeof(real))
+        run.losses = bump(base, &end, rows)
+        run.squares = <double*>bump(base, &end, inputs * sizeof(double) // sizeof(real))
+        run.penalties = <double*>bump(base, &end, groups * sizeof(double) // sizeof(real))
+        run.labels = bump_indices(base, &end, rows)
         if nonzeros >= 0:
             run.nonzeros.capacity = nonzeros
-            run.nonzeros.begin = take_indices(base, &end, rows)
-            run.nonzeros.end = take_indices(base, &end, rows)
-            run.nonzeros.columns = take_indices(base, &end, nonzeros)
-            run.nonzeros.values = take(base, &end, nonzeros)
-            run.nonzeros.samples = take_indices(base, &end, nonzeros)
-            run.nonzeros.next = take_indices(base, &end, nonzeros)
-            run.nonzeros.first = take_indices(base, &end, self.layers[0].n_in)
+            run.nonzeros.begin = bump_indices(base, &end, rows)
+            run.nonzeros.end = bump_indices(base, &end, rows)
+            run.nonzeros.columns = bump_indices(base, &end, nonzeros)
+            run.nonzeros.values = bump(base, &end, nonzeros)
+            run.nonzeros.samples = bump_indices(base, &end, nonzeros)
+            run.nonzeros.next = bump_indices(base, &end, nonzeros)
+            run.nonzeros.first = bump_indices(base, &end, self.layers[0].n_in)
         return end * sizeof(real)
 
     cdef real* ensure_workspace(self, Py_ssize_t batch_size, int slots, Py_ssize_t nonzeros) except NULL:
@@ -497,7 +497,7 @@ cdef class Engine:
         run.load = self.kept != run.process
         run.store = store
         run.seed = seed
-        run.count = self.global_step
+        run.global_step = self.global_step
         run.parameters = self.base
         run.slots = len(buffers)
         for i in range(run.slots):

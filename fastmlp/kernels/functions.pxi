@@ -108,7 +108,7 @@ def dense_forward(real[:, ::1] y, const real[:, ::1] x, const real[:, ::1] w, co
 
 cdef void backward_to_panels(real* dz, Py_ssize_t panel, const real* dy, const real* y, Py_ssize_t m, Py_ssize_t n,
                              int activation, real alpha) noexcept nogil:
-    """dz = dy f'(z), of y = f(z), from plain to panels; zeros beyond n."""
+    """dz = dy f'(z), of y = f(z), from unpacked to packed; zeros beyond n."""
     cdef Py_ssize_t i, j, rows, width
     cdef real* here
     for i from 0 <= i < m by ROWS_AT_ONCE:
@@ -428,7 +428,7 @@ cdef bint update_once(Optimizer* o, real* param, const real* grad, real* first, 
 def update_arrays(real[::1] param, const real[::1] grad, real[::1] first, real[::1] second,
                   rates, settings, bint is_bias):
     """One step of param with the gradient grad; first and second are the rule's slots, or None. rates is a row of
-    Optimizer.rates, and settings are Optimizer._rule, of fastmlp/optimizers.py."""
+    Optimizer.rates, and settings are Optimizer.rule(), of fastmlp/optimizers.py."""
     cdef Py_ssize_t n = param.shape[0]
     cdef double numbers[RATES]
     cdef Optimizer o

@@ -5,30 +5,30 @@
 # tile of MR x NR of C in the registers. A is read one broadcast at a time, B and C in full vectors.
 
 cdef enum:
-    ENDLESS = 1 << 30           # the run of a plain matrix
+    ENDLESS = 1 << 30           # the run of an unpacked matrix
 
 cdef struct Product:
     Py_ssize_t m, n, k
-    const real* a               # (m, k), plain, or in panels a_panel apart where a_run is NR
+    const real* a               # (m, k), unpacked, or in panels a_panel apart where a_run is NR
     Py_ssize_t a_row
     Py_ssize_t a_run
     Py_ssize_t a_panel
-    const real* b               # (k, n): panels b_panel apart (NR: plain)
+    const real* b               # (k, n): panels b_panel apart (NR: unpacked)
     Py_ssize_t b_row
     Py_ssize_t b_panel
     bint b_operands             # in bfloat16: b is in operands, and not of reals
-    real* c                     # (m, n): panels c_panel apart (NR: plain)
+    real* c                     # (m, n): panels c_panel apart (NR: unpacked)
     Py_ssize_t c_row
     Py_ssize_t c_panel
     const real* bias            # (n,), or NULL for zeros
     int activation              # forward: c = f(c); with y: c = c f'(y)
     real alpha
     const real* y               # (m, n) like c, or NULL
-    bint exact                  # rows of a plain b, of c and the bias end with their last element; else whole
+    bint exact                  # rows of an unpacked b, of c and the bias end with their last element; else whole
                                 # vectors can be read and written
-    real* a_block               # scratch for block after block of a plain a, (MC | 1) KC reals, and of a plain b,
+    real* a_block               # scratch for block after block of an unpacked a, (MC | 1) KC reals, and of such a b,
     real* b_block               # KC panels(n) reals, in panels; or NULL: it is used as it is
-    real* packed                # scratch for a panel of a plain b: min(k, KC) NR reals where it is packed or exact
+    real* packed                # scratch for a panel of an unpacked b: min(k, KC) NR reals where it is packed or exact
                                 # (in bfloat16 a_block and packed are of product_scratch, and always there)
     real* edge                  # and for a strip of c whose last columns do not exist: min(m, MC) NR reals if exact
 
@@ -71,12 +71,12 @@ cdef void pack_panel(real* panel, const real* b, Py_ssize_t b_row, bint transpos
 
 
 cdef enum:
-    ROWS_AT_ONCE = 16           # between plain and panels: few pages are open at once on either side
+    ROWS_AT_ONCE = 16           # between unpacked and packed: few pages are open at once on either side
 
 
 cdef void pack(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
                Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """A plain (rows, n) matrix in panels."""
+    """An unpacked (rows, n) matrix in panels."""
     cdef Py_ssize_t i, j
     for i from 0 <= i < rows by ROWS_AT_ONCE:
         for j from 0 <= j < n by NR:
@@ -105,7 +105,7 @@ cdef inline void add_rows(int rows, real* c, const real* a, const real* b, Py_ss
 
 
 cdef void one_row(const Product* p) noexcept nogil:
-    """gemm for one row of A and a plain B, which is read once, row by row, as memory is fastest; C stays in the
+    """gemm for one row of A and an unpacked B, which is read once, row by row, as memory is fastest; C stays in the
     first-level cache. Each element is the same chain as in the tile."""
     cdef Py_ssize_t j, k, whole = p.k - p.k % 4
     cdef Py_ssize_t n = p.n if p.exact else (p.n + VL - 1) // VL * VL
@@ -243,7 +243,7 @@ cdef void multiply_block(const Product* p, bint first, bint last, bint streamed)
             if partial:
                 copy_tile(bias_edge, NR, p.bias + n, 0, 1, width)
                 t.bias = bias_edge
-        t.walk = PANELS if p.a_run == RUN and t.b_row == NR else PLAIN
+        t.walk = PANELS if p.a_run == RUN and t.b_row == NR else UNPACKED
         if t.b_row != NR and nv == NV and p.m >= (PACK_ROWS if p.exact else PACK_PADDED_ROWS):
             t.walk = PACKING
         t.next = t.b + p.b_panel if streamed and n + NR < p.n and (p.b_operands or not WITH_BF16) else NULL

@@ -5,14 +5,14 @@ cdef struct Gradient:
     Py_ssize_t rows             # length of the sum: the batch
     Py_ssize_t k0, k1           # the inputs of the layer that this call owns
     Py_ssize_t n                # its outputs
-    const real* a               # (rows, k): inputs of the layer, in panels, or plain with a_block
+    const real* a               # (rows, k): inputs of the layer, in panels, or unpacked with a_block
     const real* d               # (rows, n): deltas, in panels
     Py_ssize_t panel            # from one panel of both to the next
-    real* a_block               # scratch for block after block of a plain a in panels, panel MG / NR reals; or NULL
-    Py_ssize_t a_row            # of a plain a; in bfloat16 also NR of one in panels
+    real* a_block               # scratch for block after block of an unpacked a in panels, panel MG / NR reals; or NULL
+    Py_ssize_t a_row            # of an unpacked a; in bfloat16 also NR of one in panels
     real* operands              # scratch in bfloat16, of gradient_operands
     real* g                     # (k, n): gradient or parameters, as the optimizer says; panels g_panel apart
-    Py_ssize_t g_row            # (NR: plain)
+    Py_ssize_t g_row            # (NR: unpacked)
     Py_ssize_t g_panel
     bint g_padded               # rows of g can be written up to the next whole line
     real* block                 # scratch for the gradient of at most MG inputs and NR outputs

@@ -77,7 +77,7 @@ cdef inline Layer columns_of(const Inference* run, const Layer* layer, Py_ssize_
 
 cdef void infer_layer(const Inference* run, const Layer* layer, real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row,
                       Py_ssize_t x_run, Py_ssize_t first, Py_ssize_t rows, real* inv_std, real* packed) noexcept nogil:
-    """y = the outputs of a layer: in panels, or plain where panel is NR. Without x it is the first layer, of sparse samples
+    """y = the outputs of a layer: in panels, or unpacked (panel NR). Without x it is the first layer, of sparse samples
     from `first` on."""
     cdef Py_ssize_t p
     if WITH_INT8 and run.int8:

@@ -68,7 +68,7 @@ cdef inline Py_ssize_t rows_nbytes8(int way, Py_ssize_t rows, Py_ssize_t k) noex
 
 
 cdef void pack_weights8(int way, int8_t* w, ireal* sums, const int8_t* v, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    """w: a plain v (k, n) in panels; sums: of its columns. Both hold zeros."""
+    """w: an unpacked v (k, n) in panels; sums: of its columns. Both hold zeros."""
     cdef Py_ssize_t terms = terms8(way), panel = weights_panel8(way, k), i, j
     for i in range(k):
         for j in range(n):
@@ -115,8 +115,8 @@ cdef inline void quantise_terms(int way, char* q, const real* x, Py_ssize_t x_pa
 
 cdef inline void quantise_row(int way, char* q, Py_ssize_t q_panel, real* scale, ireal* zero, const real* x,
                               Py_ssize_t x_panel, Py_ssize_t k) noexcept nogil:
-    """q, s and z of a row of k reals, in panels x_panel apart (NR: plain); q and z less what the instruction takes off. Of a
-    row that is not finite s is NaN; of one so small that s would be subnormal it is 0, as for zeros."""
+    """q, s and z of a row of k reals, in panels x_panel apart (NR: unpacked); q and z less what the instruction takes off.
+    Of a row that is not finite s is NaN; of one so small that s would be subnormal it is 0, as for zeros."""
     cdef Range8 found
     cdef vec inverses, shift
     cdef int vectors = VECTORS_DOT if way == DOT else VECTORS_WIDENED
@@ -358,7 +358,7 @@ cdef inline void layer8_as(int way, bint tiled, Py_ssize_t panel, const Layer* l
 
 cdef void layer8(int way, const Layer* layer, real* y, Py_ssize_t y_row, Py_ssize_t y_panel, const real* x,
                  Py_ssize_t x_row, Py_ssize_t x_panel, Py_ssize_t rows, real* scratch) noexcept nogil:
-    """y = f(x w + b); x and y in panels x_panel and y_panel apart (NR: plain). `scratch` is of rows_nbytes8."""
+    """y = f(x w + b); x and y in panels x_panel and y_panel apart (NR: unpacked). `scratch` is of rows_nbytes8."""
     cdef Py_ssize_t panel = weights_panel8(way, layer.n_in)
     if way == WIDENED:
         layer8_as(WIDENED, False, panel, layer, y, y_row, y_panel, x, x_row, x_panel, rows, <char*>scratch)

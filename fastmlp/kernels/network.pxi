@@ -12,7 +12,7 @@ cdef struct Layer:
     Py_ssize_t at_b
     Py_ssize_t at_scale         # -1 without batch normalisation
     # the caller's
-    real* w                     # (n_in, n_out), plain
+    real* w                     # (n_in, n_out), unpacked
     real* b                     # (n_out,)
     real* scale                 # (n_out,) of batch normalisation, or NULL
     real* running_mean          # (n_out,)
@@ -31,7 +31,7 @@ cdef struct Layer:
     real* w_o                   # the operands of w_p, where they are packed ONCE
     real* w_t                   # (n_out, n_in) in panels, for every layer but the first; operands then
     real* y                     # (batch, n_out) in panels: outputs, for every layer but the last
-    real* s                     # (batch, n_out) in panels: slopes dy/dz, where y does not tell them, or NULL
+    real* s                     # (batch, n_out) in panels: derivatives dy/dz, where y does not give them, or NULL
     real* d                     # (batch, n_out) in panels: deltas, gradients of the pre-activations
     real* x_hat                 # (batch, n_out) in panels: normalised, or NULL
     real* mean                  # (n_out,) of the batch

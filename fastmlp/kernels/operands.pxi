@@ -56,7 +56,7 @@ cdef void pack_factors(real* y, const real* x, Py_ssize_t x_row, Py_ssize_t k, P
 
 
 cdef void pack_operands(real* y, Py_ssize_t panel, const real* x, Py_ssize_t x_row, Py_ssize_t k, Py_ssize_t n) noexcept nogil:
-    """The operands of all columns of a plain x (k, n), in panels."""
+    """The operands of all columns of an unpacked x (k, n), in panels."""
     cdef Py_ssize_t j
     for j from 0 <= j < n by NR:
         pack_columns(y + j // NR * panel, x + j, x_row, k, min(n - j, <Py_ssize_t>NR))
@@ -84,7 +84,7 @@ cdef inline void pack_span(real* y, const real* x, Py_ssize_t x_row, Py_ssize_t 
 cdef void pack_rows(real* y, Py_ssize_t y_span, const real* x, Py_ssize_t x_row, Py_ssize_t x_panel,
                     Py_ssize_t m, Py_ssize_t k) noexcept nogil:
     """y (m, operands): those of x (m, k), whose terms are beside each other, in panels of RUN. x is in panels x_panel
-    apart (NR: plain)."""
+    apart (NR: unpacked)."""
     cdef Py_ssize_t first
     for first from 0 <= first < k by SPAN:
         if first + SPAN <= k:

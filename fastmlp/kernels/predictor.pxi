@@ -106,9 +106,9 @@ cdef Py_ssize_t place_parameters(Plan* plan, real* base, bint copies) noexcept n
     for l in range(plan.depth):
         layer = plan.layers + l
         n = layer.n_out
-        w = take(base, &end, panels(n) // NR * operands_panel(layer.n_in))
+        w = bump(base, &end, panels(n) // NR * operands_panel(layer.n_in))
         for i in range(5 if layer.scale != NULL else 1):
-            vectors[i] = take(base, &end, n)
+            vectors[i] = bump(base, &end, n)
         if copies:
             if WITH_BF16:
                 pack_operands(w, operands_panel(layer.n_in), layer.w, layer.row_out, layer.n_in, n)
@@ -135,10 +135,10 @@ cdef Py_ssize_t place_parameters8(Plan* plan, real* base) noexcept nogil:
     for l in range(plan.depth):
         layer = plan.layers + l
         n = panels(layer.n_out)
-        layer.w8 = <int8_t*>take(base, &end, n // NR * weights_panel8(plan.int8, layer.n_in) // <Py_ssize_t>sizeof(real) + 1)
-        layer.w8_scale = take(base, &end, n)
-        layer.w8_sum = <ireal*>take(base, &end, n)
-        layer.b = take(base, &end, n)
+        layer.w8 = <int8_t*>bump(base, &end, n // NR * weights_panel8(plan.int8, layer.n_in) // <Py_ssize_t>sizeof(real) + 1)
+        layer.w8_scale = bump(base, &end, n)
+        layer.w8_sum = <ireal*>bump(base, &end, n)
+        layer.b = bump(base, &end, n)
     return end
 
 

@@ -394,8 +394,8 @@ FASTMLP_INLINE real *launder(real *p) { return p; }
  * of 16 bytes all of 512 KiB, but such processors have more). A gradient sums KG rows of the batch at a time for MG
  * inputs.
  *
- * A plain b is worth packing for PACK_ROWS rows of a; for PACK_PADDED_ROWS if its rows are padded, and spread over the
- * sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b; and
+ * An unpacked b is worth packing for PACK_ROWS rows of a; for PACK_PADDED_ROWS if its rows are padded, and spread over
+ * the sets of a cache as they are. A caller's a is packed too if b has PACK_COLUMNS: it is read for every panel of b; and
  * a whole block of b if more than PACK_BLOCK_ROWS rows pass it.
  * A b of more than CACHED reals does not stay in the second-level cache: its next panel is fetched ahead, for few
  * rows only one of more than STREAMED. PANEL and BLOCK are reals of scratch, SCRATCH is all that a gradient takes.

@@ -130,7 +130,7 @@ cdef inline void add_strip(int nv, real* y, Py_ssize_t y_panel, const real* w, P
 
 cdef void add_nonzeros(real* y, Py_ssize_t y_panel, const real* w, Py_ssize_t w_row, Py_ssize_t outputs,
                        const Py_ssize_t* columns, const real* values, Py_ssize_t n) noexcept nogil:
-    """y += x w, of a row y in panels (y_panel NR: plain), in whole vectors."""
+    """y += x w, of a row y in panels (y_panel NR: unpacked), in whole vectors."""
     cdef Py_ssize_t vectors = (outputs + VL - 1) // VL
     while vectors > 0:
         if vectors >= 8: add_strip(8, y, y_panel, w, w_row, columns, values, n)
@@ -154,7 +154,7 @@ cdef inline void start_row(real* y, Py_ssize_t y_panel, const real* b, Py_ssize_
 
 
 cdef void finish_sparse_rows(const Layer* layer, bint apart, real* y, Py_ssize_t y_panel, Py_ssize_t rows) noexcept nogil:
-    """The activation, where the product is not finished apart from it; the last layer, plain, has none."""
+    """The activation, where the product is not finished apart from it; the last layer, unpacked, has none."""
     cdef Py_ssize_t p
     if not apart and layer.activation != ACT_IDENTITY:
         for p in range(panels(layer.n_out) // NR):

@@ -3,7 +3,7 @@
 # Every element of a product is one chain of FMAs in the order of the summation index, whatever the
 # tile, the blocking or the vector width: that is what makes results the same to the bit everywhere.
 #
-# A matrix is `plain` (row by row) or in `panels` of NR columns, each panel row by row: what the kernels
+# A matrix is `unpacked` (row by row) or in `panels` of NR columns, each panel row by row: what the kernels
 # make for themselves is in panels, so that every loop walks through memory in one direction.
 #
 # In bfloat16 (PARTS is 2) A and B are operands, see operands.pxi. An element is then the sum of its spans of SPAN
@@ -20,11 +20,11 @@ cdef enum Finish:               # what happens to the accumulators after the las
     STORE_RELU_BACKWARD         # c where y > 0, else 0
     UPDATE                      # a step of the parameters in C, of which the accumulators are the gradient
 
-cdef enum Walk:                 # how the tile's loop steps through A and B: distances it knows are part of its addresses
+cdef enum Walk:                 # how the tile's loop steps through A and B: constant distances are part of addresses
     PANELS                      # A along its rows, in panels, and B in panels
     PANELS_AHEAD                # the same, and fetches rows of the next panel of B
-    PLAIN                       # A along its rows, A or B plain
-    PLAIN_AHEAD                 # the same, and fetches rows of the next panel of B
+    UNPACKED                    # A along its rows, A or B unpacked
+    UNPACKED_AHEAD              # the same, and fetches rows of the next panel of B
     PACKING                     # the same, and lays this panel down, for the tiles below
     GRADIENT                    # A down its columns, both in panels
 
@@ -128,15 +128,15 @@ cdef inline void tile(int mr, int nv, Walk walk, const Tile* t) noexcept nogil:
     cdef const real* next = t.next
     cdef const real* stop
     cdef real* packed = t.packed
-    cdef bint plain = walk == PLAIN or walk == PLAIN_AHEAD or walk == PACKING
-    cdef bint ahead = walk == PLAIN_AHEAD or walk == PANELS_AHEAD
+    cdef bint unpacked = walk == UNPACKED or walk == UNPACKED_AHEAD or walk == PACKING
+    cdef bint ahead = walk == UNPACKED_AHEAD or walk == PANELS_AHEAD
     cdef const real* next_end = t.next + t.next_tile if ahead else NULL
-    cdef Py_ssize_t a_row = t.a_row if plain else 1 if walk == GRADIENT else RUN
-    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if plain else NR
+    cdef Py_ssize_t a_row = t.a_row if unpacked else 1 if walk == GRADIENT else RUN
+    cdef Py_ssize_t a_k = NR if walk == GRADIENT else 1, b_row = t.b_row if unpacked else NR
     cdef Py_ssize_t c_row = t.c_row
     cdef Py_ssize_t r, run = t.a_run, left = t.k // UNROLL * UNROLL
     cdef real* c = t.c
-    cdef int i, j, u, reach = 3 if plain else mr        # an x86 address is a base and 0, 1 or 2 distances
+    cdef int i, j, u, reach = 3 if unpacked else mr     # an x86 address is a base and 0, 1 or 2 distances
     cdef real space[6 * NR + LINE]
     cdef real* sums = launder(to_line(space)) if WITH_BF16 else NULL     # of spans; acc holds chains
 
@@ -220,7 +220,7 @@ cdef inline void tiles(int mr, int nv, Walk walk, Tile* t, Py_ssize_t n) noexcep
                 vprefetch(t.c + t.optimizer.slot[0] + j * t.c_row)
                 vprefetch(t.c + t.optimizer.slot[0] + j * t.c_row + NR - 1)
         tile(mr, nv, walk, t)
-        if walk == PANELS_AHEAD or walk == PLAIN_AHEAD:
+        if walk == PANELS_AHEAD or walk == UNPACKED_AHEAD:
             t.next += t.next_tile
         t.a += mr * t.a_row
         t.c += mr * t.c_row
@@ -249,9 +249,9 @@ ctypedef void (*Tiles)(int mr, Tile* t, Py_ssize_t n) noexcept nogil
 cdef void tiles_panels(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PANELS, t, n)
 cdef void tiles_panels_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PANELS, t, n)
 cdef void tiles_panels_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PANELS_AHEAD, t, n)
-cdef void tiles_plain(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN, t, n)
-cdef void tiles_plain_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, PLAIN, t, n)
-cdef void tiles_plain_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PLAIN_AHEAD, t, n)
+cdef void tiles_unpacked(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, UNPACKED, t, n)
+cdef void tiles_unpacked_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, UNPACKED, t, n)
+cdef void tiles_unpacked_ahead(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, UNPACKED_AHEAD, t, n)
 cdef void tiles_packing(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, PACKING, t, n)
 cdef void tiles_gradient(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, NV, GRADIENT, t, n)
 cdef void tiles_gradient_1(int mr, Tile* t, Py_ssize_t n) noexcept nogil: tiles_of(mr, 1, GRADIENT, t, n)
@@ -273,14 +273,14 @@ cdef void strip(Tile* t, Py_ssize_t m, int nv) noexcept nogil:
         larger = max(0, larger - 1)
         t.b = t.packed
         t.b_row = NR
-        t.walk = PANELS if t.a_run == RUN else PLAIN
+        t.walk = PANELS if t.a_run == RUN else UNPACKED
     if t.next != NULL and n > 0:        # all of it between them
         t.next_rows = (UNROLL + n - 1) // n
         t.next_tile = (t.k + n * t.next_rows - 1) // (n * t.next_rows) * t.next_rows * t.next_row
     if t.walk == PANELS:
         run = tiles_panels_ahead if t.next != NULL else tiles_panels if nv == NV else tiles_panels_1
-    elif t.walk == PLAIN and not WITH_BF16:
-        run = tiles_plain_ahead if t.next != NULL else tiles_plain if nv == NV else tiles_plain_1
+    elif t.walk == UNPACKED and not WITH_BF16:
+        run = tiles_unpacked_ahead if t.next != NULL else tiles_unpacked if nv == NV else tiles_unpacked_1
     else:
         run = tiles_gradient if nv == NV else tiles_gradient_1
     if larger:

@@ -47,15 +47,15 @@ cdef struct Run:
     Py_ssize_t rates_row        # from a step to the next: 0 where all are alike
     double clip_norm            # largest norm of all gradients, or 0
     uint64_t seed               # of dropout
-    uint64_t count              # steps the model took before this run
+    uint64_t global_step        # steps the model took before this run
     # the batch at hand
     Py_ssize_t panel            # from one panel of a (batch, .) matrix to the next
     real* x                     # (batch, inputs) in panels
     SparseBatch nonzeros        # or, where samples are sparse, their nonzeros
-    real* z                     # (batch, outputs), plain: logits, then their gradient; where one panel holds them
+    real* z                     # (batch, outputs), unpacked: logits, then their gradient; where one panel holds them
     Py_ssize_t z_row            # all, the last layer's deltas themselves; of one output, a vector
     Py_ssize_t* labels
-    real* t                     # (batch, outputs), plain, where targets are values
+    real* t                     # (batch, outputs), unpacked, where targets are values
     Py_ssize_t t_row
     double* w                   # (batch,) weights of the rows
     real* losses
@@ -196,7 +196,7 @@ cdef void finish_rows(Run* run, int number, int thread, Py_ssize_t step, Py_ssiz
         else:
             map_array(layer.activation, layer.y + here, layer.y + here, (r1 - r0) * NR, layer.alpha)
     if layer.dropout > 0:
-        drop_rows(layer, run.seed, run.count + (step - run.first), number, run.panel, r0, r1)
+        drop_rows(layer, run.seed, run.global_step + (step - run.first), number, run.panel, r0, r1)
 
 
 cdef bint call_function(Run* run, PyObject* function, const Batch* batch) noexcept with gil:
@@ -371,7 +371,7 @@ cdef void load_share(Run* run, int thread) noexcept nogil:
 
 
 cdef void unpack(real* x, Py_ssize_t x_row, const real* y, Py_ssize_t panel, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
-    """A matrix in panels, plain."""
+    """x = y, which is in panels."""
     cdef Py_ssize_t c
     for c from 0 <= c < n by NR:
         copy_tile(x + c, x_row, y + c // NR * panel, NR, rows, min(n - c, <Py_ssize_t>NR))
