@@ -12,6 +12,7 @@ from fastmlp._core import checks, divergence, names, sources
 from fastmlp._core.core import engine_for, samples_of
 from fastmlp._core.layout import named_arrays
 from fastmlp._core.network import Samples
+from fastmlp._core.optional import import_extra
 from fastmlp._core.threads import get_num_threads
 from fastmlp.callbacks import asks_to_stop
 from fastmlp.optimizers import Optimizer
@@ -195,10 +196,9 @@ class LBFGS(Optimizer):
         >>> model.weights[0].round(4)
         array([[3.]])
         """
-        try:
-            from scipy.optimize import minimize
-        except ImportError:
-            raise ImportError('LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"') from None
+        import_extra("scipy", "LBFGS", "lbfgs")
+        from scipy.optimize import minimize
+
         X, targets, weights = samples_of(model, "X", X, "y", y, sample_weight, class_weight)
         X = sources.readable(X, model.dtype, dense=model.compute_dtype is not None)
         samples = Samples(X, targets, weights, None, len(X))

@@ -816,7 +816,7 @@ def test_lbfgs_without_scipy():
             "try:\n    LBFGS().minimize(MLP([2, 2]), [[0, 1]], [1])\n"
             "except ImportError as error:\n    print(error)\n")
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == 'LBFGS: needs SciPy; pip install "fastmlp[lbfgs]"'
+    assert out.strip() == 'LBFGS needs the package scipy: pip install "fastmlp[lbfgs]"'
 
 
 # L-BFGS, interrupted --------------------------------------------------------------------------------------
