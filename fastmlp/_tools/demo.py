@@ -124,10 +124,8 @@ def load(path: Path) -> Data:
 def scaled(data: Data, dtype: str) -> Data:
     """Inputs divided by a power of two that brings them to -1..1: pixels 0..255 by 256, 0..16 by 16.
 
-    He's initial weights are meant for inputs about 1. MLP takes uint8 as it is, but pixels of up to 255 make
-    the first outputs, and the gradient of the first weights, so much larger: at a usual learning rate that
-    diverges. Scaling the first weights instead would not do, their steps would need another learning rate. A
-    power of two keeps every bit of the pixels. This is a copy, with the dtype of the model.
+    On pixels of up to 255 a usual learning rate diverges. A power of two keeps every bit of the pixels. This
+    is a copy, with the dtype of the model.
     """
     X, y, test_X, test_y = data
     largest = max(float(X.max()), -float(X.min()))
