@@ -992,7 +992,7 @@ class AdamW(Adam):
     decay_biases : bool, default False
         Whether the penalties act on biases too.
     divide_penalty : bool, default False
-        Whether the penalties are divided by what the samples of a batch weigh, as scikit-learn's alpha is.
+        Whether the L1 penalty is divided by what the samples of a batch weigh; the decoupled decay is not.
     eps_hat : bool, default False
         Whether eps is the epsilon hat of the paper, added before the bias correction, as scikit-learn has it.
 

@@ -125,7 +125,7 @@ def kl_divergence(
     ----------
     logits : array_like of float32 or float64, shape (n, C)
         Logits z of C classes.
-    targets : array_like, shape and dtype of ``logits``
+    targets : array_like, shape of ``logits``
         Rows of probabilities t.
     weights : array_like of any real dtype, shape (n,), optional
         Weight of each row, >= 0; 1 for all if not given.
