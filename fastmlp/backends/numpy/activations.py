@@ -1,9 +1,9 @@
 """Functions element by element and along the last axis; derivatives are in terms of the output y, those of
 GELU and SiLU in terms of the input x.
 
-NaN stays NaN, forward and backward, with one exception: where y is NaN the derivative of ReLU is 0, as
-everywhere that y is not above 0. A zero has the sign that the formula gives it, on every processor: ReLU, and
-the others that are x or nearly so around 0, keep -0.
+NaN stays NaN, forward and backward, with two exceptions: where y is NaN the derivatives of ReLU and leaky
+ReLU are 0 and alpha, as everywhere that y is not above 0. A zero has the sign that the formula gives it, on
+every processor: ReLU, and the others that are x or nearly so around 0, keep -0.
 """
 from __future__ import annotations
 
