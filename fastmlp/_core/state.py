@@ -1,4 +1,4 @@
-"""What a trained model consists of: every array that training changes, by name. The one place that knows."""
+"""What a trained model consists of: every array that training changes, by name."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -72,10 +72,10 @@ def restore(model: MLP, kept: dict[str, Array]) -> None:
 
 def check(model: MLP, kept: Mapping[str, Array]) -> None:
     """Raises ValueError for copies of a model of another shape."""
-    expected = {name: array.shape for name, array in arrays(model).items()}
-    found = {name: array.shape for name, array in kept.items()}
+    expected = {name: array.shape for name, array in kept.items()}
+    found = {name: array.shape for name, array in arrays(model).items()}
     if found != expected:
-        raise ValueError(f"model: expected the arrays {found}, got {expected}")
+        raise ValueError(f"model: expected the arrays {expected}, got {found}")
 
 
 def counters(model: MLP) -> dict[str, int]:
