@@ -2,15 +2,12 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
-import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastmlp._core import checks, frames, sources
+from fastmlp._core import callers, checks, frames, sources
 from fastmlp.data._columns import order_of
 
 if TYPE_CHECKING:
@@ -18,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "BlockError", "FileRows", "Layout", "Part", "as_block", "dense", "names_of", "problem_of",
            "warn"]
-
-PACKAGE = f"{os.path.dirname(os.path.dirname(__file__))}/"
 
 
 class BlockError(ValueError):
@@ -224,8 +219,4 @@ def problem_of(error: BaseException) -> str:
 
 def warn(problem: str) -> None:
     """Of a block that was skipped, to the line of the user's that reads the source."""
-    depth, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
-        depth += 1
-    warnings.warn(f"skipped {problem}", RuntimeWarning, stacklevel=depth)
+    callers.warn(f"skipped {problem}", RuntimeWarning)
