@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import copy
 import math
-import numbers
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import ReferenceType, ref
@@ -321,10 +320,10 @@ class EarlyStopping(Guarded):
         for name in names:
             if name not in values:
                 raise ValueError(f"state: expected an entry {name!r}, got {', '.join(values) or 'none'}")
-        best = _number("best", values["best"])
+        best = checks.real("state['best']", checks.scalar(values["best"]))
         lowest = {"best_epoch": -1, "stopped_epoch": -1, "waited": 0, "epochs": 0}
         best_epoch, stopped_epoch, waited, epochs = (
-            checks.integer(f"state[{name!r}]", _scalar(values[name]), low=low)
+            checks.integer(f"state[{name!r}]", checks.scalar(values[name]), low=low)
             for name, low in lowest.items())
         if (best_epoch < 0) != math.isnan(best):
             raise ValueError("state['best_epoch']: expected -1 with a best of nan, and only then, "
@@ -386,17 +385,3 @@ class EarlyStopping(Guarded):
         check_state(self, values, ["settings", "model"])
         identity = values["model"]
         self.__dict__.update(values["settings"], _model=None if identity is None else ref(identity))
-
-
-def _scalar(value: Any) -> Any:
-    """A number that came in an array without dimensions."""
-    array = np.asarray(value)
-    return array[()] if array.ndim == 0 else value
-
-
-def _number(name: str, value: Any) -> float:
-    """Any number, NaN and infinity too."""
-    value = _scalar(value)
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"state[{name!r}]: expected a number, got {type(value).__name__}")
-    return float(value)

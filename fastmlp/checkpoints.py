@@ -241,17 +241,14 @@ class Checkpoint(Guarded):
         """
         if not isinstance(values, Mapping) or values.keys() != {"best", "best_epoch"}:
             raise ValueError(f"state: expected best, best_epoch, got {', '.join(map(str, values)) or 'none'}")
-        best = checks.as_array("state['best']", values["best"])
-        epoch = checks.as_array("state['best_epoch']", values["best_epoch"])
-        if best.shape or best.dtype.kind not in "iuf":
-            raise TypeError(f"state['best']: expected a number, got {values['best']!r}")
-        best_epoch = checks.integer("state['best_epoch']", epoch[()], low=-1)
+        best = checks.real("state['best']", checks.scalar(values["best"]))
+        best_epoch = checks.integer("state['best_epoch']", checks.scalar(values["best_epoch"]), low=-1)
         if (best_epoch < 0) != math.isnan(best):
             raise ValueError("state['best_epoch']: expected -1 with a best of nan, and only then, "
                              f"got {best_epoch} and {best}")
         self._start()
         if best_epoch >= 0:
-            self.__dict__.update(best=float(best), best_epoch=best_epoch)
+            self.__dict__.update(best=best, best_epoch=best_epoch)
         self._resumed = True
 
     # Copies -------------------------------------------------------------------------------------------

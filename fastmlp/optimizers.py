@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import math
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -67,7 +66,7 @@ class Settings(NamedTuple):
 
 @dataclass
 class State:
-    """What an optimizer knows of one model: the steps taken, and slots, laid out like the parameters; and the
+    """What an optimizer holds of one model: the steps taken, and slots, laid out like the parameters; and the
     state of a schedule that serves other models too, while it serves them."""
 
     step: int
@@ -460,7 +459,7 @@ class Optimizer(Guarded):
         for name in state:
             if name not in names:
                 raise ValueError(f"state: unknown entry {name!r}, expected {', '.join(names)}")
-        step = checks.integer("state['step']", _scalar(state["step"]), low=0, high=checks.MOST_STEPS)
+        step = checks.integer("state['step']", checks.scalar(state["step"]), low=0, high=checks.MOST_STEPS)
         values = {}
         for name, (slot, array) in wanted.items():
             label = f"state[{name!r}]"
@@ -472,7 +471,7 @@ class Optimizer(Guarded):
                 raise ValueError(f"{label}: expected sums of squares, got {value.min()}")
             values[name] = value
         if isinstance(self.lr, Schedule) and of_schedule:
-            rates = {name: _real(f"state['schedule.{name}']", state[f"schedule.{name}"])
+            rates = {name: checks.real(f"state['schedule.{name}']", checks.scalar(state[f"schedule.{name}"]))
                      for name in of_schedule}
             self.serve(model)
             before = self.lr.get_state()
@@ -1059,17 +1058,3 @@ ops.complete("class", CODES, ["gradient", *_all_rules(Optimizer)])
 
 def _limit(name: str, value: Any) -> float | None:
     return None if value is None else checks.number(name, value, low=SMALLEST)
-
-
-def _scalar(value: Any) -> Any:
-    """A number that came in an array without dimensions."""
-    array = np.asarray(value)
-    return array[()] if array.ndim == 0 else value
-
-
-def _real(name: str, value: Any) -> float:
-    """A number, or infinity, that came in an array without dimensions."""
-    value = _scalar(value)
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-    return float(value)

@@ -379,16 +379,27 @@ def sample_weights(name: str, value: Any, rows: int, part: bool = False) -> Arra
     return np.ldexp(weights, shift) if shift else weights
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """A finite real number from low to high, as a float."""
+def scalar(value: Any) -> Any:
+    """A number that came in an array without dimensions; anything else as it is."""
+    array = np.asarray(value)
+    return array[()] if array.ndim == 0 else value
+
+
+def real(name: str, value: Any) -> float:
+    """A real number as a float, NaN and infinity too."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, (float, int, numbers.Real)) or isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     try:
-        result = float(value)
+        return float(value)
     except OverflowError:           # of an integer
-        result = -math.inf if value < 0 else math.inf
+        return -math.inf if value < 0 else math.inf
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite real number from low to high, as a float."""
+    result = real(name, value)
     if not (low <= result <= high and math.isfinite(result)):
         wanted = "a finite number"
         if low > -math.inf:
