@@ -40,7 +40,8 @@ class Checkpoint(Guarded):
     save_best_only : bool, default False
         Whether only epochs are saved that are better than all before.
     every : int, default 1
-        Number of epochs, >= 1, from one that may be saved to the next.
+        Number of epochs, >= 1, from one that may be saved to the next. No others are looked at:
+        ``save_best_only`` does not compare with them.
     mode : {"min", "max"}, optional
         Whether smaller or larger is better. If not given, it follows from a name that ends like one of
         `fastmlp.metrics`, or in loss, error, deviance (smaller) or score (larger).

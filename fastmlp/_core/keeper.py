@@ -48,14 +48,10 @@ def make_keeper(checkpoint: Path | None, checkpoint_every: object, resume: objec
 
 
 class Keeper:
-    """Saves a run to a file; a context manager, in whose block signals wait for it.
-
-    path        of the file
-    every       how often; None for the usual interval
-    resume      whether to go on with the run in the file
-    """
+    """Saves a run to a file, `path`; a context manager, in whose block signals wait for it."""
 
     def __init__(self, path: Path, every: object, resume: bool) -> None:
+        """`every`: how often, None for the usual; `resume`: whether to go on with the run in the file."""
         try:
             self.path = os.path.abspath(file_name(path))        # wherever the program goes meanwhile
         except (TypeError, ValueError) as error:
