@@ -143,5 +143,5 @@ def numbers(*values: Any) -> bool:
     return all(type(value) in (float, int) for value in values)
 
 
-def slope(alpha: Any) -> bool:
+def is_slope(alpha: Any) -> bool:
     return numbers(alpha) and 0 <= alpha <= LARGEST

@@ -9,7 +9,7 @@ import numpy as np
 from fastmlp.activations import BY_NAME
 from fastmlp.kernels import ops
 
-from ._kernels import KERNELS, SHORT, ready, slope
+from ._kernels import KERNELS, SHORT, is_slope, ready
 
 if TYPE_CHECKING:
     from fastmlp._core.types import Array
@@ -29,13 +29,13 @@ def _map_backward(dy: Any, y: Any, kind: int, alpha: float, out: Any) -> Any:
 
 def _forward_with_alpha(code: int, default: float) -> Callable[..., Any]:
     def forward(x: Any, alpha: Any = default, *, out: Any = None) -> Any:
-        return SHORT.array_map(x, code, alpha, out) if slope(alpha) else NotImplemented
+        return SHORT.array_map(x, code, alpha, out) if is_slope(alpha) else NotImplemented
     return forward
 
 
 def _backward_with_alpha(code: int, default: float) -> Callable[..., Any]:
     def backward(dy: Any, y: Any, alpha: Any = default, *, out: Any = None) -> Any:
-        return _map_backward(dy, y, code, alpha, out) if slope(alpha) else NotImplemented
+        return _map_backward(dy, y, code, alpha, out) if is_slope(alpha) else NotImplemented
     return backward
 
 
