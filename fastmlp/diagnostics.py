@@ -43,7 +43,7 @@ class Problem(NamedTuple):
     sentence: str
 
 
-class Setting(NamedTuple):
+class Context(NamedTuple):
     """What advice depends on: it does not name what is there already, or what is not there to be changed.
 
     samples     that the network trains on, where they are arrays
@@ -168,7 +168,7 @@ class Diagnostics(Guarded):
         self.warn: bool = warn
         self.__dict__["observer"] = None        # the engine's, while a model trains
         self._within = False                    # an epoch
-        self._setting = Setting()
+        self._context = Context()
         self._batch_size = self._samples = 0
         self._dropout: tuple[float, ...] = ()
         self._resumed: dict[str, Array] | None = None       # from `set_state`, until training goes on
@@ -237,13 +237,18 @@ class Diagnostics(Guarded):
         ----------
         model : MLP
             Model that is going to be trained.
+
+        Raises
+        ------
+        ValueError
+            For a state, given to `set_state`, of another number of layers.
         """
         state, self._within = self._resumed, False
         depth = len(model.layers) - 1
         if state is not None and state["values"].shape[1] not in (0, depth):
             raise ValueError(f"state: expected that of {depth} layers, got {state['values'].shape[1]}")
         self._start(model.activations, model.layers[1:])
-        self._setting = _setting(model)
+        self._context = _context_of(model)
         self.__dict__["observer"] = Observer(model.core.parameters)
         if state is not None:
             self._steps, self._before = state["steps"].tolist(), int(state["before"])
@@ -289,9 +294,8 @@ class Diagnostics(Guarded):
         last = self._shown(self.observer.reports()[-1:])
         begin, end = [0, *self.observer.report_steps()][-2:]
         seen = min(end * self._batch_size, self._samples) - begin * self._batch_size
-        said = self._setting
-        said = Setting(None, *said[1:])         # samples are looked through once an epoch
-        problems = self._look(last, last[0, :, 0], seen, said)
+        context = Context(None, *self._context[1:])     # samples are looked through once an epoch
+        problems = self._look(last, last[0, :, 0], seen, context)
         return problems[0].note if problems else ""
 
     def end_epoch(self) -> dict[str, float]:
@@ -315,7 +319,7 @@ class Diagnostics(Guarded):
         self._dead = tuple(np.flatnonzero(units) if _can_die(f) else np.zeros(0, np.intp)
                            for units, f in zip(dead, self._activations))
         shares = np.array([units.mean() for units in dead] + [math.nan])
-        self._problems = self._look(reports, shares, self._samples, self._setting) if len(reports) else []
+        self._problems = self._look(reports, shares, self._samples, self._context) if len(reports) else []
         epoch = _mean(reports)
         epoch[:, 0] = shares
         return dict(zip(self._names, epoch[self._sensible].tolist()))
@@ -347,7 +351,7 @@ class Diagnostics(Guarded):
             Model that was trained.
         """
         self.__dict__["observer"] = None
-        self._setting = Setting()
+        self._context = Context()
 
     # State, read and written ------------------------------------------------------------------------------
 
@@ -411,11 +415,11 @@ class Diagnostics(Guarded):
             result[:, :, -1] /= result[:, :, -2]
         return result
 
-    def _look(self, reports: Array, dead: Array, samples: int, said: Setting) -> list[Problem]:
+    def _look(self, reports: Array, dead: Array, samples: int, context: Context) -> list[Problem]:
         """What is wrong in these reports of so many samples, with these shares of dead units in every
         layer."""
         table = _mean(reports)
-        if table[0, 4] == 0 and np.isfinite(table[:, 4:6]).all() and _all(said.samples, _is_zero):
+        if table[0, 4] == 0 and np.isfinite(table[:, 4:6]).all() and _all(context.samples, _is_zero):
             return [Problem("inputs", 1, "X is 0",
                             "X holds nothing but 0, from which nothing can be learned")]
         found: list[Problem] = []
@@ -440,13 +444,13 @@ class Diagnostics(Guarded):
             if table[i, 1] >= SATURATED:
                 share = f"{table[i, 1]:.0%}"
                 cures = ["smaller initial weights", "inputs scaled to about 1"]
-                if not said.has_norm:
+                if not context.has_norm:
                     cures.append("batch_norm")
                 found.append(Problem(
                     "saturated", layer, f"layer {layer}: {share} saturated",
                     f"layer {layer}: {share} of its outputs are within 1% of the ends of {f.name}, where "
                     f"hardly any gradient passes: try {_listed(cures)}"))
-        found += _gradients(table[:, 4].tolist(), table[:, 5].tolist(), said, passes)
+        found += _gradients(table[:, 4].tolist(), table[:, 5].tolist(), context, passes)
         ratios = np.sort(reports[:, :, -1], axis=0)[len(reports) // 2]      # the median
         for layer, ratio in enumerate(ratios, 1):
             if ratio >= LARGE_UPDATE:
@@ -459,18 +463,18 @@ class Diagnostics(Guarded):
     # Copies -----------------------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"version": VERSION, "settings": {**vars(self), "observer": None, "_setting": Setting()}}
+        return {"version": VERSION, "settings": {**vars(self), "observer": None, "_context": Context()}}
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         check_state(self, values, ["settings"])
         self.__dict__.update(values["settings"])
 
 
-def _setting(model: MLP) -> Setting:
+def _context_of(model: MLP) -> Context:
     """Of a model that trains, or is going to."""
     training, hidden = model.core.training, len(model.layers) - 2
     optimizer = None if training is None else training.optimizer
-    return Setting(
+    return Context(
         samples=None if training is None else getattr(training.samples, "x", None),
         clips=any(getattr(optimizer, name, None) is not None for name in ("clip_norm", "clip_value")),
         has_values=model.loss.targets in ("values", "counts"),
@@ -478,16 +482,16 @@ def _setting(model: MLP) -> Setting:
         has_norm=all(model.batch_norm[:hidden]) and hidden > 0)
 
 
-def _gradients(norms: list[float], weights: list[float], said: Setting, passes: bool) -> list[Problem]:
+def _gradients(norms: list[float], weights: list[float], context: Context, passes: bool) -> list[Problem]:
     """What is wrong with the gradients of the layers, which have these norms, as the weights have; `passes`:
     whether no layer is known to stop them all."""
     for what, numbers in (("gradient", norms), ("weights", weights)):
         wrong = [i for i, number in enumerate(numbers, 1) if not math.isfinite(number)]
         if wrong:
-            if said.samples is not None and not _all(said.samples, _is_finite):
+            if context.samples is not None and not _all(context.samples, _is_finite):
                 cause = "X holds NaN or infinity"
             else:
-                cause = f"try {_listed(['a lower learning rate', *_limits(said), said.scaled])}"
+                cause = f"try {_listed(['a lower learning rate', *_limits(context), context.scaled])}"
             verb = "its gradient is" if what == "gradient" else "its weights are"
             return [Problem("gradient", wrong[0], f"layer {wrong[0]}: {what} not finite",
                             f"layer {wrong[0]}: {verb} not finite: {cause}")]
@@ -499,7 +503,7 @@ def _gradients(norms: list[float], weights: list[float], said: Setting, passes: 
         found.append(Problem(
             "exploding", layer, f"layer {layer}: gradient explodes",
             f"layer {layer}'s gradient is 10^{math.log10(largest):.0f} times its weights: gradients "
-            f"explode; try {_listed([*_limits(said), said.scaled, 'smaller initial weights'])}"))
+            f"explode; try {_listed([*_limits(context), context.scaled, 'smaller initial weights'])}"))
     for layer, norm in enumerate(norms[:-1] if passes else (), 1):
         largest = max(norms[layer:])
         if norm * FAR_APART <= largest and largest > 0:
@@ -507,7 +511,7 @@ def _gradients(norms: list[float], weights: list[float], said: Setting, passes: 
             if norm > 0:
                 times = f"10^{math.log10(largest / norm):.0f} times smaller than"
             cures = [cure for cure, there in (
-                ("relu", said.is_relu), ("batch_norm", said.has_norm), ("fewer layers", len(norms) < 3),
+                ("relu", context.is_relu), ("batch_norm", context.has_norm), ("fewer layers", len(norms) < 3),
                 ("another init", False)) if not there]
             found.append(Problem(
                 "vanishing", layer, f"layer {layer}: gradient vanishes",
@@ -517,8 +521,8 @@ def _gradients(norms: list[float], weights: list[float], said: Setting, passes: 
     return found
 
 
-def _limits(said: Setting) -> list[str]:
-    return [] if said.clips else ["clip_norm"]
+def _limits(context: Context) -> list[str]:
+    return [] if context.clips else ["clip_norm"]
 
 
 def _listed(cures: list[str]) -> str:
