@@ -265,10 +265,11 @@ def gradient_check(
     if not math.isfinite(trained):
         raise ValueError(f"model: expected a finite loss of X and y, got {trained}")
 
+    other = any(model.dropout) or any(model.batch_norm)      # forward alone is another function then
+
     def loss() -> float:
         return twin.loss_and_gradients(X, y)[0] if other else twin.evaluate(X, y, metrics=())["loss"]
 
-    other = any(model.dropout) or any(model.batch_norm)      # forward alone is another function then
     checker = _Checker(loss, h, step is None, model.dtype.name)
     layers = tuple(
         checker.layer(i, _of_layer(twin, i), _of_layer(gradients, i), limit, rng)

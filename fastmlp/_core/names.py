@@ -55,9 +55,8 @@ OPTIMIZERS = {
 }
 _ANY_METRIC = "write metrics=[{}], a function of scikit-learn, or one of your own (y_true, y_pred) -> number"
 METRICS = {
-    **dict.fromkeys((
-        "acc accuracyscore binaryaccuracy categoricalaccuracy sparsecategoricalaccuracy"
-    ).split(), "accuracy"),
+    **dict.fromkeys("acc accuracyscore binaryaccuracy categoricalaccuracy sparsecategoricalaccuracy".split(),
+                    "accuracy"),
     "precisionscore": "precision",
     **dict.fromkeys("recallscore sensitivity tpr truepositiverate".split(), "recall"),
     **dict.fromkeys("f1binary f1macro f1score fscore".split(), "f1"),
@@ -266,10 +265,8 @@ FIT = {
     **dict.fromkeys("eta learning_rate learning_rate_init lr rate step_size".split(), _RATE),
     **dict.fromkeys("momentum nesterov weight_decay".split(), _OPTIMIZER),
     **dict.fromkeys("l1 l2 regularization".split(), _PENALTY),
-    **dict.fromkeys((
-        "epoch iterations max_epochs max_iter n_epoch n_epochs n_iter nb_epoch num_epoch "
-        "num_epochs steps"
-    ).split(), "epochs"),
+    **dict.fromkeys("epoch iterations max_epochs max_iter n_epoch n_epochs n_iter nb_epoch num_epoch "
+                    "num_epochs steps".split(), "epochs"),
     **dict.fromkeys("batch batchsize bs mini_batch_size minibatch_size".split(), "batch_size"),
     **dict.fromkeys("show_progress verbose".split(), "write progress=True or progress=False"),
     **dict.fromkeys("test_size validation_fraction validation_size validation_split".split(), _SPLIT),
@@ -286,11 +283,9 @@ FIT = {
     "class_weights": "class_weight",
 }
 MODEL = {
-    **dict.fromkeys((
-        "hidden hidden_layer_sizes hidden_layers hidden_size hidden_sizes hidden_units "
-        "input_dim input_size layer_sizes n_hidden num_layers output_dim output_size sizes "
-        "units"
-    ).split(), _LAYERS),
+    **dict.fromkeys("hidden hidden_layer_sizes hidden_layers hidden_size hidden_sizes hidden_units input_dim "
+                    "input_size layer_sizes n_hidden num_layers output_dim output_size sizes units".split(),
+                    _LAYERS),
     **dict.fromkeys("act activation_function activations nonlinearity".split(), "activation"),
     **dict.fromkeys("final_activation last_activation out_activation output_activation".split(), _OUTPUT),
     **dict.fromkeys("criterion loss_fn loss_function objective".split(), "loss"),
@@ -308,9 +303,8 @@ MODEL = {
     "metrics": _OF_FIT.format("metrics=['accuracy']"),
     "alpha": _L2,
     **dict.fromkeys("l1 l2 regularization weight_decay".split(), _PENALTY),
-    **dict.fromkeys((
-        "bias use_bias"
-    ).split(), "every layer has biases; model.biases are arrays that can be read and " "written"),
+    **dict.fromkeys("bias use_bias".split(),
+                    "every layer has biases; model.biases are arrays that can be read and written"),
     "device": "networks run on the CPU; fastmlp.set_num_threads says on how many threads",
 }
 _OF_TRAINING = "it belongs to training: model.fit(source, {})"
@@ -347,9 +341,8 @@ CALLBACK = {
 }
 OPTIMIZER = {
     **dict.fromkeys("eta initial_lr learning_rate learning_rate_init lr0 rate step_size".split(), "lr"),
-    **dict.fromkeys((
-        "lr_schedule lr_scheduler schedule scheduler"
-    ).split(), "a schedule is a learning rate: lr=fastmlp.schedules.Cosine(0.1, steps)"),
+    **dict.fromkeys("lr_schedule lr_scheduler schedule scheduler".split(),
+                    "a schedule is a learning rate: lr=fastmlp.schedules.Cosine(0.1, steps)"),
     "betas": "write beta1=0.9, beta2=0.999",
     "beta_1": "beta1", "beta_2": "beta2", "momentum": "beta1",
     "alpha": "rho", "decay_rate": "rho",

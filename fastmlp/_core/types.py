@@ -22,9 +22,8 @@ from fastmlp.optimizers import Optimizer
 
 __all__ = [
     "ActivationLike", "Array", "BatchNormLike", "BiasInitializer", "Callback", "ClassWeight", "Initializer",
-    "LossFunction", "LossLike", "Metric", "Metrics", "OptimizerLike", "Path", "RowsLike",
-    "SamplesLike", "Setting",
-    "SparseMatrix", "ValidationData",
+    "LossFunction", "LossLike", "Metric", "Metrics", "OptimizerLike", "Path", "RowsLike", "SamplesLike",
+    "Setting", "SparseMatrix", "ValidationData",
 ]
 
 Array = NDArray[Any]

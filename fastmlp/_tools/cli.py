@@ -167,7 +167,3 @@ def run_bench(options: argparse.Namespace) -> int:
     show_config()
     bench(options.dtype, options.threads, options.quick)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -75,7 +75,7 @@ def activations(model: MLP, X: RowsLike, ax: Axes | None = None) -> Axes:
     >>> [label.get_text() for label in ax.get_yticklabels()]
     ['layer 1\\ntanh', 'layer 2\\ntanh', 'layer 3\\noutput']
     """
-    outputs = [np.asarray(output).ravel() for output in _outputs(model, X)]
+    outputs = [np.asarray(output).ravel() for output in model.hidden(X)]
     zeros = [float(np.mean(output == 0)) if output.size else 0.0 for output in outputs]
     values = [output[(output != 0) & np.isfinite(output)].astype(float) for output in outputs]
     ends = [np.quantile(each, [0.002, 0.998]) for each in values if each.size]
@@ -237,11 +237,6 @@ def weights(model: MLP, shape: Sequence[int], ax: Axes | None = None, *, layer: 
                  f"{height} x {width} inputs", loc="left", fontweight="bold", fontsize=11)
     ax.set_axis_off()
     return ax
-
-
-def _outputs(model: MLP, X: RowsLike) -> list[Array]:
-    """Of every layer, the last one too."""
-    return list(model.hidden(X))
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
