@@ -973,7 +973,8 @@ class MLP(Guarded):
         >>> history.loss[-1] < 1e-6
         True
         """
-        if checks.integer("restarts", restarts, low=1) > 1:
+        restarts = checks.integer("restarts", restarts, low=1)
+        if restarts > 1:
             arguments = {name: value for name, value in locals().items() if name not in ("self", "restarts")}
             return fit_with_restarts(self, restarts, partial(MLP.fit, self), arguments)
         given_X, callbacks = X, names.objects("callbacks", callbacks)

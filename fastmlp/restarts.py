@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastmlp._core import checks, divergence, state, step_hooks
+from fastmlp._core import divergence, state, step_hooks
 from fastmlp._core.core import samples_of
 from fastmlp._core.progress import Progress, kind_of
 from fastmlp.data._chunks import as_source
@@ -113,12 +113,11 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
     Raises
     ------
     TypeError
-        For a number that is no integer, before anything changes.
+        For callbacks and progress of the wrong type, before anything changes.
     ValueError
-        For a number below 1, for a model whose initial values cannot be drawn again, and for samples that can
-        be read once; before anything changes.
+        For a model whose initial values cannot be drawn again, for a checkpoint, and for samples that can be
+        read once; before anything changes.
     """
-    restarts = checks.integer("restarts", restarts, low=1)
     start = model.core.start
     if start is None or not start.is_random:
         raise ValueError("restarts: expected a model whose initial values can be drawn again, got one from a "
