@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     )
     from fastmlp.activations import Activation
     from fastmlp.backends.interface import Backend, Engine
+    from fastmlp.data import Source
     from fastmlp.normalization import BatchNorm
 
 if TYPE_CHECKING:
@@ -993,15 +994,9 @@ class MLP(Guarded):
         self._check_statistics(weights, rows, samples.batch_size)
         steps = epochs * -(-len(samples) // samples.batch_size)         # 0 where a source does not say
         optimizer = defaults.optimizer_for_fit(optimizer, steps, self.layers)
-        if optimizer.full_batch and (any(self.dropout) or any(self.batch_norm)):
-            raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
-                             "batch normalisation make another of it at every step")
-        if optimizer.full_batch and source is not None:
-            raise ValueError("optimizer: LBFGS needs all samples in memory, and a source has them in blocks")
         callbacks = step_hooks.check("callbacks", callbacks)
-        if optimizer.full_batch and (unheard := step_hooks.names_of(callbacks)):
-            callers.warn(f"callbacks: LBFGS takes no steps, and on_step_end of {', '.join(unheard)} is never "
-                         "called", RuntimeWarning)
+        if optimizer.full_batch:
+            self._check_full_batch(source, callbacks, log_steps)
         if metrics is not None:
             metrics = self._metrics(metrics)
         if validation_data is not None:
@@ -1010,19 +1005,9 @@ class MLP(Guarded):
         keeper = make_keeper(checkpoint, checkpoint_every, resume, optimizer)
         if samples.batch_size > self._many_samples:
             self._workspace_nbytes("batch_size", samples.batch_size, len(optimizer.slots), X)
-        if optimizer.full_batch and log_steps:
-            raise ValueError("log_steps: expected False with LBFGS, which takes no steps")
         guess = None
         if check_scale and (steps >= scales.FEW_STEPS or epochs and not steps):
-            looked_at = samples if isinstance(samples, Samples) else Samples(*samples.first_rows())
-            if self.core.loss_is_usual and self.layers[-1] == 1:
-                scales.warn_of_labels(looked_at.targets)
-            if source is None:
-                rows = scales.rows_worth_a_look(looked_at.x, self.core.parameters.buffer.size, steps, epochs)
-            else:                       # to read it takes longer
-                rows = scales.most_rows(looked_at.x)
-            if rows:
-                guess = scales.look(self, looked_at, rows, source or given_X, source or y)
+            guess = self._look_at_scale(samples, source or given_X, source or y, steps, epochs)
         with self.core.lock.take(runs=False) as call:
             optimizer.serve(self)
             training = Training(self, samples, y, optimizer, validation_data, callbacks, metrics,
@@ -1030,6 +1015,33 @@ class MLP(Guarded):
                                 keeper)
             training.guess = guess
             return training.run(epochs, shown, call)
+
+    def _check_full_batch(self, source: Source | None, callbacks: Iterable[Callback], log_steps: bool
+                          ) -> None:
+        """Raises ValueError, or warns, where `LBFGS` does not go with what else `fit` was given."""
+        if any(self.dropout) or any(self.batch_norm):
+            raise ValueError("optimizer: LBFGS minimises one function of the parameters, and dropout or "
+                             "batch normalisation make another of it at every step")
+        if source is not None:
+            raise ValueError("optimizer: LBFGS needs all samples in memory, and a source has them in blocks")
+        if log_steps:
+            raise ValueError("log_steps: expected False with LBFGS, which takes no steps")
+        if unheard := step_hooks.names_of(callbacks):
+            callers.warn(f"callbacks: LBFGS takes no steps, and on_step_end of {', '.join(unheard)} is never "
+                         "called", RuntimeWarning)
+
+    def _look_at_scale(self, samples: Samples | Feed, X: Any, y: Any, steps: int, epochs: int
+                       ) -> float | None:
+        """Warn of inputs and targets whose scale hurts, which were made of X and y. Returns what
+        `scales.look` does."""
+        looked_at = samples if isinstance(samples, Samples) else Samples(*samples.first_rows())
+        if self.core.loss_is_usual and self.layers[-1] == 1:
+            scales.warn_of_labels(looked_at.targets)
+        if looked_at is samples:
+            rows = scales.rows_worth_a_look(looked_at.x, self.core.parameters.buffer.size, steps, epochs)
+        else:                           # to read a source takes longer
+            rows = scales.most_rows(looked_at.x)
+        return scales.look(self, looked_at, rows, X, y) if rows else None
 
     def _validation(self, data: Any, epochs: int) -> tuple[Any, Any, Any]:
         """Validated: (X, y, sample_weight), or a source in the place of X."""
