@@ -115,25 +115,14 @@ def loss_landscape(model: MLP, X: RowsLike, y: ArrayLike, ax: Axes | None = None
     center = _flat(own)
     if not np.isfinite(center).all():
         raise ValueError("model: expected parameters that are finite")
-    restarts = getattr(restarts, "restarts", restarts)
-    if not isinstance(restarts, Iterable):
-        raise TypeError(f"restarts: expected a list of Restart or MLP, got {type(restarts).__name__}")
-    others = []
-    for i, restart in enumerate(restarts):
-        if not hasattr(restart, "weights") or not hasattr(restart, "biases"):
-            raise TypeError(f"restarts[{i}]: expected a Restart or an MLP, got {type(restart).__name__}")
-        arrays = [*restart.weights, *restart.biases]
-        if [np.shape(array) for array in arrays] != [array.shape for array in own]:
-            raise ValueError(f"restarts[{i}]: expected the layers of the model, {list(model.layers)}, got "
-                             f"arrays of {[np.shape(array) for array in arrays]}")
-        others.append(_flat(arrays) - center)
+    others = [_flat(arrays) - center for arrays in _arrays_of(restarts, model)]
     rng = np.random.default_rng(seed)
+    first, second = _random(own, rng), _random(own, rng)
+    along = "direction 1"
     away = [difference for difference in others if np.linalg.norm(difference)]
-    share = 0.0
     if away:
-        first, second, share = _through(away, [_random(own, rng) for _ in range(2)])
-    else:
-        first, second = _random(own, rng), _random(own, rng)
+        first, second, share = _through(away, first)
+        along += f"\nthe plane has {share:.0%} of the squared distances to the restarts"
     places = [_coordinates(difference, first, second) for difference in others]
     (a_low, a_high), (b_low, b_high) = _range(places, span, 0), _range(places, span, 1)
     a, b = np.linspace(a_low, a_high, points), np.linspace(b_low, b_high, points)
@@ -143,20 +132,28 @@ def loss_landscape(model: MLP, X: RowsLike, y: ArrayLike, ax: Axes | None = None
              for i, (place, difference) in enumerate(zip(places, others)) if np.linalg.norm(difference)]
     ax = axes(ax, 6.4, 5.0)
     color = _draw(ax, a, b, losses, [loss for _, _, loss in marks])
-    for i, (number, place, loss) in enumerate(marks):
-        fill = color(loss)
-        ax.plot(*place, marker="o", markersize=14, linestyle="none", markeredgecolor="white",
-                markeredgewidth=1.4, markerfacecolor=fill, label=None if i else "restarts, by their loss")
-        ax.annotate(number, place, ha="center", va="center_baseline", fontsize=8,
-                    color="black" if np.dot(fill[:3], (0.3, 0.59, 0.11)) > 0.55 else "white")
-    ax.plot(0, 0, marker="*", markersize=17, linestyle="none", markeredgecolor="black",
-            markerfacecolor="white", label="the model")
-    ax.legend(loc="upper right", fontsize=8, markerscale=0.6, framealpha=0.85, edgecolor="none")
-    frame(ax, "Loss around the trained network", "direction 1", "direction 2")
-    if away:
-        ax.set_xlabel(f"direction 1\nthe plane has {share:.0%} of the squared distances to the restarts")
+    _mark(ax, [(number, place, color(loss)) for number, place, loss in marks])
+    frame(ax, "Loss around the trained network", along, "direction 2")
     ax.grid(visible=False)
     return ax
+
+
+def _arrays_of(restarts: Any, model: MLP) -> list[list[Array]]:
+    """Weights and biases of each, which must have the layers of the model."""
+    restarts = getattr(restarts, "restarts", restarts)
+    if not isinstance(restarts, Iterable):
+        raise TypeError(f"restarts: expected a list of Restart or MLP, got {type(restarts).__name__}")
+    shapes = [array.shape for array in (*model.weights, *model.biases)]
+    result = []
+    for i, restart in enumerate(restarts):
+        if not hasattr(restart, "weights") or not hasattr(restart, "biases"):
+            raise TypeError(f"restarts[{i}]: expected a Restart or an MLP, got {type(restart).__name__}")
+        arrays = [*restart.weights, *restart.biases]
+        if [np.shape(array) for array in arrays] != shapes:
+            raise ValueError(f"restarts[{i}]: expected the layers of the model, {list(model.layers)}, got "
+                             f"arrays of {[np.shape(array) for array in arrays]}")
+        result.append(arrays)
+    return result
 
 
 def _flat(arrays: Sequence[Any]) -> Array:
@@ -176,14 +173,14 @@ def _random(own: Sequence[Array], rng: np.random.Generator) -> Array:
     return np.concatenate(parts)
 
 
-def _through(away: list[Array], random: list[Array]) -> tuple[Array, Array, float]:
+def _through(away: list[Array], random: Array) -> tuple[Array, Array, float]:
     """The plane that comes nearest to these points, and its share of their squared distances."""
     components = np.linalg.svd(np.stack(away), full_matrices=False)[2]
     first = components[0]
     if len(components) > 1 and len(away) > 1:
         second = components[1]
     else:                               # one point is on a line: the other direction is any
-        second = random[0] - first * (random[0] @ first)
+        second = random - first * (random @ first)
         second /= np.linalg.norm(second)
     reach = max(float(np.linalg.norm(difference)) for difference in away)
     on_plane = sum(float((d @ first) ** 2 + (d @ second) ** 2) for d in away)
@@ -240,3 +237,15 @@ def _draw(ax: Axes, a: Array, b: Array, losses: Array, others: list[float]) -> C
         ax.contour(a, b, losses, levels[1:-1], colors="white", linewidths=0.6, alpha=0.75)
     ax.figure.colorbar(drawn, ax=ax, label="loss")
     return lambda loss: drawn.cmap(norm(loss))
+
+
+def _mark(ax: Axes, others: list[tuple[str, tuple[float, float], Any]]) -> None:
+    """Circles with a number, a place and a color each, and a star for the model."""
+    for i, (number, place, fill) in enumerate(others):
+        ax.plot(*place, marker="o", markersize=14, linestyle="none", markeredgecolor="white",
+                markeredgewidth=1.4, markerfacecolor=fill, label=None if i else "restarts, by their loss")
+        ax.annotate(number, place, ha="center", va="center_baseline", fontsize=8,
+                    color="black" if np.dot(fill[:3], (0.3, 0.59, 0.11)) > 0.55 else "white")
+    ax.plot(0, 0, marker="*", markersize=17, linestyle="none", markeredgecolor="black",
+            markerfacecolor="white", label="the model")
+    ax.legend(loc="upper right", fontsize=8, markerscale=0.6, framealpha=0.85, edgecolor="none")

@@ -211,32 +211,42 @@ def weights(model: MLP, shape: Sequence[int], ax: Axes | None = None, *, layer: 
     if not len(chosen):
         raise ValueError("units: expected at least one, got none")
     images = [w[:, unit].reshape(shape) for unit in chosen]
-    columns = math.ceil(math.sqrt(len(images) * shape[0] / shape[1]))
-    columns = min(max(columns, 1), len(images))
-    rows = -(-len(images) // columns)
     height, width = shape[:2]
-    mosaic = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *shape[2:]), np.nan)
-    for i, image in enumerate(images):
-        top, left = i // columns * (height + 1), i % columns * (width + 1)
-        mosaic[top:top + height, left:left + width] = _unit_range(image) if len(shape) == 3 else image
+    mosaic, corners = _mosaic(images)
     aspect = mosaic.shape[0] / mosaic.shape[1]
     ax = axes(ax, 6.4, min(max(5.3 * aspect + 0.4, 1.6), 9.0))
     if len(shape) == 3:
         ax.imshow(np.where(np.isnan(mosaic), 1.0, mosaic), interpolation="nearest")
     else:
-        finite = np.abs(mosaic[np.isfinite(mosaic)])
-        limit = float(np.quantile(finite, 0.998)) or 1.0 if finite.size else 1.0
-        colormap = import_module("matplotlib").colormaps["RdBu_r"].with_extremes(bad="white")
-        drawn = ax.imshow(mosaic, cmap=colormap, vmin=-limit, vmax=limit, interpolation="nearest")
-        ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8, extend="both")
-        for i in range(len(images)):            # or the white of small weights has no edge
-            place = (i % columns * (width + 1) - 0.5, i // columns * (height + 1) - 0.5)
+        _show_signed(ax, mosaic)
+        for top, left in corners:               # or the white of small weights has no edge
             ax.add_patch(import_module("matplotlib.patches").Rectangle(
-                place, width, height, fill=False, edgecolor="#bbbbbb", linewidth=0.6))
+                (left - 0.5, top - 0.5), width, height, fill=False, edgecolor="#bbbbbb", linewidth=0.6))
     ax.set_title(f"Weights of layer {layer}: {len(images)} unit{'s' if len(images) > 1 else ''}, "
                  f"{height} x {width} inputs", loc="left", fontweight="bold", fontsize=11)
     ax.set_axis_off()
     return ax
+
+
+def _mosaic(images: list[Array]) -> tuple[Array, list[tuple[int, int]]]:
+    """Images in rows that make about a square, NaN between them; and where each begins."""
+    height, width, *channels = images[0].shape
+    columns = min(math.ceil(math.sqrt(len(images) * height / width)), len(images))
+    rows = -(-len(images) // columns)
+    mosaic = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, *channels), np.nan)
+    corners = [(i // columns * (height + 1), i % columns * (width + 1)) for i in range(len(images))]
+    for image, (top, left) in zip(images, corners):
+        mosaic[top:top + height, left:left + width] = _unit_range(image) if channels else image
+    return mosaic, corners
+
+
+def _show_signed(ax: Axes, values: Array) -> None:
+    """Blue below 0, red above, NaN and 0 white."""
+    finite = np.abs(values[np.isfinite(values)])
+    limit = float(np.quantile(finite, 0.998)) or 1.0 if finite.size else 1.0
+    colormap = import_module("matplotlib").colormaps["RdBu_r"].with_extremes(bad="white")
+    drawn = ax.imshow(values, cmap=colormap, vmin=-limit, vmax=limit, interpolation="nearest")
+    ax.figure.colorbar(drawn, ax=ax, label="weight", shrink=0.8, extend="both")
 
 
 def _apart(low: float, high: float) -> tuple[float, float]:
