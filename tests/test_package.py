@@ -8,6 +8,7 @@ import os
 import pkgutil
 import platform
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -101,6 +102,26 @@ def test_importing_it_imports_little():
     assert not ours & {"fastmlp.model", "fastmlp.functional", "fastmlp.optimizers", "fastmlp.data"}
     others = {"tqdm", "safetensors", "json", "difflib", "tempfile", "urllib.request", "multiprocessing"}
     assert not others & set(loaded) - set(run_plain("import sys, numpy; print(*sys.modules)").split())
+
+
+def test_frozen_programs_have_what_is_imported_by_name():
+    """PyInstaller takes along the modules that the hook names."""
+    (entry,) = metadata.distribution("fastmlp").entry_points.select(group="pyinstaller40")
+    (folder,) = entry.load()()
+    hidden = runpy.run_path(str(Path(folder, "hook-fastmlp.py")))["hiddenimports"]
+    code = """
+import sys
+from fastmlp import MLP, use_backend
+for name in "cython", "numpy":
+    with use_backend(name):
+        for options in {"dtype": "float64"}, {"compute_dtype": "bfloat16"}:
+            MLP([2, 3, 2], **options).fit([[1.0, 2.0]], [1], epochs=1, progress=False)
+print(*(name for name in sys.modules if name.startswith("fastmlp.")))
+"""
+    loaded = {name for name in run_plain(code).split()
+              if name.rpartition(".")[0] in ("fastmlp.backends", "fastmlp.kernels")}
+    assert {f"fastmlp.kernels.{kernels.active_isa()}_f64", "fastmlp.kernels._memoryviews",
+            "fastmlp.backends.numpy"} <= loaded <= set(hidden)
 
 
 def test_no_module_hides_a_name():
