@@ -191,8 +191,8 @@ class BuildKernels(build_ext):
         self.extensions = [ext for ext in self.extensions
                            if ext.isa is None or ext.isa in names and ext.bf16 in (None, *bf16)]
         baseline = BASELINE.get(self.machine(), [])
-        baseline = baseline if self.takes("int i;\n", ["-Werror", *baseline]) else []
-        collection = NO_COLLECTION if self.takes("int i;\n", ["-Werror", *NO_COLLECTION]) else []
+        baseline = baseline if self.knows(baseline) else []
+        collection = NO_COLLECTION if self.knows(NO_COLLECTION) else []
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
@@ -204,7 +204,7 @@ class BuildKernels(build_ext):
                                       if INT8[way][0] == ext.isa and ext.dtype == "f32"]
                 flags = FLAGS + baseline + ISAS[ext.isa][0] + (BF16[ext.bf16][1] if ext.bf16 else [])
                 if ext.isa == "avx512":
-                    known = [more for more in UNROLL_12_ROWS if self.takes("int i;\n", ["-Werror", *more])]
+                    known = [more for more in UNROLL_12_ROWS if self.knows(more)]
                     flags = flags + sum(known, [])
                 ext.extra_compile_args = self.spelled(flags + collection)
             if SANITIZE:
@@ -283,7 +283,7 @@ class BuildKernels(build_ext):
         beside, flags = BF16[way]
         if not set(beside) & set(isas) or not self.gives_tiles(way):
             return False
-        return not flags or self.takes(PROBE_AMX if way == "amx" else "int i;\n", ["-Werror", *flags])
+        return not flags or self.knows(flags, PROBE_AMX if way == "amx" else "int i;\n")
 
     def can_build_int8(self, way, isas):
         """The same of what multiplies 8-bit integers."""
@@ -296,6 +296,11 @@ class BuildKernels(build_ext):
     def gives_tiles(self, way):
         """Whether the system gives what it takes of tiles: others than Linux do not say how they do."""
         return way != "amx" or self.plat_name.startswith("linux")
+
+    def knows(self, flags, text="int i;\n"):
+        """Whether the compiler takes them without a warning, but for those of the flags of the caller."""
+        strict = ["-Werror"] if self.takes("int i;\n", ["-Werror"]) else []
+        return self.takes(text, [*strict, *flags])
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""

@@ -92,6 +92,35 @@ def test_flags_of_the_caller_do_not_reach_every_process(tmp_path):
     assert "-fno-plt" in words and not set(flags) & set(words)
 
 
+CHOICE = """
+import setuptools
+from distutils.ccompiler import new_compiler
+from distutils.core import run_setup
+from distutils.sysconfig import customize_compiler
+build = run_setup("setup.py", stop_after="init").get_command_obj("build_ext")
+build.ensure_finalized()
+build.compiler = new_compiler()
+customize_compiler(build.compiler)
+build.choose_compiler()
+choices = build.build_extensions.__globals__
+print("known:", [way for way in choices["BF16"] if build.can_build_bf16(way, list(choices["ISAS"]))])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="CFLAGS are not looked at")
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_flags_that_warn_take_no_kernels_away(tmp_path, compiler):
+    """Clang warns of what only the linker or GCC makes use of, as in the flags of Fedora's Python."""
+    if not shutil.which(compiler):
+        pytest.skip(f"no {compiler}")
+    known = []
+    for flags in "-O2", "-O2 -Wl,-O1 -ffat-lto-objects":
+        result = run(tmp_path / str(len(flags)), "-c", CHOICE, CC=compiler, CFLAGS=flags)
+        known += [line for line in result.stdout.splitlines() if line.startswith("known:")]
+    assert len(known) == 2 and known[0] == known[1]
+    assert known[0].endswith("'fma']")
+
+
 COPY = """
 import shutil
 import setuptools
