@@ -113,8 +113,10 @@ FLAGS = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations", "-fno-finite
          "-ffp-contract=off", "-fno-math-errno", "-fno-wrapv", "-g0"]
 # With these the linker would have every process that imports the binary flush subnormal numbers.
 FAST_MATH = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-mdaz-ftz")
-# Nor may CFLAGS make a binary of a wider instruction set than it says: -march=native.
-BASELINE = {"x86_64": ["-march=x86-64"], "amd64": ["-march=x86-64"]}
+# Nor may CFLAGS make a binary of a wider instruction set than it says: -march=native, or -mavx2, which goes
+# with SSE3, as all later vectors do.
+BASELINE = dict.fromkeys(("x86_64", "amd64"), [
+    "-march=x86-64", "-mno-sse3", "-mno-popcnt", "-mno-lzcnt", "-mno-bmi", "-mno-bmi2"])
 FLAGS_MSVC = ["/O2"]
 FLAGS_GLUE = ["-O1", "-Wno-unused"]     # after these, of what Python calls
 FLAGS_OTHERS = ["-O2", "-g0"]   # of modules that compute nothing

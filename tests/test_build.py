@@ -121,6 +121,23 @@ def test_flags_that_warn_take_no_kernels_away(tmp_path, compiler):
     assert known[0].endswith("'fma']")
 
 
+WIDER = CHOICE + """
+names = "SSE3", "SSE4_2", "POPCNT", "AVX", "FMA", "BMI2", "AVX512F"
+wider = " || ".join(f"defined(__{name}__)" for name in names)
+print(build.takes(f"#if {wider}\\n#error\\n#endif\\nint i;\\n", choices["BASELINE"]["x86_64"]),
+      all(build.can_build(isa) for isa in ("avx512", "avx2")))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="CFLAGS are not looked at")
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="other processors have none to widen")
+@pytest.mark.parametrize("flags", ["-march=native", "-mavx2 -mfma", "-march=haswell -mavx512vl -mbmi2"])
+def test_flags_of_the_caller_widen_no_instruction_set(tmp_path, flags):
+    """What detects them, and the portable kernels, run on every processor."""
+    result = run(tmp_path, "-c", WIDER, CFLAGS=flags)
+    assert result.stdout.splitlines()[-1] == "True True", result.stdout
+
+
 COPY = """
 import shutil
 import setuptools
