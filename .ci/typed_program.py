@@ -46,6 +46,8 @@ loss, gradients = model.loss_and_gradients(X, y)
 value: float = loss
 gradient: NDArray[np.float32] = gradients.weights[0]
 y_hat = F.dense_forward(np.ones((2, 3)), np.ones((3, 4)), np.zeros(4), "relu")
+dx, _, _ = F.dense_backward(y_hat, np.ones((2, 3)), np.ones((3, 4)), y_hat, "relu")
+shape: tuple[int, ...] = dx.shape
 
 for w, dw in zip(model.weights, gradients.weights):
     w -= 0.1 * dw

@@ -1,7 +1,7 @@
 """Fully-connected layers, forward and back."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np  # noqa: F401  (the examples)
 
@@ -88,6 +88,32 @@ def dense_forward(
     b = bias[0].reshape(-1) if bias else None
     result = run("dense_forward", (x, w, b), function, out=out)
     return result if out is None else out
+
+
+@overload
+def dense_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    y: ArrayLike | None = None,
+    activation: ActivationLike = "identity",
+    *,
+    out: tuple[Array, Array, Array] | None = None,
+    need_dx: Literal[True] = True,
+) -> tuple[Array, Array, Array]: ...
+
+
+@overload
+def dense_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    w: ArrayLike,
+    y: ArrayLike | None = None,
+    activation: ActivationLike = "identity",
+    *,
+    out: tuple[Array | None, Array, Array] | None = None,
+    need_dx: bool = True,
+) -> tuple[Array | None, Array, Array]: ...
 
 
 @fast_path
