@@ -825,9 +825,9 @@ class ReduceOnPlateau(Schedule):
             raise TypeError(f"state: expected a dict, got {type(state).__name__}")
         if set(state) != set(self.get_state()):
             raise ValueError(f"state: expected {', '.join(self.get_state())}, got {state!r}")
-        now, value = checks.number("lr", state["lr"], low=0.0), np.asarray(state["best"])
-        is_usual = value.shape == () and value.dtype.kind == "f" and not np.isnan(value)    # or infinite
-        best = float(value if is_usual else checks.number("best", state["best"]))
+        now, best = checks.number("lr", state["lr"], low=0.0), checks.real("best", state["best"])
+        if math.isnan(best):
+            raise ValueError("best: expected a number, got nan")
         counts = []
         for name in ("waited", "cooling"):
             count = checks.number(name, state[name], low=0.0)
