@@ -118,7 +118,8 @@ FAST_MATH = ("-ffast-math", "-Ofast", "-funsafe-math-optimizations", "-mdaz-ftz"
 BASELINE = dict.fromkeys(("x86_64", "amd64"), [
     "-march=x86-64", "-mno-sse3", "-mno-popcnt", "-mno-lzcnt", "-mno-bmi", "-mno-bmi2"])
 FLAGS_MSVC = ["/O2"]
-FLAGS_GLUE = ["-O1", "-Wno-unused"]     # after these, of what Python calls
+FLAGS_GLUE = ["-O1"]        # after these, of what Python calls
+QUIET = ["-Wno-unused", "-Wno-maybe-uninitialized"]     # of C that Cython wrote: GCC does not see what is set
 FLAGS_OTHERS = ["-O2", "-g0"]   # of modules that compute nothing
 # -O1: code of -O3 with sanitizers takes minutes to build. A finding ends the process.
 FLAGS_SANITIZE = [
@@ -195,6 +196,7 @@ class BuildKernels(build_ext):
         baseline = BASELINE.get(self.machine(), [])
         baseline = baseline if self.knows(baseline) else []
         collection = NO_COLLECTION if self.knows(NO_COLLECTION) else []
+        quiet = [flag for flag in QUIET if self.knows([flag])]
         for ext in self.extensions:
             if ext.isa is None:  # the detector knows which variants belong to this installation
                 ext.define_macros = [("FASTMLP_BUILT", ",".join(names)),
@@ -208,7 +210,7 @@ class BuildKernels(build_ext):
                 if ext.isa == "avx512":
                     known = [more for more in UNROLL_12_ROWS if self.knows(more)]
                     flags = flags + sum(known, [])
-                ext.extra_compile_args = self.spelled(flags + collection)
+                ext.extra_compile_args = self.spelled(flags + collection + quiet)
             if SANITIZE:
                 ext.extra_compile_args = ext.extra_compile_args + FLAGS_SANITIZE
                 ext.extra_link_args += [f"-fsanitize={SANITIZE}"]
@@ -277,7 +279,10 @@ class BuildKernels(build_ext):
         flags, probe = ISAS[isa]
         if self.takes(probe, FLAGS + flags):
             return True
-        print(f"fastmlp: NOTICE: the compiler cannot build the {isa} kernels; they are left out", flush=True)
+        return self.left_out(isa)
+
+    def left_out(self, what):
+        print(f"fastmlp: NOTICE: the compiler cannot build the {what} kernels; they are left out", flush=True)
         return False
 
     def can_build_bf16(self, way, isas):
@@ -285,7 +290,8 @@ class BuildKernels(build_ext):
         beside, flags = BF16[way]
         if not set(beside) & set(isas) or not self.gives_tiles(way):
             return False
-        return not flags or self.knows(flags, PROBE_AMX if way == "amx" else "int i;\n")
+        known = not flags or self.knows(flags, PROBE_AMX if way == "amx" else "int i;\n")
+        return known or self.left_out(f"bfloat16 {way}")
 
     def can_build_int8(self, way, isas):
         """The same of what multiplies 8-bit integers."""
@@ -293,7 +299,7 @@ class BuildKernels(build_ext):
         if isa not in (None, *isas) or not self.gives_tiles(way):
             return False
         text = f'int f(int x) {{ __asm__("{instruction}" : "+r"(x)); return x; }}\n'
-        return isa is None or self.takes(text, [])
+        return isa is None or self.takes(text, []) or self.left_out(f"int8 {way}")
 
     def gives_tiles(self, way):
         """Whether the system gives what it takes of tiles: others than Linux do not say how they do."""
@@ -375,7 +381,8 @@ class BuildKernels(build_ext):
         c = f'#define FASTMLP_MODULE "{ext.name}"\n'
         c += f"#define PyInit_{ext.text} PyInit_{name}\n" if name != ext.text else ""
         c += f'#include "{translated.name}"\n'
-        c += f'extern const char {variable}_stamp[];\nconst char {variable}_stamp[] = "{stamp}";\n'
+        c += f"extern Py_EXPORTED_SYMBOL const char {variable}_stamp[];\n"     # or the linker may drop it
+        c += f'const char {variable}_stamp[] = "{stamp}";\n'
         c_file = Path(self.build_temp, f"{ext.name}.c")
         c_file.write_text(c)
         sources, ext.sources = ext.sources, [str(c_file)]
@@ -393,7 +400,7 @@ class BuildKernels(build_ext):
             ext.extra_objects = self.compiler.compile(
                 [str(translated)], output_dir=folder, include_dirs=ext.include_dirs,
                 macros=[*ext.define_macros, ("FASTMLP_KERNELS", "1")],
-                extra_postargs=ext.extra_compile_args + self.spelled(["-Wno-unused"]))
+                extra_postargs=ext.extra_compile_args)
             ext.extra_compile_args = ext.extra_compile_args + self.spelled(FLAGS_GLUE)
         else:
             macros.append(("FASTMLP_KERNELS", "1"))

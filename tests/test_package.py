@@ -12,6 +12,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import metadata, resources
 from pathlib import Path
 from types import ModuleType
@@ -124,6 +125,16 @@ print(*(name for name in sys.modules if name.startswith("fastmlp.")))
             "fastmlp.backends.numpy"} <= loaded <= set(hidden)
 
 
+def test_an_archive_is_no_place_for_it(tmp_path):
+    package, archive = Path(fastmlp.__file__).parent, tmp_path / "fastmlp.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in package.rglob("*.py"):
+            file.write(path, path.relative_to(package.parent))
+    code = f"import sys; sys.path.insert(0, {str(archive)!r}); import fastmlp; fastmlp.MLP([2, 1])"
+    error = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr
+    assert "compiled modules cannot be imported from an archive" in error and str(archive) in error
+
+
 def test_no_module_hides_a_name():
     """Whoever imports fastmlp.x would find the module where fastmlp.x is to be a function or a class."""
     modules = {module.name for module in pkgutil.iter_modules(fastmlp.__path__)}
@@ -165,7 +176,9 @@ def test_stub_describes_the_kernel_modules(isa, dtype):
 
 
 def test_licence_is_shipped():
-    assert metadata.metadata("fastmlp")["License-Expression"] == "BSD-3-Clause"
+    found = metadata.metadata("fastmlp")
+    assert found["License-Expression"] == "BSD-3-Clause AND CC-BY-4.0"
+    assert found.get_all("License-File") == ["LICENSE", "fastmlp/data/README.md"]
 
 
 def test_demo_data():

@@ -19,6 +19,9 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, cast
 
 if find_spec("fastmlp.kernels._detect") is None:
+    if not os.path.isdir(os.path.dirname(__file__)):
+        raise ImportError("compiled modules cannot be imported from an archive, "
+                          f"{os.path.dirname(__file__)}: install fastmlp in a folder")
     raise ImportError(
         f"the kernels of fastmlp are not built for this Python in {os.path.dirname(__file__)}: "
         "run `pip install .` or, to work in this folder, `pip install -e .`"
