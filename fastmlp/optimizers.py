@@ -31,7 +31,7 @@ from fastmlp._core.attributes import Guarded
 from fastmlp._core.copying import VERSION, Identity, check_state, follow, importable
 from fastmlp._core.layout import Parameters, named_arrays
 from fastmlp.kernels import ops
-from fastmlp.schedules import Schedule, power, powers, rate
+from fastmlp.schedules import Rate, Schedule, power, powers, rate
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from fastmlp.model import MLP
 
 __all__ = ["SGD", "AdaGrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
-
-Rate = float | Schedule | Callable[[int], float]
 
 SMALLEST = 1e-37            # of eps: float32 has it, and 0 / eps is 0
 

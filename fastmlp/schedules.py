@@ -243,6 +243,9 @@ class Schedule:
         self.__dict__.update(state["settings"])
 
 
+Rate = float | Schedule | Callable[[int], float]
+
+
 class Service:
     """Which optimizer and model a schedule with state serves now, and its state before the first of them. In
     a copy it serves nobody."""
@@ -653,7 +656,7 @@ class WarmUp(Schedule):
     """
 
     steps: int
-    then: float | Schedule | Callable[[int], float]
+    then: Rate
 
     @property
     def fixed(self) -> bool:  # type: ignore[override]
@@ -902,7 +905,7 @@ def _sin(x: Array) -> Array:
 
 # Settings ----------------------------------------------------------------------------------------------
 
-def rate(name: str, value: Any) -> Any:
+def rate(name: str, value: Rate) -> Rate:
     """A learning rate: a number >= 0 as a float, a schedule or function as it is.
 
     Raises TypeError and ValueError.

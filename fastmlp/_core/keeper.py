@@ -4,6 +4,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from fastmlp._core import callers, locking
@@ -53,10 +54,12 @@ class Keeper:
     def __init__(self, path: Path, every: object, resume: bool) -> None:
         """`every`: how often, None for the usual; `resume`: whether to go on with the run in the file."""
         try:
-            self.path = os.path.abspath(file_name(path))        # wherever the program goes meanwhile
+            self.path = file_name(path)
         except (TypeError, ValueError) as error:
             raise type(error)(str(error).replace("path", "checkpoint", 1)) from None
         check_suffix("checkpoint", self.path)
+        with suppress(FileNotFoundError):       # of the current folder
+            self.path = os.path.abspath(self.path)      # wherever the program goes meanwhile
         self._every = interval("checkpoint_every", USUAL if every is None else every)
         self._resume = resume
         self._signals = HeldSignals(self._is_over)
