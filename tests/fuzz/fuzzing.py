@@ -4,7 +4,8 @@ from __future__ import annotations
 import numpy as np
 
 ODD = [None, True, "text", b"", -1, 0, 1.5, float("nan"), float("inf"), 2**70, 1j, [], {}, object,
-       np.float32(0.5), np.array([1.0, 2.0]), np.int8(3), range(2)]
+       np.float32(0.5), np.array([1.0, 2.0]), np.int8(3), range(2),
+       np.array(1), np.array(0.5, "f4"), np.array("a"), np.empty(6, "V0"), np.empty((0, 2)), np.zeros((2, 0))]
 
 LAYOUTS = ["C", "F", "strided", "reversed", "offset", "unaligned", "swapped", "read_only", "broadcast",
            "subclass", "masked", "list", "memoryview"]
