@@ -206,6 +206,21 @@ def test_evaluation_is_that_of_the_array():
         assert model.evaluate(iter(cut(arrays, (9999, 1))), metrics=metrics) == expected
 
 
+@pytest.mark.parametrize("loss, outputs", [
+    ("cross_entropy", 3), ("kl_divergence", 3), ("multiclass_hinge", 3), ("hinge", 1), ("squared_hinge", 1),
+    ("bce", 1), ("poisson", 1)])
+def test_evaluation_takes_a_block_that_weighs_nothing(loss, outputs):
+    """Whatever the targets of the loss may be."""
+    X, labels, w = table(30)
+    y = {"cross_entropy": np.eye(3)[labels], "kl_divergence": np.eye(3)[labels], "multiclass_hinge": labels,
+         "hinge": 2 * (labels > 0) - 1, "squared_hinge": 2 * (labels > 0) - 1}.get(loss, labels > 0)
+    w[10:20] = 0
+    model = MLP([D, outputs], loss=loss, seed=0)
+    expected = model.evaluate(X, y, sample_weight=w)
+    found = model.evaluate(Chunks(cut((X, y, w), (10, 10, 10))))
+    assert found == pytest.approx(expected)
+
+
 def test_predictions_are_those_of_the_array(tmp_path):
     """In the order of the blocks, of every kind of source; targets are not looked at."""
     X, y, w = table(10000)

@@ -134,8 +134,8 @@ class Feed:
             X = sources.readable(X, model.dtype, dense=model.compute_dtype is not None)
         like = self._like
         if like is not None and block.weight is not None and not np.any(block.weight):
-            targets = like[1]                   # nothing counts, whatever it is
-            return X, np.zeros((len(X), *targets.shape[1:]), targets.dtype), np.zeros(len(X))
+            # Nothing counts, whatever it is; but `evaluate` looks through targets, and 0 is none of a hinge.
+            return X, np.repeat(like[1][:1], len(X), axis=0), np.zeros(len(X))
         checked = X, *losses.targets_and_weights(
             model.loss, "y", block.y, len(X), model.layers[-1], model.dtype, block.weight,
             self.class_weight, part=True)
