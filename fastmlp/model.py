@@ -747,16 +747,18 @@ class MLP(Guarded):
         return measured
 
     def _evaluate(self, X: SamplesLike, y: ArrayLike | None, sample_weight: ArrayLike | None,
-                  metrics: Metrics | None) -> tuple[dict[str, float], int, int, int]:
+                  metrics: Metrics | None, class_weight: ClassWeight | None = None
+                  ) -> tuple[dict[str, float], int, int, int]:
         """The same without a warning, which `fit` has for itself; of how many rows, how many are NaN, and the
         first of them."""
         source = as_source(X)
         samples: Samples | Feed
         if source is None:
-            samples = Samples(*samples_of(self, "X", cast("RowsLike", X), "y", y, sample_weight, None))
+            samples = Samples(*samples_of(self, "X", cast("RowsLike", X), "y", y, sample_weight,
+                                          class_weight))
         else:
             samples = feed_of(self, source, y, 1, BLOCK_ROWS, sample_weight=sample_weight,
-                              buffer_rows=BLOCK_ROWS)
+                              class_weight=class_weight, buffer_rows=BLOCK_ROWS)
         functions = self._metrics(metrics)
         n, loss, weight, bad, first_bad = 0, 0.0, 0.0, 0, 0
         given: dict[str, list[Array]] = {measures.needs(function): [] for function in functions.values()}
@@ -977,7 +979,7 @@ class MLP(Guarded):
         restarts = checks.integer("restarts", restarts, low=1)
         if restarts > 1:
             arguments = {name: value for name, value in locals().items() if name not in ("self", "restarts")}
-            return fit_with_restarts(self, restarts, partial(MLP.fit, self), arguments)
+            return fit_with_restarts(self, restarts, partial(MLP.fit, self), self._evaluate, arguments)
         given_X, callbacks = X, names.objects("callbacks", callbacks)
         source = as_source(X)
         samples: Samples | Feed

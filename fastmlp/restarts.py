@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastmlp._core import divergence, state, step_hooks
-from fastmlp._core.core import samples_of
 from fastmlp._core.progress import Progress, kind_of
 from fastmlp.data._chunks import as_source
 from fastmlp.optimizers import Optimizer
@@ -90,8 +89,9 @@ def seed_of(seed: int, restart: int) -> int:
     return int(np.random.SeedSequence([seed, restart]).generate_state(1)[0])
 
 
-def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], arguments: Mapping[str, Any]
-                      ) -> History:
+def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History],
+                      evaluate: Callable[..., tuple[dict[str, float], int, int, int]],
+                      arguments: Mapping[str, Any]) -> History:
     """Train a model from several initialisations, and leave it as the best of these trainings did.
 
     Parameters
@@ -102,6 +102,8 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
         Number of trainings, >= 1.
     train : callable
         `MLP.fit` of the model, which takes the arguments.
+    evaluate : callable
+        What measures the model, (X, y, sample_weight, metrics, class_weight) -> ({name: number}, ...).
     arguments : mapping {str: object}
         Arguments of `MLP.fit`.
 
@@ -148,7 +150,7 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
                         optimizer.set_state(model, blank)
                 arguments["progress"] = Progress(kind, f"restart {i + 1}/{restarts}, ")
                 history = train(**arguments)
-                done.append(Restart(seed, _loss(model, arguments), history,
+                done.append(Restart(seed, _loss(model, evaluate, arguments), history,
                                     [w.copy() for w in model.weights], [b.copy() for b in model.biases]))
                 if best is None or done[-1].loss < best.restart.loss:
                     best = _Kept(model, optimizer, done[-1])
@@ -160,19 +162,17 @@ def fit_with_restarts(model: MLP, restarts: int, train: Callable[..., History], 
     return best.restart.history
 
 
-def _loss(model: MLP, arguments: Mapping[str, Any]) -> float:
+def _loss(model: MLP, evaluate: Callable[..., Any], arguments: Mapping[str, Any]) -> float:
     """What the restarts are compared by; infinite after divergence, which `fit` has warned of."""
     if not divergence.all_finite(model.core.parameters.buffer, model.core.statistics.buffer):
         return math.inf
+    X, y, weights, class_weight = (arguments[name] for name in ("X", "y", "sample_weight", "class_weight"))
     validation = arguments["validation_data"]
-    if isinstance(validation, (tuple, list)):
-        X, y, weights = (*validation, None)[:3]
-    elif validation is not None or arguments["y"] is None:      # a source, which has targets and weights
-        X, y, weights = arguments["X"] if validation is None else validation, None, None
-    else:
-        X, y, weights = samples_of(model, "X", arguments["X"], "y", arguments["y"],
-                                   arguments["sample_weight"], arguments["class_weight"])
-    loss = model.evaluate(X, y, sample_weight=weights, metrics=())["loss"]
+    if validation is not None:
+        class_weight = None
+        pair = isinstance(validation, (tuple, list))
+        X, y, weights = (*validation, None)[:3] if pair else (validation, None, None)   # or a source
+    loss = evaluate(X, y, weights, (), class_weight)[0]["loss"]
     return loss if math.isfinite(loss) else math.inf
 
 

@@ -219,9 +219,10 @@ class Training:
         """Measures, shows and records; whether the training is to end."""
         if self.metrics:
             samples = self.samples
-            trained_on = ((samples.source, None, None) if isinstance(samples, Feed)
-                          else (samples.x, self.y, samples.weights))
-            measured = self.evaluate(*trained_on, self.metrics)[0]
+            if isinstance(samples, Feed):       # a class of weight 0 does not count there either
+                measured = self.evaluate(samples.source, None, None, self.metrics, samples.class_weight)[0]
+            else:
+                measured = self.evaluate(samples.x, self.y, samples.weights, self.metrics)[0]
             logs.update((name, value) for name, value in measured.items() if name != "loss")
         if self.validation_data is not None:
             X, y, weights = self.validation_data

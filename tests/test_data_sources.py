@@ -206,6 +206,18 @@ def test_evaluation_is_that_of_the_array():
         assert model.evaluate(iter(cut(arrays, (9999, 1))), metrics=metrics) == expected
 
 
+def test_class_weights_count_in_metrics_and_restarts_as_for_the_array():
+    """Samples of a class of weight 0 do not count, and restarts are compared by the loss that was trained."""
+    X, y, _ = table(200)
+    source = Chunks(cut((X, y), (90, 110)))
+    for options in (dict(metrics=["accuracy", "f1"]), dict(restarts=4)):
+        expected, history = fitted(X, y, class_weight={1: 0.0}, **options)
+        model, found = fitted(source, class_weight={1: 0.0}, **options)
+        assert Learned(model) == Learned(expected)
+        assert {**found, "samples_per_second": None} == {**history, "samples_per_second": None}
+    assert [restart.loss for restart in found.restarts] == [restart.loss for restart in history.restarts]
+
+
 @pytest.mark.parametrize("loss, outputs", [
     ("cross_entropy", 3), ("kl_divergence", 3), ("multiclass_hinge", 3), ("hinge", 1), ("squared_hinge", 1),
     ("bce", 1), ("poisson", 1)])
