@@ -954,7 +954,7 @@ def targets_and_weights(
     try:
         targets, counted = loss.check_targets(name, y, rows, outputs, dtype)
     except ValueError:      # not because of rows that weigh nothing: what stands there may be anything
-        if weights is None or (filled := _without_idle_rows(y, weights)) is None:
+        if weights is None or (filled := _without_idle_rows(loss, y, weights)) is None:
             raise
         targets, counted = loss.check_targets(name, filled, rows, outputs, dtype)
     if class_weight is not None:
@@ -967,14 +967,20 @@ def targets_and_weights(
     return targets, weights
 
 
-def _without_idle_rows(y: ArrayLike, weights: Array) -> Array | None:
-    """A copy of the targets, with those of a row that counts in rows of weight 0; None without such rows."""
+def _without_idle_rows(loss: Loss, y: ArrayLike, weights: Array) -> Array | None:
+    """A copy of the targets, with those of a row that counts in rows of weight 0, or, where none counts, with
+    some that the loss takes; None without such rows."""
     array = checks.as_array("y", y)
     idle = weights == 0
     if not idle.any() or array.ndim == 0 or len(array) != len(weights):
         return None
     filled: Array = array.copy()
-    filled[idle] = array[int(weights.argmax())]
+    if not idle.all():
+        filled[idle] = array[int(weights.argmax())]
+        return filled
+    filled[...] = loss.targets == "signs"
+    if loss.classifies and array.ndim == 2 and array.shape[1] > 1:
+        filled[:, 0] = 1
     return filled
 
 
