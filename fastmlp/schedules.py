@@ -551,7 +551,7 @@ class Cosine(Schedule):
 class OneCycle(Schedule):
     """One cycle: up to lr, then down to almost nothing, both along a cosine.
 
-    With T = steps - 1 and W = warm_up steps - 1::
+    With T = steps - 1 and W = max(0, warm_up steps - 1)::
 
         step <= W       from lr / start_divisor to lr, at step / W
         step > W        from lr to lr / start_divisor / end_divisor, at (step - W) / (T - W)

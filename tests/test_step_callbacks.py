@@ -109,6 +109,14 @@ def test_none_cuts_nothing(backend, rng, monkeypatch):
     assert runs == [(0, 5), (5, 7), (0, 3), (3, 7)]
 
 
+def test_steps_that_weigh_nothing_have_no_loss(rng):
+    """As in the history, and not 0."""
+    steps, (X, y) = Steps(), data(rng)
+    fit(MLP([4, 5, 3], seed=0), X, y, steps, epochs=1, batch_size=len(X) // 2, shuffle=False,
+        sample_weight=np.arange(len(X)) >= len(X) // 2)
+    assert [math.isnan(logs["loss"]) for _, logs in steps.calls] == [True, False]
+
+
 def test_none_is_called_within_long_epochs(rng):
     """About every 50 ms; a wide network's epoch takes longer."""
     X, y = rng.standard_normal((3000, 300)).astype("f4"), rng.integers(0, 3, 3000)

@@ -1,6 +1,7 @@
 """Callbacks within an epoch: who is called after which step. Only there is an epoch cut for them."""
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from functools import reduce
 from operator import add
@@ -78,7 +79,7 @@ class StepHooks:
         for every, sums in self._sums.items():
             losses, weights = (reduce(add, values, start) for start, values in zip(sums, of_steps))
             if every == WHENEVER or global_step % every == 0:
-                means[every] = losses / weights if weights else 0.0
+                means[every] = losses / weights if weights else math.nan
                 losses = weights = 0.0
             self._sums[every] = losses, weights
         answers = [function(model, global_step, {"epoch": epoch, "loss": means[every]})
