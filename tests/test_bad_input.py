@@ -526,3 +526,13 @@ def test_none_is_no_dtype():
     """NumPy takes it for float64."""
     with pytest.raises(TypeError, match=r"^dtype: expected float32 or float64, got None$"):
         MLP([2, 1], dtype=None)
+
+
+@pytest.mark.parametrize("y", [np.array(1), np.array(1.0, np.float32), np.array("a"), np.empty(6, "V0")],
+                         ids=["int", "float", "word", "empty"])
+@pytest.mark.parametrize("layers", [[2, 3], [2, 1]])
+@pytest.mark.parametrize("method", ["fit", "evaluate", "loss_and_gradients"])
+def test_targets_without_a_shape_or_a_size(method, layers, y):
+    """The engine has no shape to read of the first ones, and no size to divide by of the last."""
+    with pytest.raises((TypeError, ValueError), match="^y: expected"):
+        getattr(MLP(layers, seed=0), method)(np.zeros((6, 2)), y)
