@@ -187,6 +187,8 @@ def gradient_check(
     ValueError
         For arguments out of range, data that do not fit the model, a loss that is not finite, and a model
         with a ``compute_dtype``.
+    RuntimeError
+        While another thread trains the model.
 
     Notes
     -----

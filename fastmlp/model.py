@@ -913,6 +913,10 @@ class MLP(Guarded):
             For a checkpoint that cannot be written, before anything changes.
         MemoryError
             For a batch that needs more than the machine's memory, before anything changes.
+        RuntimeError
+            While another thread trains the model, or the schedule of the optimizer serves another training.
+        ImportError
+            Where `LBFGS` misses SciPy.
         KeyboardInterrupt
             After Ctrl-C, between two steps: the model is usable and has learned what it has, and
             `MLP.history` has the epochs that were over.
@@ -1096,6 +1100,8 @@ class MLP(Guarded):
             For arguments that do not fit, before anything changes.
         MemoryError
             For a batch that needs more than the machine's memory, before anything changes.
+        RuntimeError
+            While another thread trains the model, or the schedule of the optimizer serves another training.
 
         Warns
         -----
@@ -1163,6 +1169,8 @@ class MLP(Guarded):
             For arguments that do not fit.
         MemoryError
             For samples that need more than the machine's memory.
+        RuntimeError
+            While another thread trains the model.
 
         References
         ----------
@@ -1431,10 +1439,13 @@ class MLP(Guarded):
 
         Raises
         ------
+        TypeError
+            For arguments of the wrong type.
+        ValueError
+            For a ``batch_size`` below 1, an ``X`` that does not fit, and where it is more than any machine
+            has.
         MemoryError
             Where all that is more than this machine has.
-        ValueError
-            Where it is more than any machine has.
 
         Examples
         --------
