@@ -9,6 +9,7 @@ them, and scratch is kept. Arrays that are not as the kernels take them (another
 """
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -234,7 +235,7 @@ def compile_predict(model: MLP, batch_size: int | None, output: str, threads: in
         if compute_dtype not in (None, model.compute_dtype):
             engine.write_back()
             engine = engine_for(model, model.core.parameters, model.dropout, 0, compute_dtype)
-        predictor = engine.predictor(kind, is_vector, batch_size or 0, threads, int8)
+        predictor = engine.predictor(kind, is_vector, min(batch_size or 0, sys.maxsize), threads, int8)
         if samples is not None:
             ours = engine.predictor("values", False, 0, threads, int8)
             theirs = models.predictor("values", False, 0, threads)

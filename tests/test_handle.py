@@ -205,6 +205,11 @@ def test_batch_size(backend, dtype, rng):
     assert model.compile_predict(batch_size=1).nbytes <= handle.nbytes <= model.compile_predict().nbytes
 
 
+def test_a_batch_size_beyond_all_memory_bounds_nothing(backend):
+    model = MLP([3, 4, 2], seed=0)
+    assert model.compile_predict(batch_size=2**64).nbytes == model.compile_predict().nbytes
+
+
 # What is refused -------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("X, error, message", [
