@@ -12,13 +12,13 @@ from fastmlp._core.core import samples_of
 from fastmlp._core.defaults import optimizer_for_fit
 from fastmlp._core.network import Samples
 from fastmlp.data._chunks import as_source
+from fastmlp.model import MLP
 from fastmlp.training import train
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from fastmlp._core.types import Array, ClassWeight, OptimizerLike, RowsLike
-    from fastmlp.model import MLP
 
 __all__ = ["LearningRates", "lr_find"]
 
@@ -149,6 +149,8 @@ def lr_find(
     >>> found = lr_find(model, X, X[:, :1] ** 2, optimizer, batch_size=50)
     >>> optimizer.lr = found.suggestion
     """
+    if not isinstance(model, MLP):
+        raise TypeError(f"model: expected an MLP, got {type(model).__name__}")
     if as_source(X) is not None:
         raise TypeError("X: lr_find takes arrays, which it draws batches from at random, got "
                         f"{type(X).__name__}; take a part that fits into memory")

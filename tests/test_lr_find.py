@@ -189,3 +189,8 @@ def test_samples_of_weight_0_make_no_batch(rng):
     found = lr_find(MLP([5, 16, 2], seed=0), X, y, batch_size=32, sample_weight=weights)
     counted = lr_find(MLP([5, 16, 2], seed=0), X[::60], y[::60], batch_size=32)
     assert_array_equal(found.losses, counted.losses)
+
+
+def test_a_model_that_is_none():
+    with pytest.raises(TypeError, match="^model: expected an MLP, got str$"):
+        lr_find("net", np.zeros((4, 2)), np.zeros(4, int))
