@@ -103,17 +103,17 @@ class Certificate:
 
     @property
     def largest_absolute(self) -> float:
-        """Largest absolute difference of all outputs; NaN where shapes differ."""
+        """Largest absolute difference of all outputs; NaN where shapes differ or one lacks it."""
         return float(np.max([output.absolute for output in self.outputs], initial=0.0))
 
     @property
     def largest_relative(self) -> float:
-        """Largest relative difference of all outputs; NaN where shapes differ."""
+        """Largest relative difference of all outputs; NaN where shapes differ or one lacks it."""
         return float(np.max([output.relative for output in self.outputs], initial=0.0))
 
     @property
     def largest_ulp(self) -> float:
-        """Largest difference in ULPs, of all outputs that are floats; NaN where shapes differ."""
+        """Largest difference in ULPs, of outputs that are floats; NaN where shapes differ or one lacks it."""
         if math.isnan(self.largest_absolute):
             return math.nan
         return max([output.ulp for output in self.outputs if not math.isnan(output.ulp)], default=0.0)
