@@ -194,6 +194,12 @@ def test_arguments_that_make_no_sense(arguments, capsys):
     assert "usage: fastmlp" in capsys.readouterr().err
 
 
+def test_without_a_command_the_commands_are_named(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([])
+    assert "{info,demo,bench}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", ["-h", "info -h", "demo -h", "bench -h", "--version"])
 def test_help(arguments, capsys):
     with pytest.raises(SystemExit, match="0"):

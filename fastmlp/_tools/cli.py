@@ -81,7 +81,7 @@ def output_streams() -> Iterator[None]:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="fastmlp", description="Fully-connected neural networks on the CPU.")
     top.add_argument("--version", action="version", version=f"fastmlp {fastmlp.__version__}")
-    commands = top.add_subparsers(required=True, metavar="command")
+    commands = top.add_subparsers(required=True, metavar="{info,demo,bench}")
 
     info = commands.add_parser(
         "info", help="versions, instruction sets, threads, and the FMA peak of a core",
