@@ -473,3 +473,11 @@ def test_assigned_settings_count():
     stopping = EarlyStopping(9)
     stopping.patience, stopping.mode = np.int64(1), "max"
     assert run(stopping, [1, 2, 1]) == 2
+
+
+def test_a_name_that_is_missing_beside_validation_data(rng):
+    """validation_data, which is there, is not asked for."""
+    X, y = rng.standard_normal((20, 2)), rng.integers(0, 2, 20)
+    with pytest.raises(ValueError, match="^monitor: 'val_acc' is not recorded, only loss, .*val_accuracy$"):
+        MLP([2, 2], seed=0).fit(X, y, epochs=1, validation_data=(X, y), progress=False,
+                                callbacks=[EarlyStopping(monitor="val_acc")])

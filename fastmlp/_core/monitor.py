@@ -38,7 +38,8 @@ def monitored(logs: Mapping[str, float], monitor: str | None, mode: str | None) 
     """
     monitor = monitor or ("val_loss" if "val_loss" in logs else "loss")
     if monitor not in logs:
-        hint = " (val_ needs validation_data)" if monitor.startswith("val_") else ""
+        validates = "val_loss" in logs
+        hint = " (val_ needs validation_data)" if monitor.startswith("val_") and not validates else ""
         raise ValueError(f"monitor: {monitor!r} is not recorded{hint}, only {', '.join(logs)}")
     if mode is not None:
         smaller = mode == "min"
