@@ -201,7 +201,8 @@ class MLP(Guarded):
     -----
     The parameters are views of one flat buffer whose rows are padded to whole cache lines. An assignment,
     ``model.weights[i] = w`` or ``model.weights = [w, ...]``, copies in what has the same shapes, all of it or
-    nothing; ``model.dropout`` may be assigned between two epochs. All other attributes are fixed.
+    nothing, and raises TypeError for arrays that would be narrowed (float64 in a model of float32);
+    ``model.dropout`` may be assigned between two epochs. All other attributes are fixed.
 
     Models can be copied (``copy.copy`` and ``copy.deepcopy`` alike) and pickled; the copy goes on training to
     the same bits. An optimizer is copied in one structure with its model, ``copy.deepcopy((model,
