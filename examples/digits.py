@@ -19,4 +19,4 @@ print(f"test accuracy {(predicted == y[test]).mean():.1%}")
 
 surest = model.predict_proba(X[test]).max(axis=1)
 for i in np.argsort(surest)[:3]:
-    print(f"least sure: a {y[test][i]}, taken for a {predicted[i]} with probability {surest[i]:.0%}")
+    print(f"least sure: {y[test][i]}, taken for {predicted[i]} with probability {surest[i]:.0%}")

@@ -121,8 +121,6 @@ def samples_of(model: MLP, name_X: str, X: RowsLike, name_y: str, y: ArrayLike |
 def _takes(model: MLP, X: Any, y: Any) -> bool:
     """Whether the engine takes both as they are; not where targets may be infinite, which is looked at
     elsewhere."""
-    if type(y) is not np.ndarray or not (y.ndim and y.itemsize):    # what the engine reads, and divides by
-        return False
     return model.core.engine.takes(X, y) and (y.ndim == 1 or all_finite(y))
 
 

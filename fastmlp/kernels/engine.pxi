@@ -412,6 +412,7 @@ cdef class Engine:
             return False
         of_labels = view_y.ndim == 1
         if (view_x.ndim == 2 and describe(&table, &view_x) and table.columns == self.layers[0].n_in and table.rows > 0
+                and view_y.ndim > 0 and view_y.itemsize > 0
                 and view_y.shape[0] == table.rows and <size_t>view_y.buf % view_y.itemsize == 0):
             targets.labels = NULL
             targets.rows = NULL
