@@ -40,20 +40,18 @@ class LinearLayer:
 def linear_layers(state: Any) -> list[LinearLayer]:
     """What a state_dict holds, in order.
 
-    The order is that of the numbers in the names, where numbers are all they differ in (files sort "10"
-    before "2"), else that of the mapping.
+    The order is that of the mapping; of names that differ in nothing but numbers, that of the numbers, for
+    files sort "10" before "2".
     """
     if not isinstance(state, Mapping) or not all(isinstance(key, str) for key in state):
         raise TypeError(f"state_dict: expected a mapping from names to arrays, got {type(state).__name__}")
     groups: dict[str, dict[str, Array]] = {}
-    for key, value in state.items():
+    # Counters say nothing of the order: files of safetensors have the integers first.
+    for key in sorted(state, key=lambda key: key.endswith("num_batches_tracked")):
         prefix, _, name = key.rpartition(".")
-        groups.setdefault(prefix, {})[name] = checks.as_array(key, value)
-    names = list(groups)
-    if len({re.sub(r"\d+", "0", name) for name in names}) == 1:
-        names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+        groups.setdefault(prefix, {})[name] = checks.as_array(key, state[key])
     layers: list[LinearLayer] = []
-    for name in names:
+    for name in _by_number(list(groups)):
         arrays, label = groups[name], f"layer {name}" if name else "layer"
         weight = arrays.get("weight")
         if arrays.keys() <= LINEAR and weight is not None and weight.ndim == 2:
@@ -67,6 +65,19 @@ def linear_layers(state: Any) -> list[LinearLayer]:
     if not layers:
         raise ValueError("state_dict: expected the arrays of at least one Linear, got none")
     return layers
+
+
+def _by_number(names: list[str]) -> list[str]:
+    """Names that differ in nothing but numbers change places, into the order of the numbers.
+
+    >>> _by_number(["body.0", "body.10", "body.2", "head"])
+    ['body.0', 'body.2', 'body.10', 'head']
+    """
+    kinds = [re.sub(r"\d+", "0", name) for name in names]
+    in_order = sorted(names, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    of_kind = {kind: iter([name for name in in_order if re.sub(r"\d+", "0", name) == kind])
+               for kind in dict.fromkeys(kinds)}
+    return [next(of_kind[kind]) for kind in kinds]
 
 
 def build(layers: list[LinearLayer], loss: Any, activation: Any, dropout: Any,

@@ -336,6 +336,21 @@ def test_state_dicts(X):
     assert from_torch(arrays, activation="tanh", batch_norm=settings).batch_norm == (settings,) * 4
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+def test_names_of_many_layers_in_the_order_of_a_file(normalized, X):
+    def block():
+        norm = [("norm", nn.BatchNorm1d(6))] if normalized else []
+        return nn.Sequential(OrderedDict([("linear", nn.Linear(6, 6)), *norm, ("tanh", nn.Tanh())]))
+
+    module = random_statistics(nn.Sequential(OrderedDict(
+        [("blocks", nn.Sequential(*[block() for _ in range(12)])), ("head", nn.Linear(6, 2))])))
+    state = {key: tensor.numpy() for key, tensor in module.state_dict().items()}
+    counters_first = sorted(state, key=lambda key: (not key.endswith("num_batches_tracked"), key))
+    in_file = {key: state[key] for key in counters_first}               # "blocks.10" before "blocks.2"
+    model = from_torch(in_file, activation="tanh", loss="mean_squared_error")
+    assert_close(model.forward(X), run(module, X), 64)
+
+
 def test_names_are_pytorchs():
     model = MLP([6, 5, 4, 2], activation=["relu", "identity"], batch_norm=[True, False], dropout=[0.2, 0.0])
     theirs = model.to_torch().state_dict()
