@@ -62,6 +62,13 @@ class _Graph:
 
 # Activations -------------------------------------------------------------------------------------------
 
+def _leaky_relu(g: _Graph, z: str, alpha: float) -> str:
+    if not g.double:
+        return g.node("LeakyRelu", z, alpha=alpha)
+    below = g.node("Relu", g.node("Neg", z))
+    return g.node("Sub", g.node("Relu", z), g.node("Mul", below, g.number(alpha)))
+
+
 def _elu(g: _Graph, z: str, alpha: float) -> str:
     if not g.double:
         return g.node("Elu", z, alpha=alpha)
@@ -109,7 +116,7 @@ def _gate(g: _Graph, z: str, s: str) -> str:
 OPERATORS: dict[type[activations.Activation], Callable[[_Graph, str, Any], str]] = {
     activations.Identity: lambda g, z, f: z,
     activations.ReLU: lambda g, z, f: g.node("Relu", z),
-    activations.LeakyReLU: lambda g, z, f: g.node("LeakyRelu", z, alpha=f.alpha),
+    activations.LeakyReLU: lambda g, z, f: _leaky_relu(g, z, f.alpha),
     activations.Sigmoid: lambda g, z, f: g.node("Sigmoid", z),
     activations.Tanh: lambda g, z, f: g.node("Tanh", z),
     activations.ELU: lambda g, z, f: _elu(g, z, f.alpha),

@@ -138,6 +138,16 @@ def test_written_and_read(activation, dtype, batch_norm, path, rng):
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+def test_double_in_newer_opsets(activation, path, rng):
+    """To the bits of a double but for what ONNX Runtime computes as a float: Erf."""
+    model = make([6, 20, 3], rng, activation=activation, dtype="float64")
+    X = rng.normal(size=(7, 6))
+    model.to_onnx(path, opset=20)
+    bound = 1e-6 if activation == A.GELU() else 1e-13
+    np.testing.assert_allclose(run(path, X), model.forward(X), rtol=bound, atol=bound)
+
+
 @pytest.mark.parametrize("loss, output", [
     ("cross_entropy", "softmax"), ("kl_divergence", "softmax"), ("binary_cross_entropy", "sigmoid")])
 def test_probabilities(loss, output, path, X, rng):
