@@ -485,6 +485,7 @@ def test_files_train_to_the_bits_of_the_array(kind, block_size, tmp_path):
     (b"\xef\xbb\xbfa,b,c\n\n1,2,0\n\n3,4,1\n\n", {}, [[1, 2], [3, 4]], [0, 1]),
     (b"\xef\xbb\xbf1,2,0\n", {}, [[1, 2]], [0]),
     (b'"a\nb","c",d\n"1",-2e3, 0 \n', {}, [[1, -2000]], [0]),
+    (b"0_0,0_1,0_2\n1,2,0\n3,4,1\n", {}, [[1, 2], [3, 4]], [0, 1]),
     (b"1;2;0\n3;nan;1\n", {"delimiter": ";"}, [[1, 2], [3, np.nan]], [0, 1]),
     (b"1,2,0\n3,4,1\n", {"header": True}, [[3, 4]], [1]),
     (b"a,b,c\n1,2,0\n3,4,1\n", {"target": ["b", "a"], "inputs": ["c"]}, [[0], [1]], [[2, 1], [4, 3]]),
@@ -502,6 +503,8 @@ def test_csv(text, options, X, y, packed, block_size, tmp_path):
 @pytest.mark.parametrize("line, problem", [
     ("3,x,1", "column 'b': expected a number, got 'x'"),
     ("3,,1", "column 'b': expected a number, got ''"),
+    ("3,1_0,1", "column 'b': expected a number, got '1_0'"),
+    ("3,\u0664,1", "column 'b': expected a number, got '\u0664'"),
     ("3,4", "expected 3 columns, got 2"),
 ])
 @pytest.mark.parametrize("packed", [False, True])
@@ -516,6 +519,15 @@ def test_csv_names_what_is_no_number(line, problem, packed, tmp_path):
     with pytest.warns(RuntimeWarning, match=problem):
         rows = sum(len(X) for X, _ in source)
     assert 71 - 10 < rows < 71 and len(source.skipped) == 1
+
+
+@pytest.mark.parametrize("text", [
+    b"a,b\r1,2\r3,4\r", b"1,2\r3,4", b"a,b\r1,2\r\n3,4\r\n", b"a,b\r\r\n1,2\r\r\n"])
+def test_csv_of_carriage_returns_alone(text, tmp_path):
+    """No row is lost without a word."""
+    (tmp_path / "t.csv").write_bytes(text)
+    with pytest.raises(BlockError, match=r"^t.csv: expected lines that end in \\n or \\r\\n, got \\r alone"):
+        list(Files(tmp_path / "t.csv", 1))
 
 
 # The order ---------------------------------------------------------------------------------------------

@@ -100,7 +100,10 @@ def _table(file: IO[bytes], name: str, columns: SameColumns, delimiter: str, hea
     if not text.strip():
         raise ValueError("expected lines of numbers, got an empty line at the start" if line else
                          "expected lines of numbers, got an empty file")
-    cells = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    cells = next(rows)
+    if next(rows, None) is not None:
+        raise ValueError(r"expected lines that end in \n or \r\n, got \r alone")
     if header is None:
         header = not all(map(_is_number, cells))
     names = [cell.strip() for cell in cells] if header else None
@@ -110,11 +113,12 @@ def _table(file: IO[bytes], name: str, columns: SameColumns, delimiter: str, hea
 
 
 def _is_number(cell: str) -> bool:
+    """Whether `numpy.loadtxt` takes it: no digits of other scripts, and no underscores, as `float` does."""
     try:
         float(cell)
     except ValueError:
         return False
-    return True
+    return cell.strip().isascii() and "_" not in cell
 
 
 def _range(path: str, table: Table, first: int, last: int) -> tuple[Array, ...]:
