@@ -435,8 +435,11 @@ class BaseMLP(BaseEstimator, metaclass=SwapType):       # type: ignore[misc]
             raise ValueError("validation_data: expected (X, y) or (X, y, sample_weight), got "
                              f"{len(self.validation_data)} items")
         X, y, weights = (*self.validation_data, None)[:3]
-        X = self._table(X)
-        return X, self._targets(self._validation_labels(y), dtype), _weights(weights, X.shape[0])
+        X, y = self._table(X), self._validation_labels(y)
+        if len(y) != X.shape[0]:
+            raise ValueError(f"validation_data: expected a target for each of {X.shape[0]} rows, "
+                             f"got {len(y)}")
+        return X, self._targets(y, dtype), _weights(weights, X.shape[0])
 
     def _validation_labels(self, y: Any) -> Any:
         return check_array(y, ensure_2d=False, dtype=None)

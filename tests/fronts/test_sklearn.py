@@ -441,6 +441,8 @@ def test_validation_data(cls):
     assert fitted(cls).val_loss_curve_ is None and len(fitted(cls, early_stopping=True).val_loss_curve_) == 5
     with pytest.raises(ValueError, match="validation_data"):
         fitted(cls, validation_data=(X,))
+    with pytest.raises(ValueError, match="^validation_data: expected a target for each of 3 rows, got 2$"):
+        fitted(cls, validation_data=(X[:3], [0, 1]))
     if cls is MLPClassifier:
         with pytest.raises(ValueError, match=r"validation_data: expected labels in \[0 1 2\], got \[7\]"):
             fitted(cls, validation_data=(X[:3], [0, 7, 1]))
