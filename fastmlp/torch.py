@@ -122,7 +122,7 @@ def from_torch(
         settings = [batch_norm or BatchNorm()] * len(layers)
         return build(layers, loss, activation or [], dropout, settings, seed)
     for name, value in (("activation", activation), ("dropout", dropout or None), ("batch_norm", batch_norm)):
-        if value is not None:
+        if value is not None and hasattr(module, "named_modules"):      # a path, say, is named as such below
             raise TypeError(f"{name}: expected none with a module, which has its own, got {value!r}")
     from fastmlp._exchange.torch_modules import from_module
 

@@ -598,6 +598,9 @@ def test_refused_with_hooks_of_all_modules(kind):
 def test_no_modules(module):
     with pytest.raises(TypeError, match="module: expected a torch.nn.Sequential or a state_dict, got "):
         from_torch(module)
+    if module is not nn.Linear:
+        with pytest.raises(TypeError, match="module: expected a torch.nn.Sequential or a state_dict, got "):
+            from_torch(module, activation="relu")
 
 
 def test_outputs_of_to_torch():
