@@ -314,7 +314,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):      # type: ignore[misc]
         if loss.classifies or one_of_many:
             decided: Array = outputs.argmax(axis=1)
         else:
-            decided = (outputs > (0.0 if loss.targets in ("binary", "signs") else 0.5)).astype(np.intp)
+            middle = math.log(0.5) if loss.output == "exp" else 0.5
+            between = 0.0 if loss.targets in ("binary", "signs") else middle
+            decided = (outputs > between).astype(np.intp)
         return decided
 
     def _score_outputs(self, outputs: Array, targets: Any, weights: Any) -> float:

@@ -428,6 +428,13 @@ def test_class_weights_are_weights_of_samples():
     assert_array_equal(weighted.coefs_[0], by_hand.coefs_[0])
 
 
+@pytest.mark.parametrize("loss", ["poisson", "mean_squared_error"])
+def test_a_loss_of_values_decides_between_0_and_1(loss):
+    y = (X[:, 0] > np.median(X[:, 0])).astype(int)
+    model = MLPClassifier(**{**FAST, "max_iter": 200}, loss=loss, learning_rate_init=0.01).fit(X, y)
+    assert_array_equal(model.predict(X), (model.model_.predict(X).ravel() > 0.5).astype(int))
+
+
 @pytest.mark.parametrize("cls", BOTH)
 def test_validation_data(cls):
     held = (X[::3], Y[::3])
