@@ -38,6 +38,7 @@ MODULES = {"log_softmax": "a LogSoftmax", "sigmoid": "a Sigmoid"}
 OTHERS = ("Linear", "BatchNorm1d", "Dropout", "Flatten", "Identity")
 # PyTorch has no public way to ask for hooks.
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 # What a call of a layer goes through, and what a Sequential takes its layers from.
 CALLED = ("forward", "__call__", "_call_impl", "_wrapped_call_impl", "__iter__")
 
@@ -125,6 +126,8 @@ class _Arrays:
     def take(self, label: str, name: str, tensor: Any, shape: tuple[int, ...]) -> Array:
         if tensor.device.type == "meta":
             raise ValueError(f"{label}: expected a {name} with values, got one on the device meta")
+        if any(getattr(tensor, hooks, None) for hooks in TENSOR_HOOKS):
+            raise ValueError(f"{label}: expected a {name} without hooks, which would not be called")
         dtype = str(tensor.dtype).rpartition(".")[2]
         if dtype not in ("float32", "float64"):
             raise TypeError(f"{label}: expected a {name} of float32 or float64, got {dtype}; convert the "

@@ -594,6 +594,16 @@ def test_refused_with_hooks_of_all_modules(kind):
     quietly(nn.Sequential(linear()))
 
 
+@pytest.mark.parametrize("register", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_of_a_parameter(register):
+    module = nn.Sequential(nn.Linear(6, 2))
+    handle = getattr(module[0].weight, register)(lambda gradient: None)
+    with pytest.raises(ValueError, match=r"^layer 0 \(Linear\): expected a weight without hooks"):
+        from_torch(module)
+    handle.remove()
+    from_torch(module)
+
+
 @pytest.mark.parametrize("module", [3, None, "net.pt", nn.Linear, [nn.Linear(2, 2)]], ids=repr)
 def test_no_modules(module):
     with pytest.raises(TypeError, match="module: expected a torch.nn.Sequential or a state_dict, got "):
