@@ -932,6 +932,36 @@ TABLE = np.arange(15.0).reshape(5, 3)
 NAMED = [".csv", ".csv.gz", ".parquet", ".feather"]
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".feather"])
+def test_an_index_of_pandas_is_no_column(suffix, tmp_path):
+    pandas, pyarrow = pytest.importorskip("pandas"), pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0], "y": [0, 1]}, index=[7, 9])
+    table = pyarrow.Table.from_pandas(frame)
+    assert table.num_columns == 4
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "t.parquet")
+    else:
+        pytest.importorskip("pyarrow.feather").write_feather(table, tmp_path / "t.feather")
+    X, y = next(iter(Files(tmp_path / f"t{suffix}", "y")))
+    assert_array_equal(X, [[1, 3], [2, 4]])
+    assert_array_equal(y, [0, 1])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".feather"])
+def test_columns_of_one_name(suffix, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table([[1.0], [2.0], [0]], names=["a", "a", "y"])
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow.parquet").write_table(table, path)
+    else:
+        with pytest.importorskip("pyarrow.ipc").new_file(path, table.schema) as file:
+            file.write_table(table)
+    with pytest.raises(ValueError, match=f"^t{suffix}: expected columns of different names, got 'a' twice"):
+        next(iter(Files(path, "y")))
+
+
+
 @pytest.mark.parametrize("suffix", NAMED)
 @pytest.mark.parametrize("options", [dict(target="y"), dict(target=-1), dict(target=["y"]),
                                      dict(target="y", inputs=["b", "a"])])

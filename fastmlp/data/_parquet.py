@@ -26,7 +26,7 @@ def parquet_parts(path: str, name: str, columns_of_all: SameColumns, block_size:
     """The row groups of a file, each of which is read in pieces of about so many bytes."""
     parquet = _pyarrow("parquet")
     metadata = parquet.read_metadata(path)
-    names = metadata.schema.to_arrow_schema().names
+    names = _names(metadata.schema.to_arrow_schema())
     columns = columns_of_all.of(name, names, len(names))
 
     def blocks(group: int, rows: int) -> Blocks:
@@ -47,7 +47,7 @@ def arrow_parts(path: str, name: str, columns_of_all: SameColumns) -> list[Part]
     """The record batches of a file."""
     ipc = _pyarrow("ipc")
     with ipc.open_file(path) as file:
-        names, count = file.schema.names, file.num_record_batches
+        names, count = _names(file.schema), file.num_record_batches
     columns = columns_of_all.of(name, names, len(names))
 
     def read(number: int) -> tuple[Any, ...]:
@@ -63,6 +63,16 @@ def arrow_parts(path: str, name: str, columns_of_all: SameColumns) -> list[Part]
 def _pyarrow(module: str) -> Any:
     import_extra("pyarrow", "Files", "data")
     return import_module(f"pyarrow.{module}")
+
+
+def _names(schema: Any) -> list[str]:
+    """Of the columns; the index of a table of pandas is none of them."""
+    index = (schema.pandas_metadata or {}).get("index_columns", ())
+    names = [column for column in schema.names if column not in index]
+    if len(set(names)) < len(names):
+        twice = next(column for column in names if names.count(column) > 1)
+        raise ValueError(f"expected columns of different names, got {twice!r} twice")
+    return names
 
 
 def _read(names: list[str], columns: Columns) -> list[str]:
