@@ -30,6 +30,7 @@ PACKAGE = str(Path(fastmlp.__file__).parent) + os.sep
 CLEANING = ("_thread.limit = before", "override.set(before)")   # lines before which Python handles no signal
 OF_FIT = {"training.py", "_core/keeper.py", "_core/signals.py"}
 HELD = [signal.SIGINT, signal.SIGTERM]          # which wait for a checkpoint
+MANY = 10000                                    # lines that run: a loop over all weights has more
 EPOCHS, STEPS = 2, 4                            # of a training here, and of an epoch
 
 
@@ -178,11 +179,13 @@ def some_lines(function, tries=30):
     """Numbers of the lines to try: all, or each line of what `fit` itself consists of, and some others."""
     noted = AtLine()
     noted.interrupts(function)
-    if LONG:
-        return range(1, len(noted.lines) + 1)
     numbers = list(range(1, len(noted.lines) + 1))
+    if LONG and len(numbers) <= MANY:
+        return numbers
     random.shuffle(numbers)
     lines = {noted.lines[number - 1]: number for number in numbers}     # each once, at any time
+    if LONG:
+        return sorted(lines.values())
     own = [number for (file, _), number in lines.items() if file in OF_FIT]
     others = [number for (file, _), number in lines.items() if file not in OF_FIT]
     return sorted(own + others[:tries])
