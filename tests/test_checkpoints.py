@@ -635,7 +635,8 @@ def tampered(path, **changes):
     {"stopped": 1}, {"generator": {}}, {"generator": None}, {"history": {}}, {"history": {"loss": False}},
     {"history": {"loss": True, "other": True}}, {"origin": None}, {"origin": []}, {"optimizer": {"lr": []}},
     {"optimizer": {"unknown": 1}}, {"optimizer": {"beta1": 1e30}}, {"optimizer": {"weight_decay": "much"}},
-    {"optimizer": None}, {"epoch": None},
+    {"optimizer": None}, {"epoch": None}, {"positions": [1]}, {"positions": {"X": -1}},
+    {"positions": {"X": "1"}},
 ], ids=str)
 def test_a_run_that_cannot_be(changes, tmp_path):
     path = tmp_path / "run.safetensors"

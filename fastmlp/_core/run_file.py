@@ -224,7 +224,7 @@ class Run:
         if type(settings["stopped"]) is not bool:
             raise ValueError(f"stopped: {short(settings['stopped'])}")
         positions = {name: checks.integer(name, position, low=0)
-                     for name, position in settings.get("positions", {}).items()}
+                     for name, position in dict(settings.get("positions", {})).items()}
         totals, record = arrays["totals"], arrays.get("record")
         hooks = arrays.get("step_callbacks")
         made = steps if steps or record is None else len(record)       # of a source that knows no number
