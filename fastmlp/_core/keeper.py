@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from fastmlp._core import callers, locking
+from fastmlp._core import callers
 from fastmlp._core.intervals import interval
 from fastmlp._core.place import Place
 from fastmlp._core.signals import HeldSignals
@@ -101,7 +101,7 @@ class Keeper:
 
     def _is_over(self) -> bool:
         # In a forked child, too: what has to end with it (a worker of a pool) must not wait for a save.
-        return self._call.forks != locking.forks or not self._call.is_here()
+        return not (self._call.holds() and self._call.is_here())
 
     def last_step(self, step: int, last: int) -> int:
         """Where the engine is to stop that would make these steps: not beyond the next one that is saved."""
@@ -116,7 +116,7 @@ class Keeper:
 
     def wants(self, epoch: int) -> bool:
         """Whether it is time to save, after so many epochs, or a signal waits."""
-        return self._position(epoch) >= self._next or self._signals.waiting
+        return self._position(epoch) >= self._next or self.interrupted
 
     def save(self, place: Place) -> None:
         """Save the run; a signal that waits then does what it does."""

@@ -29,8 +29,7 @@ class HeldSignals:
     def __init__(self, is_over: Callable[[], bool] = lambda: False) -> None:
         self._is_over = is_over
         self._noted: int | None = None
-        self._before: dict[int, Any] = {}               # what Python does, and what the system does
-        self._actions: dict[int, bytes | None] = {}
+        self._before: dict[int, tuple[Any, bytes | None]] = {}      # what Python does, and the system
 
     @property
     def waiting(self) -> bool:
@@ -41,10 +40,9 @@ class HeldSignals:
         if threading.current_thread() is threading.main_thread():
             for number in HELD:
                 handler, action = signal.getsignal(number), action_of(number)
-                if handler == signal.SIG_DFL and not is_default(action):
-                    continue
-                if handler not in (signal.SIG_IGN, None):
-                    self._before[number], self._actions[number] = handler, action
+                of_c_code = handler == signal.SIG_DFL and not is_default(action)
+                if handler not in (signal.SIG_IGN, None) and not of_c_code:
+                    self._before[number] = handler, action
                     signal.signal(number, self._note)
         return self
 
@@ -53,10 +51,10 @@ class HeldSignals:
         self.deliver()
 
     def _put_back(self) -> None:
-        for number, handler in self._before.items():
+        for number, (handler, action) in self._before.items():
             if signal.getsignal(number) == self._note:      # nobody has set another one
                 signal.signal(number, handler)
-                set_action(number, self._actions[number])
+                set_action(number, action)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._is_over():
@@ -76,7 +74,7 @@ class HeldSignals:
             self._act(number, sys._getframe(1))
 
     def _act(self, number: int, frame: FrameType | None) -> None:
-        handler = self._before[number]
+        handler = self._before[number][0]
         if callable(handler):
             handler(number, frame)
         else:                               # SIG_DFL: the parent sees that the signal has ended the process

@@ -45,8 +45,7 @@ def check(name: str, callbacks: Any) -> tuple[Callback, ...]:
 
 def names_of(callbacks: Iterable[Callback]) -> list[str]:
     """Of those that want to be called after steps."""
-    return [type(callback).__name__ for callback in callbacks
-            if _hook(callback) is not None and _every("every", callback) != 0]
+    return [type(callback).__name__ for callback in callbacks if _wants_steps(callback)]
 
 
 class StepHooks:
@@ -54,7 +53,7 @@ class StepHooks:
 
     def __init__(self, callbacks: Iterable[Callback]) -> None:
         self._hooks = [(_every("every", callback) or WHENEVER, _hook(callback)) for callback in callbacks
-                       if _hook(callback) is not None and _every("every", callback) != 0]
+                       if _wants_steps(callback)]
         # Losses and weights of the steps since those that are called every so many steps were.
         self._sums = {every: (0.0, 0.0) for every, _ in self._hooks}
         self._periods = self._sums.keys() - {WHENEVER}
@@ -99,6 +98,10 @@ class StepHooks:
 
 def _hook(callback: Any) -> Any:
     return getattr(callback, "on_step_end", None)
+
+
+def _wants_steps(callback: Any) -> bool:
+    return _hook(callback) is not None and _every("every", callback) != 0
 
 
 def _every(name: str, callback: Any) -> int | None:

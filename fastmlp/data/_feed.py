@@ -252,6 +252,5 @@ def _in_memory(X: Any) -> Any:
 
 def _copied(X: Any) -> Any:
     if isinstance(X, sources.SparseRows):
-        own = slice(int(X.indptr[0]), int(X.indptr[-1]))
-        return sources.SparseRows(X.data[own].copy(), X.indices[own].copy(), X.indptr - own.start, X.shape[1])
+        return X[np.arange(len(X))]
     return X.array() if isinstance(X, FileRows) else X.copy()
