@@ -19,6 +19,7 @@ FASTMLP_EMULATE_AMX=1 builds, for tests, what uses the tiles of AMX so that it r
 AVX512-BF16: one more module, FASTMLP_BF16=amx_emulated, and FASTMLP_INT8=amx_emulated in the one of float32.
 """
 
+import functools
 import hashlib
 import importlib.util
 import os
@@ -307,8 +308,11 @@ class BuildKernels(build_ext):
 
     def knows(self, flags, text="int i;\n"):
         """Whether the compiler takes them without a warning, but for those of the flags of the caller."""
-        strict = ["-Werror"] if self.takes("int i;\n", ["-Werror"]) else []
-        return self.takes(text, [*strict, *flags])
+        return self.takes(text, [*self.strict, *flags])
+
+    @functools.cached_property
+    def strict(self):
+        return ["-Werror"] if self.takes("int i;\n", ["-Werror"]) else []
 
     def takes(self, text, flags):
         """Whether the compiler is of GCC's kind and takes a C text with these flags."""
