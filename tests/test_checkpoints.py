@@ -178,6 +178,15 @@ def abandoned(monkeypatch, runs):
     monkeypatch.setattr(training, "train", interrupted)
 
 
+@contextlib.contextmanager
+def abandoning(monkeypatch, steps):
+    """`fit` makes a step in each call of the engine, and in the block raises after so many."""
+    monkeypatch.setattr(training, "SLOWEST", 1.0)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        abandoned(patch, steps)
+        yield
+
+
 @pytest.mark.parametrize("every", [1, 7, "1 epoch", "3 epochs", "0.00005 s"])
 @pytest.mark.parametrize("case", CASES)
 def test_resumed_within_a_process(case, every, backend, tmp_path, monkeypatch):
@@ -204,11 +213,8 @@ def test_resumed_within_a_process(case, every, backend, tmp_path, monkeypatch):
 
 def test_within_an_epoch(tmp_path, monkeypatch):
     path = tmp_path / "run.safetensors"
-    monkeypatch.setattr(training, "SLOWEST", 1.0)
-    with monkeypatch.context() as patch:
-        abandoned(patch, 20)
-        with pytest.raises(Interrupted):
-            fit("adam", checkpoint=path, checkpoint_every=3)
+    with abandoning(monkeypatch, 20):
+        fit("adam", checkpoint=path, checkpoint_every=3)
     epoch, step = place_in(path)
     assert 0 < step < 13 and (13 * epoch + step) % 3 == 0
     model = fastmlp.load(path)
@@ -283,11 +289,8 @@ def test_more_epochs(tmp_path):
 def test_no_fewer_epochs_than_were_begun(tmp_path, monkeypatch):
     """In the middle of the second one it is no run of one epoch any more."""
     path = tmp_path / "run.safetensors"
-    monkeypatch.setattr(training, "SLOWEST", 1.0)
-    with monkeypatch.context() as patch:
-        abandoned(patch, 20)
-        with pytest.raises(Interrupted):
-            fit("momentum", checkpoint=path, checkpoint_every=1)
+    with abandoning(monkeypatch, 20):
+        fit("momentum", checkpoint=path, checkpoint_every=1)
     epoch, step = place_in(path)
     assert epoch == 1 and step > 0
     with pytest.raises(ValueError, match="^epochs: expected at least 2, .* has begun, got 1"):
@@ -344,23 +347,20 @@ def test_a_callback_within_an_epoch(tmp_path, monkeypatch):
     """The run is cut where it wants to be called, and goes on to the same bits; what ends, ends for good."""
     path, expected = tmp_path / "run.safetensors", fit("adam", callbacks=[EndsAfter(60)])
     assert expected["counters"][0] == 60 and len(expected["history.loss"]) == 5
-    monkeypatch.setattr(training, "SLOWEST", 1.0)
-    with monkeypatch.context() as patch:
-        abandoned(patch, 20)
-        with pytest.raises(Interrupted):
-            fit("adam", callbacks=[EndsAfter(60)], checkpoint=path, checkpoint_every=4)
+    with abandoning(monkeypatch, 20):
+        fit("adam", callbacks=[EndsAfter(60)], checkpoint=path, checkpoint_every=4)
     for _ in range(2):
         found = fit("adam", callbacks=[EndsAfter(60)], checkpoint=path, resume=True, checkpoint_every=1)
         same(found, expected)
 
 
-def test_every_fit_of_a_program_has_its_file(tmp_path):
+def test_every_fit_of_a_program_has_its_file(tmp_path, monkeypatch):
     """Two trainings, one after the other, with one optimizer and one early stopping; run again, the first has
     nothing to do and the second goes on."""
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((100, 5)), rng.integers(0, 2, 100)
 
-    def program(resume, monkeypatch=None):
+    def program(resume):
         model, optimizer, stopping = MLP([5, 8, 2], seed=0), Adam(), EarlyStopping(3)
         for name in ("first", "second"):
             model.fit(X, y, epochs=6, batch_size=10, optimizer=optimizer, callbacks=[stopping],
@@ -369,12 +369,9 @@ def test_every_fit_of_a_program_has_its_file(tmp_path):
 
     expected = program(False)
     same(program(True), expected)
-    with pytest.MonkeyPatch.context() as patch:
-        abandoned(patch, 9)
-        patch.setattr(training, "SLOWEST", 1.0)
-        (tmp_path / "second").unlink()
-        with pytest.raises(Interrupted):
-            program(True)
+    (tmp_path / "second").unlink()
+    with abandoning(monkeypatch, 9):
+        program(True)
     same(program(True), expected)
 
 
@@ -1278,11 +1275,8 @@ def test_checkpoint_and_a_kill(tmp_path, monkeypatch):
         return saves.get_state()
 
     expected, best = program(), (tmp_path / "best.safetensors").read_bytes()
-    monkeypatch.setattr(training, "SLOWEST", 1.0)
-    with monkeypatch.context() as patch:
-        abandoned(patch, 40)
-        with pytest.raises(Interrupted):
-            program(checkpoint=tmp_path / "run", checkpoint_every=4)
+    with abandoning(monkeypatch, 40):
+        program(checkpoint=tmp_path / "run", checkpoint_every=4)
     same(program(checkpoint=tmp_path / "run", resume=True), expected)
     again = fastmlp.load(tmp_path / "best.safetensors")
     (tmp_path / "best.safetensors").write_bytes(best)
