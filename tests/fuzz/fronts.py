@@ -211,6 +211,9 @@ def estimators(rng):
         except Exception as error:
             found.append(error)
     about = f"{parameters}, {X.shape}, {'classifier' if classifier else 'regressor'}"
+    curves = [losses for losses in found if not isinstance(losses, Exception)]
+    if len(curves) == 1 and curves[0][0] > np.finfo(float).max ** 0.5:      # as in `rounding`: it overflows
+        return
     if isinstance(found[0], Exception) or isinstance(found[1], Exception):
         if not isinstance(found[0], type(found[1])) and not isinstance(found[1], type(found[0])):
             raise AssertionError(f"{about}\nscikit-learn: {found[0]!r}\nfastmlp:      {found[1]!r}")
